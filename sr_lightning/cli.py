@@ -1,0 +1,104 @@
+"""The one door: ``sr-lightning fit | validate | test | predict`` and the tools beside them.
+
+The four are a plain LightningCLI: every value of a YAML file can be given on the command line,
+later ``--config`` files change earlier ones, and a typo is refused with its key.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
+TOOLS = {
+    "prepare": ("sr_lightning.data.prepare", "get image sets and check them"),
+    "upscale": ("sr_lightning.inference.upscale", "enlarge photographs"),
+    "complexity": ("sr_lightning.training.complexity", "parameters and MACs of networks"),
+}
+
+_HELP = """\
+usage: sr-lightning COMMAND [OPTIONS]
+
+train and measure (each takes --help, --config FILE, --print_config):
+  fit         train:    sr-lightning fit --config experiments/hfdn_x4.yaml
+  validate    measure the held-out images of a run
+  test        measure benchmark sets:  sr-lightning test --run runs/hfdn_x4
+  predict     enlarge a folder with a run:  sr-lightning predict --run RUN --data.predict FOLDER
+
+  --run FOLDER       go on with a run (fit), or use its config and best weights (the others)
+  --data-root FOLDER where image sets lie; default: $SR_DATA or ./data
+
+tools:
+{tools}
+
+'sr-lightning --version' prints the version.
+"""
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run a command.
+
+    Args:
+        args: as typed after ``sr-lightning``; default: the process's own.
+    """
+    given = list(sys.argv[1:] if args is None else args)
+    # The import is late so that --help and mistakes answer at once.
+    from sr_lightning.errors import UserError
+
+    try:
+        _dispatch(given)
+    except UserError as error:
+        print(f"sr-lightning: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _dispatch(given: list[str]) -> None:
+    from sr_lightning import __version__
+    from sr_lightning.errors import UserError
+
+    if not given or given[0] in {"-h", "--help", "help"}:
+        tools = "\n".join(f"  {name:<11} {what}" for name, (_, what) in TOOLS.items())
+        print(_HELP.format(tools=tools), end="")
+    elif given[0] in {"-V", "--version"}:
+        print(f"sr-lightning {__version__}")
+    elif given[0] in TOOLS:
+        module = importlib.import_module(TOOLS[given[0]][0])
+        module.main(given[1:])
+    elif given[0] in TRAINER_COMMANDS:
+        from sr_lightning.training.cli import run_trainer_command
+
+        _quiet()
+        run_trainer_command(given)
+    else:
+        raise UserError(f"There is no command '{given[0]}'; see 'sr-lightning --help'.")
+
+
+def _quiet() -> None:
+    """Silence what users cannot act on; what they can is said in our own words."""
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+        lambda record: not any(text in record.getMessage() for text in _NOISE)
+    )
+    for text in _NOISE:
+        warnings.filterwarnings("ignore", message=f".*{text}.*")
+
+
+_NOISE = (
+    # Lightning's advertisements.
+    "litlogger",
+    "Tip: ",
+    "For seamless cloud",
+    # Loaders here assemble a batch in a millisecond; worker processes make that slower on a CPU.
+    "does not have many workers",
+    # The patches of a step do not depend on the loader's state.
+    "resuming from a checkpoint that ended before the epoch ended",
+    # One length for several workers: each takes every n-th step.
+    "has `__len__` defined",
+    "Length of IterableDataset",
+    # Checkpoints of an interrupted or finished run share the folder on purpose.
+    "exists and is not empty",
+)

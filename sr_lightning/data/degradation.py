@@ -1,0 +1,79 @@
+"""Making LR images from HR images, as each evaluation protocol wants them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from sr_lightning.colour import rgb_to_ycbcr, ycbcr_to_rgb
+from sr_lightning.cubic import enlarged_size
+from sr_lightning.data.resize import Boundary, imresize, lr_size
+
+__all__ = ["Recipe", "bicubic_up", "degrade", "shrink", "whole"]
+
+Recipe = Literal["rgb_uint8", "ycbcr_float"]
+
+
+def whole(scale: float) -> int | None:
+    """An integer scale as an int, None for a real one such as 2.8."""
+    return int(scale) if float(scale).is_integer() else None
+
+
+def shrink(image: Tensor, scale: float, boundary: Boundary = "replicate") -> Tensor:
+    """Shrink by bicubic: ``imresize(A, 1 / s)``, or to ``floor(H / s)`` for a real scale.
+
+    Args:
+        image: (..., H, W), uint8 or float; for an integer scale H and W are multiples of it.
+        scale: at least 1.
+        boundary: see :func:`~sr_lightning.data.resize.imresize`.
+    """
+    if whole(scale) is not None:
+        return imresize(image, 1 / scale, boundary=boundary)
+    height, width = image.shape[-2:]
+    return imresize(image, size=lr_size((height, width), scale), boundary=boundary)
+
+
+def degrade(
+    hr: Tensor,
+    scale: float,
+    recipe: Recipe = "rgb_uint8",
+    *,
+    grey: bool = False,
+    boundary: Boundary = "replicate",
+) -> Tensor:
+    """Shrink HR images.
+
+    Args:
+        hr: (..., 3, H, W), RGB in [0, 1] holding 8-bit levels, cropped for the scale.
+        scale: at least 1.
+        recipe: "rgb_uint8" gives what an LR image file holds. "ycbcr_float" rounds YCbCr of the HR
+            image, shrinks it and does not round again (the SRCNN and VDSR scripts); the result is
+            turned back to RGB without clamping, so that its luminance is exactly the shrunken one.
+        grey: the HR file holds one channel, which those scripts take as luminance directly.
+        boundary: see :func:`~sr_lightning.data.resize.imresize`.
+
+    Returns:
+        (..., 3, h, w) float32.
+    """
+    levels = hr.mul(255).round()
+    if recipe == "rgb_uint8":
+        return shrink(levels.to(torch.uint8), scale, boundary).float().div_(255)
+    flat = levels.double().div_(255)
+    if grey:
+        return shrink(flat, scale, boundary).float()
+    ycbcr = rgb_to_ycbcr(flat).mul_(255).add_(0.5).floor_().div_(255)
+    return ycbcr_to_rgb(shrink(ycbcr, scale, boundary)).float()
+
+
+def bicubic_up(lr: Tensor, scale: float, boundary: Boundary = "replicate") -> Tensor:
+    """Enlarge float images by MATLAB's bicubic: the yardstick of every table.
+
+    Args:
+        lr: (..., H, W) float.
+        scale: any real scale of at least 1.
+        boundary: see :func:`~sr_lightning.data.resize.imresize`.
+    """
+    height, width = lr.shape[-2:]
+    return imresize(lr, size=enlarged_size((height, width), scale), boundary=boundary)

@@ -1,0 +1,156 @@
+"""Whole images to measure on: benchmark sets, held-out training images, and the user's folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+
+from sr_lightning.cubic import enlarged_size
+from sr_lightning.data.catalog import ImageSet
+from sr_lightning.data.degradation import shrink
+from sr_lightning.data.images import read_rgb, to_tensor
+from sr_lightning.data.resize import Boundary, lr_size
+from sr_lightning.data.store import PixelStore
+from sr_lightning.errors import UserError
+
+__all__ = ["EvaluationImage", "EvaluationSet", "PredictionSet", "collate_one", "find_low"]
+
+
+@dataclass(frozen=True)
+class EvaluationImage:
+    """One image to be measured at one scale.
+
+    Attributes:
+        group: set it belongs to, such as ``Set5``.
+        store: where its HR pixels are.
+        index: which image of the store.
+        scale: integer or real.
+        low: its LR file where the user has one; otherwise the LR image is made by bicubic.
+    """
+
+    group: str
+    store: PixelStore
+    index: int
+    scale: float
+    low: Path | None = None
+
+
+class EvaluationSet(Dataset[dict[str, Any]]):
+    """HR images with their LR images, one per item.
+
+    Args:
+        images: what to measure, in the order of the result tables.
+        crop: measure only the central square of this side (HR pixels), to validate fast.
+        boundary: of the resize that makes LR images.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[EvaluationImage],
+        crop: int | None = None,
+        boundary: Boundary = "replicate",
+    ) -> None:
+        self.images = list(images)
+        self._crop = crop
+        self._boundary: Boundary = boundary
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """One image: contract keys, "set" and "index" that tell where it belongs, and "grey"."""
+        image = self.images[index]
+        scale = image.scale
+        high = torch.from_numpy(image.store.rgb(image.index)).permute(2, 0, 1)
+        if self._crop is not None and image.low is None:
+            high = _central(high, self._crop)
+        small = lr_size((high.shape[1], high.shape[2]), scale)
+        if min(small) == 0:
+            raise UserError(
+                f"{image.store.images[image.index].source} is smaller than a pixel of x{scale}."
+            )
+        height, width = enlarged_size(small, scale)
+        high = high[:, :height, :width]
+        if image.low is None:
+            low = shrink(high, scale, self._boundary)
+        else:
+            low = torch.from_numpy(read_rgb(image.low)).permute(2, 0, 1)
+            if (low.shape[1], low.shape[2]) != small:
+                raise UserError(
+                    f"{image.low} is {low.shape[2]} x {low.shape[1]}, but the HR image at x{scale} "
+                    f"wants {small[1]} x {small[0]}; give the LR file of this image and scale."
+                )
+        return {
+            "lr": low.float().div_(255),
+            "hr": high.float().div_(255),
+            "scale": scale,
+            "name": image.store.images[image.index].name,
+            "set": image.group,
+            "index": index,
+            "grey": image.store.images[image.index].grey,
+        }
+
+
+class PredictionSet(Dataset[dict[str, Any]]):
+    """LR images to enlarge; there is no HR image.
+
+    Args:
+        files: a set or folder of LR images.
+        scale: what they will be enlarged by; part of the batch contract.
+    """
+
+    def __init__(self, files: ImageSet, scale: float) -> None:
+        self._files = files.files
+        self._scale = scale
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """One LR image with its name."""
+        path = self._files[index]
+        return {"lr": to_tensor(read_rgb(path)), "scale": self._scale, "name": path.stem}
+
+
+def collate_one(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A batch of one image: sizes differ, so images are not stacked."""
+    (item,) = items
+    batch = dict(item)
+    for key in ("lr", "hr"):
+        if key in item:
+            batch[key] = item[key].unsqueeze(0)
+    batch["name"] = [item["name"]]
+    return batch
+
+
+def find_low(folder: Path, name: str, scale: float) -> Path:
+    """The LR file of an HR image in a folder of LR files.
+
+    Accepts the names in use: ``0001.png``, ``0001x4.png``, ``baby_x4.png``, ``baby_LRBI_x4.png``
+    and ``img_001_SRF_4_LR.png`` for ``img_001_SRF_4_HR``.
+
+    Raises:
+        UserError: none of them is there.
+    """
+    stems = [name, f"{name}x{scale}", f"{name}_x{scale}", f"{name}_LRBI_x{scale}"]
+    if name.endswith("_HR"):
+        stems.append(f"{name[:-3]}_LR")
+    for stem in stems:
+        for suffix in (".png", ".bmp", ".webp", ".tif", ".tiff", ".jpg"):
+            path = folder / f"{stem}{suffix}"
+            if path.is_file():
+                return path
+    raise UserError(
+        f"No LR file of '{name}' at x{scale} in {folder} (looked for {', '.join(stems)})."
+    )
+
+
+def _central(image: torch.Tensor, side: int) -> torch.Tensor:
+    top = max(0, (image.shape[1] - side) // 2)
+    left = max(0, (image.shape[2] - side) // 2)
+    return image[:, top : top + side, left : left + side]

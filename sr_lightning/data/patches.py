@@ -1,0 +1,221 @@
+"""Training batches: whole batches of patches, assembled at once from memory maps.
+
+Step t of a run is one batch; what is in it depends on the seed and t alone (see
+:mod:`sr_lightning.data.sampling`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
+
+from sr_lightning.cubic import enlarged_size
+from sr_lightning.data.degradation import whole
+from sr_lightning.data.resize import Boundary, imresize, lr_size
+from sr_lightning.data.sampling import SCALE, Patches, PatchSampler, draw_one
+from sr_lightning.data.store import PixelStore
+
+__all__ = ["PatchSource", "StepDataset", "dihedral", "words_to_float"]
+
+Words = NDArray[np.uint32]
+
+
+def dihedral(image: Words, which: int) -> Words:
+    """One of the 8 mirrorings and rotations of a square, as a view.
+
+    Args:
+        image: (H, W).
+        which: bit 2 transposes, then bit 1 mirrors top-bottom, then bit 0 left-right.
+    """
+    if which & 4:
+        image = image.T
+    if which & 2:
+        image = image[::-1]
+    if which & 1:
+        image = image[:, ::-1]
+    return image
+
+
+def words_to_float(words: Tensor) -> Tensor:
+    """RGBX bytes (N, H, W, 4) to float32 RGB (N, 3, H, W) in [0, 1].
+
+    The result lies in memory channels last, as convolutions on CPUs and tensor cores like it.
+    """
+    return words[..., :3].permute(0, 3, 1, 2).float().div_(255)
+
+
+@dataclass(frozen=True)
+class PatchSource:
+    """The images that patches are cut from, at one scale.
+
+    Attributes:
+        images: one entry per image: its store and its index in it.
+        scale: HR pixels per LR pixel; of a real scale, LR patches are HR patches resized by
+            themselves.
+        low: the LR images in the same order, or None to make each LR patch from its HR patch.
+        boundary: of the resize that makes LR patches.
+    """
+
+    images: Sequence[tuple[PixelStore, int]]
+    scale: float
+    low: Sequence[tuple[PixelStore, int]] | None
+    boundary: Boundary = "replicate"
+
+    def sizes(self) -> list[tuple[int, int]]:
+        """(H, W) of each LR image."""
+        facts = [store.images[index] for store, index in self.images]
+        return [lr_size((fact.height, fact.width), self.scale) for fact in facts]
+
+    def cut(self, where: Patches, patch: int) -> tuple[Words, Words]:
+        """Cut the LR and HR patches of one step.
+
+        Returns:
+            LR words (N, patch, patch) and HR words (N, S, S) with S = scale * patch, rounded.
+        """
+        n, (side, _) = len(where.image), enlarged_size((patch, patch), self.scale)
+        high = np.empty((n, side, side), dtype=np.uint32)
+        low = np.empty((n, patch, patch), dtype=np.uint32)
+        by = whole(self.scale)
+        made = self._shrunk(where, patch, by) if self.low is None and by is not None else None
+        for slot in range(n):
+            image, turn = int(where.image[slot]), int(where.dihedral[slot])
+            row, column = int(where.row[slot]), int(where.column[slot])
+            store, index = self.images[image]
+            top, left = int(row * self.scale), int(column * self.scale)
+            high[slot] = dihedral(store[index][top : top + side, left : left + side], turn)
+            if made is not None:
+                low[slot] = dihedral(made[slot], turn)
+            elif self.low is not None:
+                store, index = self.low[image]
+                small = store[index][row : row + patch, column : column + patch]
+                low[slot] = dihedral(small, turn)
+        if self.low is None and by is None:
+            low = _resized(high, (patch, patch), self.boundary)
+        return low, high
+
+    def _shrunk(self, where: Patches, patch: int, scale: int) -> Words:
+        """LR patches from HR patches, equal to crops of the shrunken images byte for byte.
+
+        The kernel of an LR pixel reaches two LR pixels to each side, so the HR patch is cut with
+        that margin. Outside the image the margin repeats or mirrors it as the whole resize does.
+        """
+        margin = 2
+        side = (patch + 2 * margin) * scale
+        wide = np.empty((len(where.image), side, side), dtype=np.uint32)
+        for slot, image in enumerate(where.image):
+            store, index = self.images[image]
+            words = store[index]
+            # A benchmark crops the HR image to a multiple of the scale before shrinking it.
+            height, width = (extent // scale * scale for extent in words.shape)
+            top = (int(where.row[slot]) - margin) * scale
+            left = (int(where.column[slot]) - margin) * scale
+            if top >= 0 and left >= 0 and top + side <= height and left + side <= width:
+                wide[slot] = words[top : top + side, left : left + side]
+            else:
+                rows = _inside(np.arange(top, top + side), height, self.boundary)
+                columns = _inside(np.arange(left, left + side), width, self.boundary)
+                wide[slot] = words[np.ix_(rows, columns)]
+        small = imresize(_planes(wide), 1 / scale)
+        return _words(small[..., margin:-margin, margin:-margin])
+
+
+def _planes(words: Words) -> Tensor:
+    """(N, H, W) words to (N, 4, H, W) bytes."""
+    return _as_bytes(words).permute(0, 3, 1, 2)
+
+
+def _words(planes: Tensor) -> Words:
+    """(N, 4, H, W) bytes to (N, H, W) words."""
+    return planes.permute(0, 2, 3, 1).contiguous().numpy().view(np.uint32)[..., 0]
+
+
+def _resized(words: Words, size: tuple[int, int], boundary: Boundary) -> Words:
+    return _words(imresize(_planes(words), size=size, boundary=boundary))
+
+
+def _inside(index: NDArray[np.int64], extent: int, boundary: Boundary) -> NDArray[np.int64]:
+    if boundary == "replicate":
+        return index.clip(0, extent - 1)
+    folded = index % (2 * extent)
+    return np.where(folded < extent, folded, 2 * extent - 1 - folded)
+
+
+class StepDataset(IterableDataset[dict[str, Any]]):
+    """Yields the batches of steps `start`, `start` + 1, ... up to `stop`.
+
+    A batch is ``{"lr", "hr", "scale", "name"}`` with `lr` and `hr` as RGBX bytes
+    (N, H, W, 4); the data module makes floats of them on the device.
+
+    Args:
+        sources: one per scale; a step draws one of them.
+        patch: side of LR patches.
+        batch: patches of a step over all ranks.
+        seed: of the run.
+        weighting: see :class:`~sr_lightning.data.sampling.PatchSampler`.
+        augment: the same.
+        start: first step.
+        stop: step before which to end.
+        rank: of this process; it takes its part of each batch.
+        world: number of processes.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[PatchSource],
+        *,
+        patch: int,
+        batch: int,
+        seed: int,
+        weighting: str = "image",
+        augment: bool = True,
+        start: int = 0,
+        stop: int = 1_000_000_000,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self._sources = list(sources)
+        self._samplers = [
+            PatchSampler(source.sizes(), patch, seed, weighting, augment)  # type: ignore[arg-type]
+            for source in sources
+        ]
+        self._patch, self._seed = patch, seed
+        self._start, self._stop = start, stop
+        share = batch // world
+        self._slots = np.arange(rank * share, (rank + 1) * share)
+
+    def __len__(self) -> int:
+        # Steps of the whole run: a resumed trainer counts the ones before `start` as fetched.
+        return self._stop
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        worker = get_worker_info()
+        first, stride = (worker.id, worker.num_workers) if worker else (0, 1)
+        for step in range(self._start + first, self._stop, stride):
+            yield self.batch(step)
+
+    def batch(self, step: int) -> dict[str, Any]:
+        """The batch of one step: this rank's part of it."""
+        which = int(draw_one(self._seed, SCALE, step) * len(self._sources))
+        source = self._sources[which]
+        where = self._samplers[which](step, self._slots)
+        low, high = source.cut(where, self._patch)
+        return {
+            "lr": _as_bytes(low),
+            "hr": _as_bytes(high),
+            "scale": source.scale,
+            "name": [
+                store.images[index].name
+                for store, index in (source.images[image] for image in where.image)
+            ],
+        }
+
+
+def _as_bytes(words: Words) -> Tensor:
+    return torch.from_numpy(words.view(np.uint8).reshape(*words.shape, 4))

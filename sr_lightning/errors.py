@@ -1,0 +1,11 @@
+"""The one exception that users are meant to read."""
+
+__all__ = ["UserError"]
+
+
+class UserError(Exception):
+    """Something the user can mend.
+
+    The message is one or two plain sentences: which file or key is wrong, and what to do about it.
+    The command line prints it alone, without a traceback, and exits with status 2.
+    """

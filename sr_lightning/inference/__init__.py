@@ -1,0 +1,1 @@
+"""Using a network: tiles, self-ensemble, photographs."""

@@ -1,0 +1,117 @@
+"""Parameters and multiply-accumulates (MACs) of a network, in named conventions.
+
+Papers count differently, and tables mix the counts: HR size 1280 x 720 or another; a
+deconvolution's MACs per input pixel (true) or per output pixel (thop and others), with or without
+bias additions. The convention is part of every number given here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from sr_lightning.nn.bicubic import uncounted_bicubic
+from sr_lightning.nn.network import SRNetwork
+
+__all__ = ["HR_720P", "HR_HFDN", "Complexity", "complexity", "parameter_count"]
+
+HR_720P = (720, 1280)
+"""HR image (H, W) of most tables since CARN."""
+HR_HFDN = (720, 1080)
+"""HR image of the HFDN paper's own rows and of TSCN's, as their numbers show."""
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """Cost of one forward pass.
+
+    Attributes:
+        parameters: trainable parameters.
+        hr_size: (H, W) of the output; the input is (H // scale, W // scale).
+        macs: multiply-accumulates of convolutions and matrix products, without biases and without
+            bicubic interpolation.
+        macs_out: the same with every deconvolution counted once per output pixel, as thop does.
+        macs_out_bias: `macs_out` and one for every bias addition.
+    """
+
+    parameters: int
+    hr_size: tuple[int, int]
+    macs: int
+    macs_out: int
+    macs_out_bias: int
+
+    def __str__(self) -> str:
+        height, width = self.hr_size
+        return (
+            f"{self.parameters:,} parameters, {self.macs / 1e9:.2f} GMACs "
+            f"for a {width} x {height} output"
+        )
+
+
+def parameter_count(network: nn.Module, *, trainable: bool = True) -> int:
+    """Number of parameters; frozen ones (mean shifts) are left out unless asked for."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad or not trainable)
+
+
+def complexity(
+    network: SRNetwork, hr_size: tuple[int, int] = HR_720P, scale: int | None = None
+) -> Complexity:
+    """Count a network's cost without computing anything (on the meta device).
+
+    Args:
+        network: left as it is.
+        hr_size: (H, W) of the output.
+        scale: of the input, for networks of several scales; default the network's own.
+    """
+    scale = scale or network.scale
+    twin = _on_meta(network)
+    lr = torch.empty(1, 3, hr_size[0] // scale, hr_size[1] // scale, device="meta")
+    extra = {"out": 0, "bias": 0}
+    counter = FlopCounterMode(display=False)
+    with _counting(twin, extra), counter, uncounted_bicubic(), torch.no_grad():
+        twin.enlarge(lr, scale)
+    macs = counter.get_total_flops() // 2
+    return Complexity(
+        parameters=parameter_count(network),
+        hr_size=hr_size,
+        macs=macs,
+        macs_out=macs + extra["out"],
+        macs_out_bias=macs + extra["out"] + extra["bias"],
+    )
+
+
+def _on_meta(network: SRNetwork) -> SRNetwork:
+    with torch.device("meta"):
+        twin = type(network)(**network.config)
+    return twin.eval()
+
+
+@contextmanager
+def _counting(network: nn.Module, extra: dict[str, int]) -> Iterator[None]:
+    """Add up, while the network runs, what separates the conventions from the counted MACs."""
+
+    def note(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        assert isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
+        pixels = output.shape[0] * output.shape[2] * output.shape[3]
+        if isinstance(module, nn.ConvTranspose2d):
+            given = inputs[0].shape[0] * inputs[0].shape[2] * inputs[0].shape[3]
+            extra["out"] += module.weight.numel() * (pixels - given)
+        if module.bias is not None:
+            extra["bias"] += module.bias.numel() * pixels
+
+    handles = [
+        module.register_forward_hook(note)
+        for module in network.modules()
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,204 @@
+"""What every network of the suite is: the contract that tiling, export and tables rely on."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from sr_lightning.colour import rgb_to_y, rgb_to_ycbcr, ycbcr_to_rgb
+from sr_lightning.nn.bicubic import bicubic
+from sr_lightning.nn.precision import full_precision
+
+__all__ = ["InterpolatedLumaNetwork", "LumaNetwork", "SRNetwork", "enlarge_luma"]
+
+
+def _remembering(init: Callable[..., None]) -> Callable[..., None]:
+    """Wrap a constructor so that the outermost one records its arguments in `config`."""
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def wrapped(self: SRNetwork, *args: Any, **kwargs: Any) -> None:
+        bound = signature.bind(self, *args, **kwargs)
+        bound.apply_defaults()
+        given = {k: v for k, v in bound.arguments.items() if k != "self"}
+        init(self, *args, **kwargs)
+        # Set after the constructor: an outer one overwrites what its base recorded.
+        self.config = given
+
+    return wrapped
+
+
+class SRNetwork(nn.Module):
+    """A super-resolution network: RGB in [0, 1] in, RGB out, `scale` times larger.
+
+    Subclasses take plain numbers and strings in their constructor, which are remembered in
+    `config`, so that a weight file can say how to build its network. A network of one scale
+    implements ``forward(lr)`` and, where its paper supervises more than the last prediction,
+    ``intermediate(lr)``. A network of several scales sets `takes_scale` and implements
+    ``forward(lr, scale)`` and ``intermediate(lr, scale)``.
+
+    Attributes:
+        scales: scales that the network is made for; an any-scale network lists those that it is
+            trained and validated at.
+        takes_scale: whether `forward` and `intermediate` have a second argument, the scale.
+        config: constructor arguments, defaults included.
+        colour: what its predictions are supervised in, "rgb" or "y".
+    """
+
+    scales: tuple[float, ...]
+    takes_scale: bool = False
+    config: dict[str, Any]
+    colour: Literal["rgb", "y"] = "rgb"
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__init__" in cls.__dict__:
+            cls.__init__ = _remembering(cls.__init__)  # type: ignore[method-assign]
+
+    @property
+    def scale(self) -> int:
+        """The scale of a single-scale network."""
+        (scale,) = self.scales
+        return int(scale)
+
+    @property
+    def receptive_field(self) -> int | None:
+        """Side of the square of LR pixels that one LR pixel's output depends on (odd).
+
+        Tiles that overlap by half of it give the whole image's result exactly. None means the
+        whole image (global pooling or attention): tiles then only approximate.
+        """
+        return None
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """Enlarge images.
+
+        Args:
+            lr: (N, 3, H, W) RGB in [0, 1].
+
+        Returns:
+            (N, 3, scale * H, scale * W), not clamped.
+        """
+        raise NotImplementedError
+
+    def intermediate(self, lr: Tensor) -> list[Tensor]:
+        """All predictions that the paper supervises, the final one last, in `colour`.
+
+        Args:
+            lr: (N, 3, H, W) RGB in [0, 1].
+        """
+        return [self(lr)]
+
+    def enlarge(self, lr: Tensor, scale: float) -> Tensor:
+        """`forward` at a scale, whether or not the network takes one.
+
+        Raises:
+            ValueError: a network of one scale was asked for another.
+        """
+        if self.takes_scale:
+            return self(lr, scale)  # type: ignore[no-any-return]
+        self._check(scale)
+        return self(lr)  # type: ignore[no-any-return]
+
+    def predictions(self, lr: Tensor, scale: float) -> list[Tensor]:
+        """`intermediate` at a scale, whether or not the network takes one.
+
+        Raises:
+            ValueError: a network of one scale was asked for another.
+        """
+        if self.takes_scale:
+            return self.intermediate(lr, scale)  # type: ignore[call-arg]
+        self._check(scale)
+        return self.intermediate(lr)
+
+    def target(self, hr: Tensor) -> Tensor:
+        """What predictions are compared with in training: HR images in `colour`."""
+        return hr if self.colour == "rgb" else rgb_to_y(hr)
+
+    def _check(self, scale: float) -> None:
+        if scale not in self.scales:
+            raise ValueError(
+                f"This {type(self).__name__} enlarges by {self.scales[0]}, not by {scale}."
+            )
+
+
+def enlarge_luma(lr: Tensor, predict: Callable[[Tensor], Tensor], scale: float) -> Tensor:
+    """Enlarge RGB images through a network that sees luminance only.
+
+    The colour difference channels are enlarged by bicubic, as the papers of the Y era did with
+    their figures.
+
+    Args:
+        lr: (N, 3, H, W) RGB in [0, 1].
+        predict: enlarges luminance, (N, 1, H, W) in [16, 235] / 255.
+        scale: by which `predict` enlarges.
+    """
+    with full_precision(lr):
+        ycbcr = rgb_to_ycbcr(lr.float())
+    y = predict(ycbcr[:, :1])
+    with full_precision(lr):
+        return ycbcr_to_rgb(torch.cat([y.float(), bicubic(ycbcr[:, 1:], scale)], dim=1))
+
+
+class LumaNetwork(SRNetwork):
+    """A network that sees and predicts luminance only, and converts at its own door.
+
+    Subclasses implement :meth:`predict`.
+
+    Args:
+        scales: that it is made for.
+    """
+
+    colour = "y"
+
+    def __init__(self, scales: Sequence[float]) -> None:
+        super().__init__()
+        self.scales = tuple(scales)
+        self.takes_scale = len(self.scales) > 1
+
+    def predict(self, y: Tensor, scale: float) -> list[Tensor]:
+        """Predictions of luminance, the final one last.
+
+        Args:
+            y: (N, 1, H, W) in [16, 235] / 255.
+            scale: one of `scales`.
+
+        Returns:
+            (N, 1, scale * H, scale * W) each.
+        """
+        raise NotImplementedError
+
+    def forward(self, lr: Tensor, scale: float | None = None) -> Tensor:
+        """Enlarge RGB images; see :meth:`SRNetwork.forward`."""
+        by = self.scale if scale is None else scale
+        return enlarge_luma(lr, lambda y: self.predict(y, by)[-1], by)
+
+    def intermediate(self, lr: Tensor, scale: float | None = None) -> list[Tensor]:
+        """Predictions of luminance; see :meth:`SRNetwork.intermediate`."""
+        with full_precision(lr):
+            y = rgb_to_y(lr.float())
+        return self.predict(y, self.scale if scale is None else scale)
+
+
+class InterpolatedLumaNetwork(LumaNetwork):
+    """A luminance network whose input is the bicubic-enlarged image (SRCNN, VDSR and kin).
+
+    Subclasses implement :meth:`refine`.
+    """
+
+    def refine(self, y: Tensor) -> list[Tensor]:
+        """Predictions from interpolated luminance, the final one last, all of its size.
+
+        Args:
+            y: (N, 1, sH, sW).
+        """
+        raise NotImplementedError
+
+    def predict(self, y: Tensor, scale: float) -> list[Tensor]:
+        """Interpolate, then refine; see :meth:`LumaNetwork.predict`."""
+        return self.refine(bicubic(y, scale))

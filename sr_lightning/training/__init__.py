@@ -1,0 +1,1 @@
+"""Lightning: the module that papers build on, losses, schedules, callbacks, the command line."""

@@ -1,0 +1,457 @@
+"""What happens around training: guards, throughput, progress, pictures, result tables."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from sr_lightning.data.degradation import bicubic_up
+from sr_lightning.data.images import to_pixels, write_image
+from sr_lightning.errors import UserError
+from sr_lightning.metrics.protocol import PROTOCOLS
+from sr_lightning.training.module import Row, SRModule, means
+from sr_lightning.training.pictures import comparison, enlarged_lr
+from sr_lightning.training.run_folder import RunFolder
+
+__all__ = [
+    "BestCheckpoint",
+    "GracefulStop",
+    "ImageStrips",
+    "LastCheckpoint",
+    "NonFiniteGuard",
+    "PlainProgress",
+    "PredictionWriter",
+    "ResultTables",
+    "Throughput",
+    "print_means",
+]
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps the checkpoint with the best validation PSNR, protocol and value in its name.
+
+    Args:
+        folder: of the checkpoints.
+        protocol: name of the protocol that chooses.
+    """
+
+    def __init__(self, folder: Path, protocol: str) -> None:
+        metric = f"val/{protocol}/psnr"
+        super().__init__(
+            dirpath=folder,
+            filename=f"best_step={{step}}_{protocol}_psnr={{{metric}:.3f}}",
+            monitor=metric,
+            mode="max",
+            save_top_k=1,
+            auto_insert_metric_name=False,
+            enable_version_counter=False,
+        )
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Keeps the state at the latest validation to go on from.
+
+    Args:
+        folder: of the checkpoints.
+        protocol: whose metric is in the name.
+    """
+
+    def __init__(self, folder: Path, protocol: str) -> None:
+        super().__init__(
+            dirpath=folder,
+            filename=f"last_step={{step}}_{protocol}_psnr={{val/{protocol}/psnr:.3f}}",
+            monitor="step",
+            mode="max",
+            save_top_k=1,
+            auto_insert_metric_name=False,
+            enable_version_counter=False,
+        )
+
+
+class GracefulStop(Checkpoint):
+    """Ends training after the current step on Ctrl-C, with a checkpoint to go on from.
+
+    An interrupt in the middle of a step could leave half of the weights updated. A second Ctrl-C
+    ends at once. With several processes Lightning's own handling is left in place, since they
+    could stop at different steps. It is a `Checkpoint` so that it comes after the weight averaging
+    of the same step.
+
+    Args:
+        folder: of the checkpoints.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.interrupted = False
+        self._previous: Any = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take over Ctrl-C."""
+        if trainer.world_size == 1 and threading.current_thread() is threading.main_thread():
+            self._previous = signal.signal(signal.SIGINT, self._asked)
+
+    def _asked(self, number: int, frame: Any) -> None:
+        if self.interrupted:
+            raise KeyboardInterrupt
+        self.interrupted = True
+        print("\nStopping after this step; Ctrl-C again stops at once.", flush=True)
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Save and stop if asked to."""
+        if self.interrupted and not trainer.should_stop:
+            path = self.folder / f"interrupted_step={trainer.global_step}.ckpt"
+            trainer.save_checkpoint(path)
+            trainer.should_stop = True
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Give Ctrl-C back."""
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+            self._previous = None
+
+
+class NonFiniteGuard(Callback):
+    """Stops a run whose loss became NaN or infinite, before that reaches the weights.
+
+    Args:
+        every_n_steps: how often to look on a GPU, where looking waits for the device; on a CPU
+            every step is checked.
+    """
+
+    def __init__(self, every_n_steps: int = 50) -> None:
+        self.every_n_steps = every_n_steps
+
+    def on_before_backward(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor
+    ) -> None:
+        """Check one loss."""
+        step = trainer.global_step
+        if loss.device.type != "cpu" and step % self.every_n_steps:
+            return
+        if not torch.isfinite(loss):
+            raise UserError(
+                f"The loss became {float(loss)} at step {step}. The checkpoints in the run folder "
+                "are from before that: go on from them with a lower learning rate, with "
+                "--trainer.gradient_clip_val 1, or in float32 (--trainer.precision 32-true)."
+            )
+
+
+class Throughput(Callback):
+    """Logs images per second and milliseconds per step, validation left out."""
+
+    def __init__(self) -> None:
+        self._seconds, self._steps, self._images = 0.0, 0, 0
+        self._mark: float | None = None
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Start the clock where it was stopped by validation."""
+        if self._mark is None:
+            self._mark = time.perf_counter()
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the clock."""
+        self._mark = None
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Count a step; log now and then."""
+        now = time.perf_counter()
+        if self._mark is not None:
+            self._seconds += now - self._mark
+            self._steps += 1
+            self._images += len(batch["lr"]) * trainer.world_size
+        self._mark = now
+        if self._steps and trainer.global_step % self._every(trainer) == 0:
+            facts = {
+                "perf/img_s": self._images / self._seconds,
+                "perf/step_ms": 1e3 * self._seconds / self._steps,
+            }
+            if torch.cuda.is_available():
+                facts["perf/max_mem_gb"] = torch.cuda.max_memory_allocated() / 2**30
+            for logger in trainer.loggers:
+                logger.log_metrics(facts, step=trainer.global_step)
+            self._seconds, self._steps, self._images = 0.0, 0, 0
+
+    @staticmethod
+    def _every(trainer: pl.Trainer) -> int:
+        return max(1, int(trainer.log_every_n_steps))  # type: ignore[attr-defined]
+
+
+class PlainProgress(Callback):
+    """One line of progress now and then, for logs that are files.
+
+    Args:
+        every_s: least seconds between two lines.
+    """
+
+    def __init__(self, every_s: float = 30.0) -> None:
+        self.every_s = every_s
+        self._said = self._begun = 0.0
+        self._first_step = 0
+
+    @rank_zero_only
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Remember where this sitting began."""
+        self._said = self._begun = time.monotonic()
+        self._first_step = trainer.global_step
+
+    @rank_zero_only
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Print a line if it is time."""
+        now = time.monotonic()
+        if now - self._said < self.every_s and trainer.global_step != trainer.max_steps:
+            return
+        self._said = now
+        step, total = trainer.global_step, trainer.max_steps
+        pace = (step - self._first_step) / max(1e-9, now - self._begun)
+        left = (total - step) / pace if total > 0 and pace else 0.0
+        loss = trainer.callback_metrics.get("train/loss")
+        parts = [f"step {step:,}/{total:,}", f"{pace:.2f} steps/s", f"{_clock(left)} left"]
+        if loss is not None:
+            parts.insert(1, f"loss {float(loss):.5f}")
+        print("  ".join(parts), flush=True)
+
+    @rank_zero_only
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Print what was measured."""
+        if trainer.sanity_checking:
+            return
+        shown = [
+            f"{name} {float(value):.4f}"
+            for name, value in sorted(trainer.callback_metrics.items())
+            if name.startswith("val/")
+        ]
+        print(f"step {trainer.global_step:,}  " + "  ".join(shown), flush=True)
+
+
+def _clock(seconds: float) -> str:
+    minutes, s = divmod(round(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    return f"{hours}:{m:02}:{s:02}"
+
+
+class ImageStrips(Callback):
+    """Saves strips LR | bicubic | SR | HR of the first images that are measured.
+
+    Args:
+        folder: where to.
+        count: images per set.
+        to_wandb: also log the enlarged crops of validation images to W&B.
+        every: log to W&B at every so many validations.
+    """
+
+    def __init__(
+        self, folder: RunFolder, count: int = 3, to_wandb: bool = False, every: int = 10
+    ) -> None:
+        self.folder = folder
+        self.count = count
+        self.to_wandb = to_wandb
+        self.every = every
+        self._drawn: dict[str, int] = {}
+        self._validations = 0
+        self.saved: list[Path] = []
+
+    def _draw(
+        self, pl_module: SRModule, batch: dict[str, Any], sr: Tensor, whole: int | None
+    ) -> Image.Image:
+        scale = batch["scale"]
+        lr, hr = batch["lr"][0].cpu(), batch["hr"][0].cpu()
+        label = type(pl_module.network).__name__ + ("+" if pl_module.ensemble else "")
+        methods = [
+            (f"LR (x{scale})", enlarged_lr(lr, scale)),
+            ("bicubic", bicubic_up(lr, scale)),
+            (label, sr[0].float().cpu()),
+        ]
+        return comparison(methods, hr, whole=whole)
+
+    @rank_zero_only
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Draw the first held-out images; the newest validation replaces the one before."""
+        if trainer.sanity_checking or batch_idx >= self.count:
+            return
+        assert isinstance(pl_module, SRModule)
+        image = self._draw(pl_module, batch, outputs[pl_module.protocols[0].name], None)
+        path = self.folder.images / "validation" / f"{batch['name'][0]}_x{batch['scale']}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path)
+        if self.to_wandb and self._validations % self.every == 0:
+            for logger in trainer.loggers:
+                if isinstance(logger, WandbLogger):
+                    key = f"val/images/{batch['name'][0]}"
+                    logger.log_image(key, [image], step=trainer.global_step)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Count validations."""
+        self._validations += not trainer.sanity_checking
+
+    @rank_zero_only
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Draw the first images of each test set."""
+        group = f"{batch['set']}_x{batch['scale']}"
+        if self._drawn.get(group, 0) >= self.count:
+            return
+        assert isinstance(pl_module, SRModule)
+        self._drawn[group] = self._drawn.get(group, 0) + 1
+        image = self._draw(pl_module, batch, outputs[pl_module.protocols[0].name], 360)
+        path = self.folder.images / group / f"{batch['name'][0]}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path)
+        self.saved.append(path)
+
+
+class PredictionWriter(Callback):
+    """Saves enlarged images as PNG.
+
+    Args:
+        folder: where to.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_predict_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Save one image."""
+        path = self.folder / f"{batch['name'][0]}_x{batch['scale']}.png"
+        write_image(path, to_pixels(outputs[0]))
+
+
+class ResultTables(Callback):
+    """Writes per-image rows and means of a test to files, to the screen and to W&B.
+
+    Args:
+        folder: of the result files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @rank_zero_only
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write everything."""
+        assert isinstance(pl_module, SRModule)
+        rows = pl_module.rows
+        label = type(pl_module.network).__name__ + ("+" if pl_module.ensemble else "")
+        rows = [
+            {**row, "method": label if row["method"] == "sr" else row["method"]} for row in rows
+        ]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _write_csv(self.folder / "images.csv", rows)
+        summary = {
+            "method": label,
+            "protocols": {p.name: p.summary for p in pl_module.protocols},
+            "means": [
+                {
+                    "set": group,
+                    "scale": scale,
+                    "method": method,
+                    "protocol": protocol,
+                    "psnr": psnr,
+                    "ssim": ssim,
+                    "images": count,
+                }
+                for (group, scale, method, protocol), (psnr, ssim, count) in means(rows).items()
+            ],
+        }
+        (self.folder / "summary.json").write_text(json.dumps(summary, indent=1))
+        print_means(rows)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                columns = list(rows[0])
+                logger.log_table(
+                    "test/images", columns=columns, data=[[row[c] for c in columns] for row in rows]
+                )
+
+
+def _write_csv(path: Path, rows: list[Row]) -> None:
+    with path.open("w", newline="") as out:
+        writer = csv.DictWriter(out, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def print_means(rows: list[Row]) -> None:
+    """Print a table of means per set, a method per line, the protocol in the title."""
+    console = Console(width=None if sys.stdout.isatty() else 100)
+    table_of = means(rows)
+    for protocol in dict.fromkeys(key[3] for key in table_of):
+        groups = list(dict.fromkeys((k[0], k[1], n) for k, (_, _, n) in table_of.items()))
+        methods = list(dict.fromkeys(k[2] for k in table_of if k[3] == protocol))
+        channel = "Y" if PROTOCOLS[protocol].channel == "y" else "RGB"
+        table = Table(
+            title=f"PSNR-{channel} (dB) / SSIM-{channel}, protocol {protocol}",
+            caption=PROTOCOLS[protocol].summary,
+            title_justify="left",
+            caption_justify="left",
+        )
+        table.add_column("")
+        for group, scale, count in groups:
+            table.add_column(f"{group} x{scale} ({count})", justify="right")
+        for method in sorted(methods, key=lambda name: name != "bicubic"):
+            cells = []
+            for group, scale, _ in groups:
+                psnr, ssim, _ = table_of[group, scale, method, protocol]
+                cells.append(f"{psnr:.2f} / {ssim:.4f}")
+            table.add_row(method, *cells)
+        console.print(table)

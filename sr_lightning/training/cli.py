@@ -1,0 +1,222 @@
+"""LightningCLI for the suite: what it adds is run folders, loggers, callbacks and ``--run``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import yaml
+from jsonargparse import Namespace
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, RichProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+from sr_lightning import __version__
+from sr_lightning.data import PatchDataModule  # noqa: F401 (short names in YAML)
+from sr_lightning.errors import UserError
+from sr_lightning.training import callbacks
+from sr_lightning.training.module import SRModule
+from sr_lightning.training.run_folder import OutputOptions, RunFolder
+from sr_lightning.training.wandb_logging import WandbOptions, make_logger, require_key
+
+__all__ = ["SRCLI", "run_trainer_command"]
+
+
+class SaveRunConfig(SaveConfigCallback):
+    """Writes the full config into the run folder and, nested, into the loggers."""
+
+    def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Write it (rank 0 only)."""
+        text = self.parser.dump(self.config, skip_none=False)
+        path = RunFolder(Path(trainer.default_root_dir)).config
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if stage != "fit":
+            path = path.with_name(f"config-{stage}.yaml")
+        elif path.exists() and path.read_text() != text:
+            earlier = len(list(path.parent.glob("config-earlier-*.yaml")))
+            path.rename(path.with_name(f"config-earlier-{earlier + 1}.yaml"))
+        path.write_text(text)
+        config = yaml.safe_load(text)
+        shown = {key: config[key] for key in ("seed_everything", "model", "data", "trainer")}
+        for logger in trainer.loggers:
+            if not isinstance(logger, CSVLogger):
+                logger.log_hyperparams(shown)
+
+
+class SRCLI(LightningCLI):
+    """LightningCLI over :class:`SRModule` and any data module."""
+
+    run_folder: RunFolder
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the run folder's and W&B's sections."""
+        parser.add_class_arguments(OutputOptions, "output")
+        parser.add_class_arguments(WandbOptions, "wandb")
+
+    def before_instantiate_classes(self) -> None:
+        """Refuse what cannot work before anything is built."""
+        config = self.config[self.subcommand]
+        _refuse_wandb_settings(config.trainer.logger)
+        if config.wandb.mode == "online":
+            require_key()
+        self.run_folder = RunFolder.create(OutputOptions(**config.output.as_dict()))
+        interval, steps = config.trainer.val_check_interval, config.trainer.max_steps
+        if isinstance(interval, int) and 0 < steps < interval:
+            # A budget shorter than the usual interval is still validated at its end.
+            config.trainer.val_check_interval = steps
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """Build the trainer with the suite's loggers and callbacks."""
+        config = self.config[self.subcommand]
+        folder = self.run_folder
+        kwargs["default_root_dir"] = str(folder.path)
+        if config.trainer.logger in (None, True):
+            kwargs["logger"] = self._loggers(config)
+        return super().instantiate_trainer(**kwargs)
+
+    def _instantiate_trainer(self, config: Any, callbacks_: list[Callback]) -> pl.Trainer:
+        folder = self.run_folder
+        assert self.subcommand is not None
+        protocol = self.model.protocols[0].name
+        options = self.config[self.subcommand].wandb
+        added: list[Callback] = [callbacks.ImageStrips(folder, to_wandb=options.log_images)]
+        if self.subcommand == "fit":
+            added += [
+                callbacks.NonFiniteGuard(),
+                callbacks.Throughput(),
+                callbacks.BestCheckpoint(folder.checkpoints, protocol),
+                callbacks.LastCheckpoint(folder.checkpoints, protocol),
+                callbacks.GracefulStop(folder.checkpoints),
+                LearningRateMonitor("step"),
+            ]
+        if self.subcommand == "test":
+            added.append(callbacks.ResultTables(folder.results))
+        if self.subcommand == "predict":
+            added.append(callbacks.PredictionWriter(folder.predictions))
+        if config.get("enable_progress_bar") is not False:
+            if sys.stdout.isatty():
+                added.append(RichProgressBar(leave=True))
+            else:
+                config["enable_progress_bar"] = False
+                added.append(callbacks.PlainProgress())
+        return super()._instantiate_trainer(config, [*callbacks_, *added])
+
+    def _loggers(self, config: Namespace) -> list[Logger]:
+        assert self.subcommand is not None
+        folder, name = self.run_folder.path, config.output.name
+        found: list[Logger] = [CSVLogger(str(folder), name="metrics", flush_logs_every_n_steps=50)]
+        options = WandbOptions(**config.wandb.as_dict())
+        logger = make_logger(options, folder, name=name, job_type=self.subcommand)
+        return [*found, logger] if logger is not None else found
+
+
+def _refuse_wandb_settings(logger: Any) -> None:
+    for one in logger if isinstance(logger, list) else [logger]:
+        if isinstance(one, Namespace) and "WandbLogger" in str(one.get("class_path")):
+            raise UserError(
+                "Set W&B up in the config section 'wandb:', not as a trainer.logger: there, "
+                "'settings:' would turn an offline run online."
+            )
+
+
+def run_trainer_command(given: list[str]) -> None:
+    """Run ``fit``, ``validate``, ``test`` or ``predict``.
+
+    Args:
+        given: command and options, ``--run`` and ``--data-root`` among them.
+    """
+    args = _expand(given)
+    # Lightning starts further processes with sys.argv, so it must be what was typed; and it warns
+    # where both are given.
+    program, sys.argv = sys.argv, [sys.argv[0], *args]
+    try:
+        cli = SRCLI(
+            SRModule,
+            pl.LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=SaveRunConfig,
+            save_config_kwargs={"save_to_log_dir": False},
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            parser_kwargs={"version": __version__},
+            trainer_defaults={
+                "check_val_every_n_epoch": None,
+                "val_check_interval": 1000,
+                "num_sanity_val_steps": 1,
+                "enable_model_summary": False,
+            },
+        )
+        _say_where(cli)
+    finally:
+        sys.argv = program
+        RunFolder.stop_handing_down()
+        _finish_wandb()
+
+
+def _expand(given: list[str]) -> list[str]:
+    """Turn ``--run`` and ``--data-root`` into options that LightningCLI has."""
+    command, rest = given[0], []
+    folder: RunFolder | None = None
+    pending = iter(given[1:])
+    for arg in pending:
+        name, equals, value = arg.partition("=")
+        if name not in {"--run", "--data-root"}:
+            rest.append(arg)
+            continue
+        if not equals:
+            value = next(pending, "")
+        if not value or value.startswith("--"):
+            raise UserError(f"{name} needs a folder.")
+        if name == "--data-root":
+            rest += ["--data.init_args.root", value]
+        else:
+            folder = RunFolder.existing(value)
+    if folder is None:
+        return [command, *rest]
+    first = ["--config", str(folder.config), "--output.folder", str(folder.path)]
+    if not any(arg.partition("=")[0] == "--ckpt_path" for arg in rest):
+        checkpoint = folder.last_checkpoint() if command == "fit" else folder.best_checkpoint()
+        first += ["--ckpt_path", str(checkpoint)]
+    return [command, *first, *rest]
+
+
+def _finish_wandb() -> None:
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.finish()
+
+
+@rank_zero_only
+def _say_where(cli: SRCLI) -> None:
+    """Print the path of everything that a run left."""
+    folder = cli.run_folder
+    lines: list[tuple[str, Any]] = [("run folder", folder.path)]
+    if cli.subcommand == "fit":
+        stopped = any(
+            isinstance(c, callbacks.GracefulStop) and c.interrupted
+            for c in cli.trainer.callbacks  # type: ignore[attr-defined]
+        )
+        lines.append(("config", folder.config))
+        lines += [("checkpoint", path) for path in sorted(folder.checkpoints.glob("*.ckpt"))]
+        lines += [("metrics", p) for p in sorted(folder.path.glob("metrics/*/metrics.csv"))]
+        following = "go on" if stopped else "test it"
+        command = "fit" if stopped else "test"
+        lines.append((following, f"sr-lightning {command} --run {folder.path}"))
+    if cli.subcommand == "test":
+        lines += [
+            ("per image", folder.results / "images.csv"),
+            ("means", folder.results / "summary.json"),
+        ]
+    if cli.subcommand == "predict":
+        lines.append(("images", folder.predictions))
+    if folder.images.is_dir():
+        lines.append(("pictures", folder.images))
+    for run in sorted(folder.path.glob("wandb/offline-run-*"))[-1:]:
+        lines.append(("W&B (offline)", f"{run}  (upload: wandb sync {run})"))
+    width = max(len(name) for name, _ in lines)
+    print("\n".join(f"{name:>{width}}  {what}" for name, what in lines), flush=True)

@@ -1,0 +1,82 @@
+"""Losses of the papers."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sr_lightning.nn.precision import full_precision
+
+__all__ = ["PixelLoss", "ssim_loss"]
+
+
+class PixelLoss(nn.Module):
+    """Mean error per sample of a pixel.
+
+    Args:
+        kind: "l1"; "mse"; or "charbonnier", sqrt(x^2 + eps^2) as LapSRN has it (kornia's is
+            another function).
+        eps: of Charbonnier.
+    """
+
+    def __init__(self, kind: Literal["l1", "mse", "charbonnier"] = "l1", eps: float = 1e-3) -> None:
+        super().__init__()
+        self.kind = kind
+        self.eps = eps
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Scalar loss of two tensors of one shape."""
+        if self.kind == "l1":
+            return F.l1_loss(prediction, target)
+        if self.kind == "mse":
+            return F.mse_loss(prediction, target)
+        return torch.sqrt((prediction - target).square() + self.eps**2).mean()
+
+
+def ssim_loss(prediction: Tensor, target: Tensor, window: int = 11) -> Tensor:
+    """1 - SSIM, averaged over the valid region of all images and channels.
+
+    The same function as the metric (Gaussian window of sigma 1.5), arranged for training patches:
+    the blur is two small matrix products, and what concerns the target alone takes no part in the
+    backward pass. The images are centred so that float32 keeps the variances.
+
+    Args:
+        prediction: (N, C, H, W) in about [0, 1].
+        target: the same shape.
+        window: side of the window; shrunk to the image where that is smaller.
+
+    Returns:
+        Scalar in [0, 2].
+    """
+    with full_precision(prediction):
+        a, b = prediction.float() - 0.5, target.float() - 0.5
+        height, width = a.shape[-2:]
+        window = min(window, height, width)
+        rows, columns = _blur_matrix(height, window, a), _blur_matrix(width, window, a).T
+
+        def blur(image: Tensor) -> Tensor:
+            return rows @ (image @ columns)
+
+        mean_a, mean_b = blur(a), blur(b)
+        variance_a = blur(a * a) - mean_a * mean_a
+        variance_b = blur(b * b) - mean_b * mean_b
+        covariance = blur(a * b) - mean_a * mean_b
+        mean_a, mean_b = mean_a + 0.5, mean_b + 0.5
+        c1, c2 = 0.01**2, 0.03**2
+        similarity = ((2 * mean_a * mean_b + c1) * (2 * covariance + c2)) / (
+            (mean_a * mean_a + mean_b * mean_b + c1) * (variance_a + variance_b + c2)
+        )
+        return 1 - similarity.mean()
+
+
+def _blur_matrix(size: int, window: int, like: Tensor) -> Tensor:
+    """Gaussian blur over the valid region as a (size - window + 1, size) matrix."""
+    distance = torch.arange(size, device=like.device) - torch.arange(
+        size - window + 1, device=like.device
+    ).unsqueeze(1)
+    x = distance.to(like.dtype) - (window - 1) / 2
+    weight = torch.exp(-x.square() / (2 * 1.5**2)) * ((distance >= 0) & (distance < window))
+    return weight / weight.sum(dim=1, keepdim=True)

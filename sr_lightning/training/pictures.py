@@ -1,0 +1,108 @@
+"""Picture strips that show what a network does: LR, bicubic, SR and HR side by side."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torch.nn import functional as F
+
+from sr_lightning.data.images import to_pixels
+
+__all__ = ["busiest_square", "comparison", "strip"]
+
+Pixels = NDArray[np.uint8]
+_GAP, _LABEL = 6, 22
+
+
+def busiest_square(hr: Tensor, side: int) -> tuple[int, int]:
+    """Top-left corner of the square with the most fine detail, where methods differ.
+
+    Args:
+        hr: (3, H, W) in [0, 1].
+        side: of the square in pixels.
+    """
+    grey = hr.mean(dim=0, keepdim=True)[None]
+    detail = (grey - F.avg_pool2d(F.pad(grey, (1, 1, 1, 1), mode="replicate"), 3, 1)).abs()
+    side = min(side, *hr.shape[1:])
+    density = F.avg_pool2d(detail, side, stride=max(1, side // 8))[0, 0]
+    flat = int(density.argmax())
+    row, column = divmod(flat, density.shape[1])
+    step = max(1, side // 8)
+    return row * step, column * step
+
+
+def strip(panels: list[tuple[str, Pixels]], height: int) -> Image.Image:
+    """Labelled pictures of one height in a row, on white.
+
+    Args:
+        panels: label and uint8 (H, W, 3) pixels; each is scaled to `height` by nearest neighbour
+            when enlarged, so that pixels stay visible.
+        height: of the pictures.
+    """
+    font = ImageFont.load_default(14)
+    scaled = []
+    for label, pixels in panels:
+        image = Image.fromarray(pixels)
+        width = max(1, round(image.width * height / image.height))
+        kind = Image.Resampling.NEAREST if image.height < height else Image.Resampling.LANCZOS
+        scaled.append((label, image.resize((width, height), kind)))
+    total = sum(image.width for _, image in scaled) + _GAP * (len(scaled) - 1)
+    canvas = Image.new("RGB", (total, height + _LABEL), "white")
+    draw = ImageDraw.Draw(canvas)
+    left = 0
+    for label, image in scaled:
+        draw.text((left + 2, 2), label, fill="black", font=font)
+        canvas.paste(image, (left, _LABEL))
+        left += image.width + _GAP
+    return canvas
+
+
+def comparison(
+    methods: list[tuple[str, Tensor]],
+    hr: Tensor,
+    *,
+    side: int = 96,
+    zoom: int = 288,
+    whole: int | None = 360,
+) -> Image.Image:
+    """The whole pictures in one row and the busiest square of each, enlarged, in a row below.
+
+    Args:
+        methods: label and image (3, H, W) in about [0, 1], all of the size of `hr`.
+        hr: the original, (3, H, W); shown last.
+        side: of the square that is enlarged, in HR pixels.
+        zoom: side of the enlarged square.
+        whole: height of the whole pictures, or None to show squares only.
+    """
+    panels = [*methods, ("HR (original)", hr)]
+    top, left = busiest_square(hr, side)
+    squares = strip(
+        [
+            (label, to_pixels(image[:, top : top + side, left : left + side]))
+            for label, image in panels
+        ],
+        zoom,
+    )
+    if whole is None:
+        return squares
+    pictures = []
+    for label, image in panels:
+        framed = Image.fromarray(to_pixels(image))
+        ImageDraw.Draw(framed).rectangle(
+            (left, top, left + side, top + side), outline="yellow", width=2
+        )
+        pictures.append((label, np.asarray(framed)))
+    above = strip(pictures, whole)
+    canvas = Image.new(
+        "RGB", (max(above.width, squares.width), above.height + _GAP + squares.height), "white"
+    )
+    canvas.paste(above, (0, 0))
+    canvas.paste(squares, (0, above.height + _GAP))
+    return canvas
+
+
+def enlarged_lr(lr: Tensor, scale: int) -> Tensor:
+    """The LR image with every pixel as a square of `scale` pixels: (3, H, W) to (3, sH, sW)."""
+    return lr.repeat_interleave(scale, dim=1).repeat_interleave(scale, dim=2)

@@ -1,0 +1,144 @@
+"""Where a run leaves its files, and how a finished run is found again."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from sr_lightning.errors import UserError
+
+__all__ = ["OutputOptions", "RunFolder"]
+
+# Handed down to the processes that Lightning starts for further devices.
+_INHERITED = "SR_LIGHTNING_RUN_FOLDER"
+
+
+@dataclass
+class OutputOptions:
+    """Where runs go: ``<root>/<name>/<date>_<time>``.
+
+    Args:
+        root: folder of all runs.
+        name: of the experiment.
+        folder: exact folder instead, to go on in an existing run.
+    """
+
+    root: str = "runs"
+    name: str = "run"
+    folder: str | None = None
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Places inside one run's folder.
+
+    Attributes:
+        path: the folder.
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """Full config of the run."""
+        return self.path / "config.yaml"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def results(self) -> Path:
+        """Folder of result tables."""
+        return self.path / "results"
+
+    @property
+    def images(self) -> Path:
+        """Folder of image strips."""
+        return self.path / "images"
+
+    @property
+    def predictions(self) -> Path:
+        """Folder of enlarged images."""
+        return self.path / "predictions"
+
+    @classmethod
+    def create(cls, options: OutputOptions) -> RunFolder:
+        """Choose the folder of a new run; every process of the run chooses the same.
+
+        Processes started by Lightning inherit it; processes started by SLURM or torchrun derive
+        it from the job's id.
+        """
+        if options.folder is not None:
+            return cls(Path(options.folder).expanduser())
+        if inherited := os.environ.get(_INHERITED):
+            return cls(Path(inherited))
+        job = os.environ.get("SLURM_JOB_ID") or os.environ.get("TORCHELASTIC_RUN_ID")
+        if job and job != "none":
+            stamp = f"job-{job}"
+        else:
+            stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        base = Path(options.root).expanduser() / options.name
+        path, again = base / stamp, 1
+        while not job and path.exists():
+            again += 1
+            path = base / f"{stamp}-{again}"
+        return cls(path)
+
+    def hand_down(self) -> None:
+        """Let processes started from now on use this folder."""
+        os.environ[_INHERITED] = str(self.path.resolve())
+
+    @staticmethod
+    def stop_handing_down() -> None:
+        """Let the next run choose its own folder."""
+        os.environ.pop(_INHERITED, None)
+
+    @classmethod
+    def existing(cls, path: str | Path) -> RunFolder:
+        """A run's folder by its path; of an experiment's folder, the newest run in it.
+
+        Raises:
+            UserError: there is no run.
+        """
+        folder = Path(path).expanduser()
+        if not (folder / "config.yaml").is_file():
+            runs = sorted(folder.glob("*/config.yaml"), key=lambda file: file.stat().st_mtime)
+            if not runs:
+                raise UserError(
+                    f"{folder} holds no run (no config.yaml); name a folder such as "
+                    "runs/hfdn_x4/2026-01-31_12-00-00."
+                )
+            folder = runs[-1].parent
+        return cls(folder)
+
+    def best_checkpoint(self) -> Path:
+        """The checkpoint with the best validation metric.
+
+        Raises:
+            UserError: there is none.
+        """
+        found = sorted(self.checkpoints.glob("best_*.ckpt"), key=lambda f: f.stat().st_mtime)
+        if not found:
+            raise UserError(f"{self.checkpoints} holds no best checkpoint; was it validated yet?")
+        return found[-1]
+
+    def last_checkpoint(self) -> Path:
+        """The checkpoint of the latest step, to go on from.
+
+        Raises:
+            UserError: there is none.
+        """
+        found = [*self.checkpoints.glob("*.ckpt"), *self.path.glob("hpc_ckpt_*.ckpt")]
+        if not found:
+            raise UserError(f"{self.checkpoints} holds no checkpoint to go on from.")
+        return max(found, key=lambda file: (_step(file), file.stat().st_mtime))
+
+
+def _step(checkpoint: Path) -> int:
+    match = re.search(r"step=(\d+)", checkpoint.name)
+    return int(match.group(1)) if match else -1

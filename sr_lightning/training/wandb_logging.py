@@ -1,0 +1,96 @@
+"""Weights & Biases without surprises: offline by default, never a prompt, nothing private.
+
+Options live in their own config section, ``wandb:``, and not under ``trainer.logger``: a
+``settings:`` block there silently turns a run online.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning.pytorch.loggers import WandbLogger
+
+from sr_lightning.errors import UserError
+
+__all__ = ["WandbOptions", "make_logger", "require_key"]
+
+
+@dataclass
+class WandbOptions:
+    """What goes to Weights & Biases.
+
+    Args:
+        mode: "offline" records into the run folder (sync later with ``wandb sync``), "online"
+            needs an API key, "disabled" records nothing.
+        project: W&B project.
+        entity: W&B team or user.
+        group: ablation family, such as ``hfdn-ablation-x4``.
+        job_type: ``fit``, ``test``; default: the subcommand.
+        tags: for filtering.
+        notes: free text.
+        log_images: also log image strips of validation images (small crops). Off by default:
+            pictures may be private or licensed.
+        private: leave out host name, hardware, file paths, package list and console output.
+    """
+
+    mode: Literal["offline", "online", "disabled"] = "offline"
+    project: str = "sr-lightning"
+    entity: str | None = None
+    group: str | None = None
+    job_type: str | None = None
+    tags: list[str] = field(default_factory=list)
+    notes: str | None = None
+    log_images: bool = False
+    private: bool = False
+
+
+def require_key() -> None:
+    """Check for an API key before anything is started.
+
+    Raises:
+        UserError: there is none; wandb would ask for one, or crash.
+    """
+    import wandb
+
+    if not (os.environ.get("WANDB_API_KEY") or wandb.api.api_key):
+        raise UserError(
+            "wandb.mode is online but there is no W&B API key; run 'wandb login' or set "
+            "WANDB_API_KEY, or leave the mode offline and sync later."
+        )
+
+
+def make_logger(
+    options: WandbOptions, folder: Path, *, name: str, job_type: str
+) -> WandbLogger | None:
+    """The logger of a run, or None where W&B is disabled."""
+    if options.mode == "disabled":
+        return None
+    import wandb
+
+    hidden: dict[str, Any] = {"silent": True, "console": "off", "disable_code": True}
+    if options.private:
+        hidden |= {
+            "disable_git": True,
+            "x_disable_meta": True,
+            "x_disable_stats": True,
+            "x_save_requirements": False,
+            "x_disable_machine_info": True,
+            "host": "anon",
+        }
+    folder.mkdir(parents=True, exist_ok=True)
+    # Set here and not by `offline=True`, which would leave WANDB_MODE behind in the environment.
+    return WandbLogger(
+        name=name,
+        save_dir=str(folder),
+        project=options.project,
+        entity=options.entity,
+        group=options.group,
+        job_type=options.job_type or job_type,
+        tags=options.tags,
+        notes=options.notes,
+        mode=options.mode,
+        settings=wandb.Settings(mode=options.mode, **hidden),
+    )

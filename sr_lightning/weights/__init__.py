@@ -1,0 +1,1 @@
+"""Weight files with their records."""
