@@ -24,6 +24,7 @@ from sr_lightning.data.evaluation import (
     find_low,
 )
 from sr_lightning.data.images import natural_key
+from sr_lightning.data.integrity import check_set, references
 from sr_lightning.data.leaks import SAME_PICTURE, Leak, find_leaks
 from sr_lightning.data.patches import PatchSource, StepDataset, words_to_float
 from sr_lightning.data.resize import Boundary, imresize, lr_size
@@ -284,6 +285,8 @@ class PatchDataModule(pl.LightningDataModule):
                 missing.append(error)
                 continue
             store = self._store(found)
+            for problem in check_set(found, store.images).problems:
+                rank_zero_warn(f"Numbers on {found.name} will not compare: {problem}")
             images += [
                 EvaluationImage(
                     found.name, store, index, scale, self._low_file(found.name, store, index, scale)
@@ -300,13 +303,17 @@ class PatchDataModule(pl.LightningDataModule):
     def _check_leaks(
         self, training: list[tuple[str, Located]], held: list[tuple[str, Located]]
     ) -> None:
-        """Compare training images with held-out ones and with the benchmarks that are there."""
+        """Compare training images with held-out ones, with the benchmarks and the test sets.
+
+        Benchmarks that are not on this machine are known by their hashes.
+        """
         tests = [_hashed("val", located) for _, located in held]
         benchmarks = {fact.name for fact in catalog().values() if fact.kind == "benchmark"}
         for name in sorted(benchmarks | set(self.test_sets)):
             try:
                 found = self._find(name)
             except UserError:
+                tests += [(f"{name}/{known.name}", known.phash) for known in references(name)]
                 continue
             store = self._store(found)
             tests += [_hashed(found.name, (store, index)) for index in range(len(store))]

@@ -106,7 +106,8 @@ class PixelStore:
     def __getitem__(self, index: int) -> Pixels:
         """Pixels of one image as read-only words of shape (H, W)."""
         if self._words is None:
-            self._words = np.memmap(self.folder / _PIXELS, dtype=np.uint32, mode="r")
+            # A plain view: slicing np.memmap itself costs ten times as much.
+            self._words = np.asarray(np.memmap(self.folder / _PIXELS, dtype=np.uint32, mode="r"))
         image = self.images[index]
         flat = self._words[image.offset : image.offset + image.height * image.width]
         return flat.reshape(image.height, image.width)
