@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -80,16 +81,29 @@ def _dispatch(given: list[str]) -> None:
 
 def _quiet() -> None:
     """Silence what users cannot act on; what they can is said in our own words."""
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
-        lambda record: not any(text in record.getMessage() for text in _NOISE)
-    )
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_worth_saying)
     for text in _NOISE:
-        warnings.filterwarnings("ignore", message=f".*{text}.*")
+        warnings.filterwarnings("ignore", message=f".*{re.escape(text)}.*")
+
+
+def _is_worth_saying(record: logging.LogRecord) -> bool:
+    return not any(text in record.getMessage() for text in _NOISE)
 
 
 _NOISE = (
     # Lightning's advertisements.
     "litlogger",
+    "TPU available: False",
+    # Said by Lightning about its own code.
+    "isinstance(treespec, LeafSpec)",
+    "``instantiate_classes`` was deprecated",
+    "only one JsonargparseDeprecationWarning per type is shown",
+    # A test needs the weights of a checkpoint, not the callbacks of the training.
+    "callbacks used to create the checkpoint need to be provided",
+    "loading a checkpoint outside the 'fit' stage",
+    # The budgets' own limits, already in the config.
+    "was configured so",
+    "smaller than the logging interval",
     "Tip: ",
     "For seamless cloud",
     # Loaders here assemble a batch in a millisecond; worker processes make that slower on a CPU.

@@ -116,9 +116,11 @@ PROTOCOLS: dict[str, Protocol] = {
         ),
         Protocol(
             name="lesrcnn2020",
-            summary="RGB truncated to 8 bits, Y rounded, shave = scale (LESRCNN's script)",
+            summary="RGB truncated to 8 bits, Y rounded, grey files through RGB -> Y, shave = scale "
+            "(LESRCNN's script)",
             quantise="truncate",
             quantise_y=True,
+            grey="matrix",
         ),
         Protocol(
             name="rgb",

@@ -45,7 +45,7 @@ class PerImageMetric(Metric):
     devices, the repeats are dropped here.
 
     Args:
-        protocol: how images are compared.
+        protocol: that made the compared images; kept to be printed beside the number.
         **kwargs: of :class:`torchmetrics.Metric`.
     """
 
@@ -63,25 +63,18 @@ class PerImageMetric(Metric):
         self.add_state("indices", default=[], dist_reduce_fx="cat")
 
     def measure(self, a: Tensor, b: Tensor) -> Tensor:
-        """Numbers of a batch of images already brought to what the protocol compares."""
+        """Number of each image of a batch."""
         raise NotImplementedError
 
-    def update(self, sr: Tensor, hr: Tensor, scale: float, index: int, grey: bool = False) -> None:
+    def update(self, a: Tensor, b: Tensor, index: int) -> None:
         """Measure one image.
 
         Args:
-            sr: (1, 3, H, W) from the network.
-            hr: (1, 3, H, W) in [0, 1].
-            scale: of the task.
+            a: SR image as :meth:`Protocol.compared` gives it, (1, C, h, w) in [0, 255].
+            b: HR image, the same.
             index: of the image in its set.
-            grey: whether its HR file holds one channel.
         """
-        a, b = self.protocol.compared(sr, hr, scale, grey)
-        self.add(self.measure(a, b), index)
-
-    def add(self, value: Tensor, index: int) -> None:
-        """Add a number measured elsewhere."""
-        self.values.append(value.reshape(1).to(self.device, torch.float32))
+        self.values.append(self.measure(a, b).to(self.device, torch.float32))
         self.indices.append(torch.tensor([index], device=self.device))
 
     def rows(self) -> dict[int, float]:

@@ -28,7 +28,8 @@ def bicubic(image: Tensor, scale: float) -> Tensor:
         scale: at least 1; the output size is :func:`~sr_lightning.cubic.enlarged_size`.
     """
     if _UNCOUNTED and image.device.type == "meta":
-        return image.new_empty(*image.shape[:2], *enlarged_size((image.shape[2], image.shape[3]), scale))
+        n, c, h, w = image.shape
+        return image.new_empty(n, c, *enlarged_size((h, w), scale))
     with full_precision(image):
         image = image.float()
         if scale == 1:

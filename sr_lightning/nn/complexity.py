@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from sr_lightning.cubic import enlarged_size
 from sr_lightning.nn.bicubic import uncounted_bicubic
 from sr_lightning.nn.network import SRNetwork
 
@@ -33,7 +34,7 @@ class Complexity:
 
     Attributes:
         parameters: trainable parameters.
-        hr_size: (H, W) of the output; the input is (H // scale, W // scale).
+        hr_size: (H, W) of the output; the input is that over the scale, rounded.
         macs: multiply-accumulates of convolutions and matrix products, without biases and without
             bicubic interpolation.
         macs_out: the same with every deconvolution counted once per output pixel, as thop does.
@@ -60,7 +61,7 @@ def parameter_count(network: nn.Module, *, trainable: bool = True) -> int:
 
 
 def complexity(
-    network: SRNetwork, hr_size: tuple[int, int] = HR_720P, scale: int | None = None
+    network: SRNetwork, hr_size: tuple[int, int] = HR_720P, scale: float | None = None
 ) -> Complexity:
     """Count a network's cost without computing anything (on the meta device).
 
@@ -71,7 +72,8 @@ def complexity(
     """
     scale = scale or network.scale
     twin = _on_meta(network)
-    lr = torch.empty(1, 3, hr_size[0] // scale, hr_size[1] // scale, device="meta")
+    height, width = enlarged_size(hr_size, 1 / scale)
+    lr = torch.empty(1, 3, height, width, device="meta")
     extra = {"out": 0, "bias": 0}
     counter = FlopCounterMode(display=False)
     with _counting(twin, extra), counter, uncounted_bicubic(), torch.no_grad():

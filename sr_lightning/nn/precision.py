@@ -1,13 +1,13 @@
-"""Keeping images exact inside networks that otherwise compute in 16 bits."""
+"""Precision and memory layout: exact images inside 16-bit networks, channels last or not."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["full_precision"]
+__all__ = ["full_precision", "layout_of", "set_layout"]
 
 
 def full_precision(like: Tensor) -> AbstractContextManager[object]:
@@ -19,3 +19,13 @@ def full_precision(like: Tensor) -> AbstractContextManager[object]:
     if like.device.type == "meta":
         return nullcontext()
     return torch.autocast(like.device.type, enabled=False)
+
+
+def layout_of(channels_last: bool) -> torch.memory_format:
+    """The memory layout by its name."""
+    return torch.channels_last if channels_last else torch.contiguous_format
+
+
+def set_layout(network: nn.Module, channels_last: bool) -> None:
+    """Lay out a network's weights channels last or not, in place; activations follow."""
+    network.to(memory_format=layout_of(channels_last))  # type: ignore[call-overload]

@@ -25,6 +25,7 @@ from sr_lightning.data.degradation import bicubic_up
 from sr_lightning.data.images import to_pixels, write_image
 from sr_lightning.errors import UserError
 from sr_lightning.metrics.protocol import PROTOCOLS
+from sr_lightning.metrics.quality import psnr, ssim
 from sr_lightning.training.module import Row, SRModule, means
 from sr_lightning.training.pictures import comparison, enlarged_lr
 from sr_lightning.training.run_folder import RunFolder
@@ -153,7 +154,7 @@ class NonFiniteGuard(Callback):
             return
         if not torch.isfinite(loss):
             raise UserError(
-                f"The loss became {float(loss)} at step {step}. The checkpoints in the run folder "
+                f"The loss became {loss.item()} at step {step}. The checkpoints in the run folder "
                 "are from before that: go on from them with a lower learning rate, with "
                 "--trainer.gradient_clip_val 1, or in float32 (--trainer.precision 32-true)."
             )
@@ -292,15 +293,20 @@ class ImageStrips(Callback):
     def _draw(
         self, pl_module: SRModule, batch: dict[str, Any], sr: Tensor, whole: int | None
     ) -> Image.Image:
-        scale = batch["scale"]
-        lr, hr = batch["lr"][0].cpu(), batch["hr"][0].cpu()
+        scale, protocol = batch["scale"], pl_module.protocols[0]
+        lr, hr = batch["lr"].float().cpu(), batch["hr"].float().cpu()
+
+        def measured(name: str, image: Tensor) -> tuple[str, Tensor]:
+            a, b = protocol.compared(image, hr, scale, bool(batch.get("grey")))
+            return f"{name}  {float(psnr(a, b)):.2f} dB / {float(ssim(a, b)):.4f}", image[0]
+
         label = type(pl_module.network).__name__ + ("+" if pl_module.ensemble else "")
         methods = [
-            (f"LR (x{scale})", enlarged_lr(lr, scale)),
-            ("bicubic", bicubic_up(lr, scale)),
-            (label, sr[0].float().cpu()),
+            (f"LR (x{scale:g})", enlarged_lr(lr[0], hr.shape[-2:])),
+            measured("bicubic", bicubic_up(lr, scale)),
+            measured(label, sr.float().cpu()),
         ]
-        return comparison(methods, hr, whole=whole)
+        return comparison(methods, hr[0], whole=whole)
 
     @rank_zero_only
     def on_validation_batch_end(
@@ -317,7 +323,7 @@ class ImageStrips(Callback):
             return
         assert isinstance(pl_module, SRModule)
         image = self._draw(pl_module, batch, outputs[pl_module.protocols[0].name], None)
-        path = self.folder.images / "validation" / f"{batch['name'][0]}_x{batch['scale']}.png"
+        path = self.folder.images / "validation" / f"{batch['name'][0]}_x{batch['scale']:g}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path)
         if self.to_wandb and self._validations % self.every == 0:
@@ -341,7 +347,7 @@ class ImageStrips(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Draw the first images of each test set."""
-        group = f"{batch['set']}_x{batch['scale']}"
+        group = f"{batch['set']}_x{batch['scale']:g}"
         if self._drawn.get(group, 0) >= self.count:
             return
         assert isinstance(pl_module, SRModule)
@@ -373,7 +379,7 @@ class PredictionWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Save one image."""
-        path = self.folder / f"{batch['name'][0]}_x{batch['scale']}.png"
+        path = self.folder / f"{batch['name'][0]}_x{batch['scale']:g}.png"
         write_image(path, to_pixels(outputs[0]))
 
 
@@ -447,7 +453,7 @@ def print_means(rows: list[Row]) -> None:
         )
         table.add_column("")
         for group, scale, count in groups:
-            table.add_column(f"{group} x{scale} ({count})", justify="right")
+            table.add_column(f"{group} x{scale:g} ({count})", justify="right")
         for method in sorted(methods, key=lambda name: name != "bicubic"):
             cells = []
             for group, scale, _ in groups:

@@ -12,12 +12,14 @@ from jsonargparse import Namespace
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 
 from sr_lightning import __version__
 from sr_lightning.data import PatchDataModule  # noqa: F401 (short names in YAML)
 from sr_lightning.errors import UserError
 from sr_lightning.training import callbacks
+from sr_lightning.training.config_errors import PlainParser, refusal
 from sr_lightning.training.module import SRModule
 from sr_lightning.training.run_folder import OutputOptions, RunFolder
 from sr_lightning.training.wandb_logging import WandbOptions, make_logger, require_key
@@ -30,11 +32,11 @@ class SaveRunConfig(SaveConfigCallback):
 
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Write it (rank 0 only)."""
-        text = self.parser.dump(self.config, skip_none=False)
+        text = self.parser.dump(self.config, skip_unset=False)
         path = RunFolder(Path(trainer.default_root_dir)).config
         path.parent.mkdir(parents=True, exist_ok=True)
         if stage != "fit":
-            path = path.with_name(f"config-{stage}.yaml")
+            path = path.with_name(f"config-{TrainerFn(stage).value}.yaml")
         elif path.exists() and path.read_text() != text:
             earlier = len(list(path.parent.glob("config-earlier-*.yaml")))
             path.rename(path.with_name(f"config-earlier-{earlier + 1}.yaml"))
@@ -62,11 +64,24 @@ class SRCLI(LightningCLI):
         _refuse_wandb_settings(config.trainer.logger)
         if config.wandb.mode == "online":
             require_key()
+        if self.subcommand == "test":
+            # ResultTables prints one with a protocol in its title.
+            config.verbose = False
         self.run_folder = RunFolder.create(OutputOptions(**config.output.as_dict()))
         interval, steps = config.trainer.val_check_interval, config.trainer.max_steps
         if isinstance(interval, int) and 0 < steps < interval:
             # A budget shorter than the usual interval is still validated at its end.
             config.trainer.val_check_interval = steps
+
+    def instantiate_classes(self) -> None:
+        """Build model, data and trainer; what a constructor refuses is said in its own words."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            # jsonargparse wraps what a constructor raises into a report on type hints.
+            if not str(error).startswith("Does not validate"):
+                raise
+            raise UserError(refusal(error)) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer with the suite's loggers and callbacks."""
@@ -143,6 +158,7 @@ def run_trainer_command(given: list[str]) -> None:
             seed_everything_default=0,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
+            parser_class=PlainParser,
             parser_kwargs={"version": __version__},
             trainer_defaults={
                 "check_val_every_n_epoch": None,

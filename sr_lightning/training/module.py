@@ -13,13 +13,15 @@ from torch import Tensor, nn
 
 from sr_lightning.data.degradation import bicubic_up, degrade
 from sr_lightning.errors import UserError
-from sr_lightning.inference.ensemble import self_ensemble
+from sr_lightning.inference.upscaler import Upscaler
 from sr_lightning.metrics.protocol import PROTOCOLS, Protocol
 from sr_lightning.metrics.quality import PSNR, SSIM, PerImageMetric
 from sr_lightning.nn.network import SRNetwork
+from sr_lightning.nn.precision import set_layout
 from sr_lightning.training.losses import PixelLoss
 from sr_lightning.training.schedules import Schedule
 from sr_lightning.training.warm_start import load_matching
+from sr_lightning.weights.files import describe_network
 
 __all__ = ["Row", "SRModule"]
 
@@ -45,6 +47,7 @@ class SRModule(pl.LightningModule):
             are, so that a x2 network starts a x4 one). To go on with an interrupted run, use
             ``--ckpt_path`` or ``--run`` instead, which restore everything.
         ensemble: measure with the 8-fold self-ensemble (the papers' "+" rows).
+        tile: measure and predict in tiles of this side (LR pixels); default: whole images.
         channels_last: keep images and weights channels last in memory, which convolutions on
             CPUs and tensor cores prefer.
 
@@ -63,6 +66,7 @@ class SRModule(pl.LightningModule):
         protocols: Sequence[str] = ("edsr2017",),
         init_from: str | None = None,
         ensemble: bool = False,
+        tile: int | None = None,
         channels_last: bool = False,
     ) -> None:
         super().__init__()
@@ -80,6 +84,7 @@ class SRModule(pl.LightningModule):
         self.protocols = [PROTOCOLS[name] for name in protocols]
         self.init_from = init_from
         self.ensemble = ensemble
+        self.tile = tile
         self.channels_last = channels_last
         self.rows: list[Row] = []
         self.val_metrics = self._metrics(("sr",))
@@ -148,8 +153,7 @@ class SRModule(pl.LightningModule):
     def set_channels_last(self, wanted: bool) -> None:
         """Choose the memory layout of the weights; activations follow."""
         self.channels_last = wanted
-        layout = torch.channels_last if wanted else torch.contiguous_format
-        self.network.to(memory_format=layout)  # type: ignore[call-overload]
+        set_layout(self.network, wanted)
 
     # ---- measuring ----------------------------------------------------------------------------
 
@@ -161,9 +165,7 @@ class SRModule(pl.LightningModule):
 
     def predict_image(self, lr: Tensor, scale: float) -> Tensor:
         """The network's answer, with self-ensemble where asked for."""
-        if self.ensemble:
-            return self_ensemble(lambda turned: self.network.enlarge(turned, scale), lr)
-        return self.network.enlarge(lr, scale)
+        return Upscaler(self.network, tile=self.tile, ensemble=self.ensemble)(lr, scale)
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
         """Measure one held-out image, in the training precision."""
@@ -224,7 +226,7 @@ class SRModule(pl.LightningModule):
         self.rows = [found[key] for key in sorted(found, key=lambda k: (k[2], k[1], k[0]))]
         for (group, scale, method, protocol), (psnr, ssim, _) in means(self.rows).items():
             if method == "sr":
-                where = f"test/{group}_x{scale}/{protocol}"
+                where = f"test/{group}_x{scale:g}/{protocol}"
                 self.log_dict({f"{where}/psnr": psnr, f"{where}/ssim": ssim}, rank_zero_only=True)
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
@@ -250,22 +252,18 @@ class SRModule(pl.LightningModule):
         group = metrics[f"{method}/{protocol.name}"]
         assert isinstance(group, nn.ModuleDict)
         for _, metric in _pairs(group):
-            metric.add(metric.measure(a, b), batch["index"])
+            metric.update(a, b, batch["index"])
 
     # ---- checkpoints --------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write down how to build the network, so that a checkpoint can be used on its own."""
-        kind = type(self.network)
-        checkpoint["network"] = {
-            "class_path": f"{kind.__module__}.{kind.__qualname__}",
-            "init_args": dict(self.network.config),
-        }
+        checkpoint["network"] = describe_network(self.network)
 
 
-def means(rows: Sequence[Row]) -> dict[tuple[str, int, str, str], tuple[float, float, int]]:
+def means(rows: Sequence[Row]) -> dict[tuple[str, float, str, str], tuple[float, float, int]]:
     """Mean PSNR, mean SSIM and number of images by (set, scale, method, protocol)."""
-    groups: dict[tuple[str, int, str, str], list[Row]] = {}
+    groups: dict[tuple[str, float, str, str], list[Row]] = {}
     for row in rows:
         key = (row["set"], row["scale"], row["method"], row["protocol"])
         groups.setdefault(key, []).append(row)

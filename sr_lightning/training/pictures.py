@@ -25,7 +25,6 @@ def busiest_square(hr: Tensor, side: int) -> tuple[int, int]:
     """
     grey = hr.mean(dim=0, keepdim=True)[None]
     detail = (grey - F.avg_pool2d(F.pad(grey, (1, 1, 1, 1), mode="replicate"), 3, 1)).abs()
-    side = min(side, *hr.shape[1:])
     density = F.avg_pool2d(detail, side, stride=max(1, side // 8))[0, 0]
     flat = int(density.argmax())
     row, column = divmod(flat, density.shape[1])
@@ -64,7 +63,6 @@ def comparison(
     hr: Tensor,
     *,
     side: int = 96,
-    zoom: int = 288,
     whole: int | None = 360,
 ) -> Image.Image:
     """The whole pictures in one row and the busiest square of each, enlarged, in a row below.
@@ -73,11 +71,13 @@ def comparison(
         methods: label and image (3, H, W) in about [0, 1], all of the size of `hr`.
         hr: the original, (3, H, W); shown last.
         side: of the square that is enlarged, in HR pixels.
-        zoom: side of the enlarged square.
         whole: height of the whole pictures, or None to show squares only.
     """
     panels = [*methods, ("HR (original)", hr)]
+    side = min(side, *hr.shape[1:])
     top, left = busiest_square(hr, side)
+    # The enlarged squares stand under their pictures.
+    zoom = 288 if whole is None else round(whole * hr.shape[2] / hr.shape[1])
     squares = strip(
         [
             (label, to_pixels(image[:, top : top + side, left : left + side]))
@@ -103,6 +103,6 @@ def comparison(
     return canvas
 
 
-def enlarged_lr(lr: Tensor, scale: int) -> Tensor:
-    """The LR image with every pixel as a square of `scale` pixels: (3, H, W) to (3, sH, sW)."""
-    return lr.repeat_interleave(scale, dim=1).repeat_interleave(scale, dim=2)
+def enlarged_lr(lr: Tensor, size: tuple[int, int]) -> Tensor:
+    """The LR image with its pixels as squares: (3, h, w) to (3, *size)."""
+    return F.interpolate(lr[None], size, mode="nearest-exact")[0]

@@ -15,6 +15,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
+from sr_lightning.nn.network import SRNetwork
+from sr_lightning.nn.precision import layout_of, set_layout
+
 __all__ = ["MeasuredPrecision"]
 
 
@@ -52,7 +55,7 @@ class MeasuredPrecision(MixedPrecision):
             if trainer.state.fn == TrainerFn.FITTING:
                 choice = (False, False)
                 if trainer.is_global_zero:
-                    choice = self._fastest(cast(nn.Module, module.network))
+                    choice = self._fastest(cast(SRNetwork, module.network))
                 self.bf16, self.channels_last = trainer.strategy.broadcast(choice)
             else:
                 self.bf16, self.channels_last = False, True
@@ -83,7 +86,7 @@ class MeasuredPrecision(MixedPrecision):
         if self._module is not None and hasattr(self._module, "set_channels_last"):
             self._module.set_channels_last(self.channels_last)
 
-    def _fastest(self, network: nn.Module) -> tuple[bool, bool]:
+    def _fastest(self, network: SRNetwork) -> tuple[bool, bool]:
         times = {}
         for channels_last in (False, True):
             for bf16 in (False, True):
@@ -96,20 +99,22 @@ class MeasuredPrecision(MixedPrecision):
         )
         return best
 
-    def _time(self, network: nn.Module, bf16: bool, channels_last: bool) -> float:
-        layout = torch.channels_last if channels_last else torch.contiguous_format
-        twin = copy.deepcopy(network).to(self._root, memory_format=layout).train()  # type: ignore[call-overload]
+    def _time(self, network: SRNetwork, bf16: bool, channels_last: bool) -> float:
+        twin = copy.deepcopy(network).to(self._root).train()
+        set_layout(twin, channels_last)
         weight = next(twin.parameters())
         # Neither the data nor the timing may disturb the run's random numbers.
         lr = torch.linspace(0, 1, self.batch * 3 * self.patch**2, device=weight.device)
-        lr = lr.reshape(self.batch, 3, self.patch, self.patch).to(memory_format=layout)
+        lr = lr.reshape(self.batch, 3, self.patch, self.patch).to(
+            memory_format=layout_of(channels_last)
+        )
         times = []
         with torch.random.fork_rng():
             for _ in range(1 + self.repeats):
                 begin = time.perf_counter()
                 with torch.autocast(self.device, torch.bfloat16, enabled=bf16):
-                    predictions = twin.intermediate(lr)
-                sum(p.float().mean() for p in predictions).backward()
+                    predictions = twin.predictions(lr, twin.scales[0])
+                torch.stack([p.float().mean() for p in predictions]).sum().backward()  # type: ignore[no-untyped-call]
                 if weight.device.type == "cuda":
                     torch.cuda.synchronize()
                 times.append(time.perf_counter() - begin)

@@ -82,7 +82,7 @@ def make_logger(
         }
     folder.mkdir(parents=True, exist_ok=True)
     # Set here and not by `offline=True`, which would leave WANDB_MODE behind in the environment.
-    return WandbLogger(
+    logger = WandbLogger(
         name=name,
         save_dir=str(folder),
         project=options.project,
@@ -94,3 +94,6 @@ def make_logger(
         mode=options.mode,
         settings=wandb.Settings(mode=options.mode, **hidden),
     )
+    # Lightning passes an argument that wandb has abolished and warns of at every run.
+    logger._wandb_init.pop("anonymous", None)
+    return logger

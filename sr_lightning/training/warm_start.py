@@ -2,50 +2,23 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
-import torch
 from lightning.pytorch.utilities import rank_zero_info
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from sr_lightning.errors import UserError
+from sr_lightning.weights.files import read_weights
 
-__all__ = ["load_matching", "read_weights"]
-
-
-def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Tensors of a network from a safetensors file or a Lightning checkpoint.
-
-    Nothing in a checkpoint is executed (``weights_only``).
-
-    Raises:
-        UserError: the file is missing, damaged or holds no network.
-    """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise UserError(f"The weight file {path} does not exist; check the path.")
-    try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise UserError(f"{path} is damaged or not a weight file; fetch it again.") from error
-    state = content.get("state_dict", content) if isinstance(content, dict) else {}
-    weights = {
-        name.removeprefix("network."): value
-        for name, value in state.items()
-        if isinstance(value, Tensor) and (name.startswith("network.") or state is content)
-    }
-    if not weights:
-        raise UserError(f"{path} holds no network weights.")
-    return weights
+__all__ = ["load_matching"]
 
 
 def load_matching(network: nn.Module, path: str | Path) -> None:
     """Copy every tensor whose name and shape the network has; leave the others as they are.
+
+    Args:
+        network: to be trained.
+        path: weight file or checkpoint.
 
     Raises:
         UserError: not one tensor fits.

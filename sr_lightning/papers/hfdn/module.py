@@ -33,6 +33,7 @@ class HFDNModule(SRModule):
         protocols: of validation and test.
         init_from: weights to start from.
         ensemble: measure HFDN+, the self-ensemble.
+        tile: of measuring and predicting.
         channels_last: memory layout.
         **network: arguments of :class:`~sr_lightning.papers.hfdn.network.HFDN`.
     """
@@ -48,6 +49,7 @@ class HFDNModule(SRModule):
         protocols: Sequence[str] = ("edsr2017",),
         init_from: str | None = None,
         ensemble: bool = False,
+        tile: int | None = None,
         channels_last: bool = False,
         **network: Any,
     ) -> None:
@@ -58,6 +60,7 @@ class HFDNModule(SRModule):
             protocols=protocols,
             init_from=init_from,
             ensemble=ensemble,
+            tile=tile,
             channels_last=channels_last,
         )
         count = len(self.network.levels)

@@ -237,15 +237,11 @@ class HFDN(SRNetwork):
         """Side in LR pixels; None with channel attention, which pools the whole image."""
         if any(isinstance(part, ChannelAttention) for part in self.attention):
             return None
-        convolutions = [m for m in self.shallow if isinstance(m, nn.Conv2d)]
-        convolutions += [m for m in self.mapping.modules() if isinstance(m, nn.Conv2d)]
-        convolutions += [m for m in self.attention.modules() if isinstance(m, nn.Conv2d)]
-        convolutions += [m for m in self.fusion.modules() if isinstance(m, nn.Conv2d)]
-        reach = sum(m.kernel_size[0] // 2 for m in convolutions)
-        # At HR: a deconvolution with k > s reaches one LR pixel; every 3x3 after it one HR pixel.
-        finer = sum(
-            m.kernel_size[0] // 2 for m in self.combine.modules() if isinstance(m, nn.Conv2d)
-        )
+        trunk = [self.shallow, self.mapping, self.attention, self.fusion]
+        reach = sum(_half_kernels(part) for part in trunk)
+        # The deep level's path is the longest: after its deconvolution it passes one join at HR.
+        last = self.levels[-1]
+        finer = _half_kernels(self.combine[last]) if last in self.combine else 0
         reach += _reach_at_hr(self.scale, finer)
         return 2 * max(reach, 2) + 1
 
@@ -300,6 +296,10 @@ def _join(combine: str, channels: int) -> nn.Sequential:
         nn.Conv2d(channels, channels, 3, padding=1),
         nn.ReLU(),
     )
+
+
+def _half_kernels(part: nn.Module) -> int:
+    return sum(m.kernel_size[0] // 2 for m in part.modules() if isinstance(m, nn.Conv2d))
 
 
 def _reach_at_hr(scale: int, finer: int) -> int:

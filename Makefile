@@ -1,0 +1,55 @@
+# Everything a developer or a reader runs. `make help` lists the targets.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# For example PIP_ARGS="--index-url ..." to choose a CPU-only or another CUDA build of torch.
+PIP_ARGS ?=
+READY := $(VENV)/.ready
+DATA_ROOT := $(if $(SR_DATA),--data-root $(SR_DATA),)
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## make .venv and install everything, versions pinned
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name one with PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=24"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e ".[sample,dev]"
+	@touch $@
+
+demo: setup  ## train HFDN x4 on bundled photographs for some minutes, test it, draw the picture
+	@$(BIN)/python -m sr_lightning.demo
+
+test: setup  ## the fast tests (oracle tests too where SR_DATA is set)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -q
+
+test-all: setup  ## all tests, the slow ones too
+	$(BIN)/python -m pytest -n 2 --dist loadfile -q -m ""
+
+lint: setup  ## ruff: style and mistakes
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup  ## ruff: mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+typecheck: setup  ## mypy --strict
+	$(BIN)/mypy
+
+bench: setup  ## speed: patches per second, training steps, Lightning's overhead
+	$(BIN)/python -m sr_lightning.bench
+
+check: lint typecheck test  ## what CI runs, and the linters
+
+clean:  ## remove caches and runs' leftovers (not .venv, not runs/)
+	rm -rf .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -exec rm -rf {} +
+
+.PHONY: help setup demo test test-all lint format typecheck bench check clean

@@ -1,0 +1,399 @@
+"""``make bench``: how fast patches, training steps, measuring and inference are on this machine.
+
+Each figure is the median of interleaved repetitions, beside what it is compared with, measured in
+the same minutes on the same cores. The comparison for data is written here after how BasicSR
+trains: 480-pixel sub-images as PNG, decoded for every patch, collated sample by sample.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from sr_lightning.baselines.edsr import EDSR
+from sr_lightning.data.datamodule import PatchDataModule
+from sr_lightning.data.degradation import shrink
+from sr_lightning.data.images import read_rgb
+from sr_lightning.data.sample import find_photographs
+from sr_lightning.metrics.protocol import PROTOCOLS
+from sr_lightning.metrics.quality import psnr, ssim
+from sr_lightning.nn.network import SRNetwork
+from sr_lightning.nn.precision import layout_of, set_layout
+from sr_lightning.papers.hfdn import HFDN
+from sr_lightning.training.module import SRModule
+from sr_lightning.training.precision import MeasuredPrecision
+
+__all__ = ["main"]
+
+Row = tuple[str, float, str, float | None]
+"""What, value, unit, ratio to the first row of its group (None for the first)."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure and print.
+
+    Args:
+        argv: options; default the process's own.
+    """
+    parser = argparse.ArgumentParser(prog="python -m sr_lightning.bench", description=__doc__)
+    groups = {
+        "data": data,
+        "step": step,
+        "fit": fit,
+        "overhead": overhead,
+        "measure": measure,
+        "inference": inference,
+    }
+    parser.add_argument("--only", nargs="+", choices=list(groups), default=list(groups))
+    parser.add_argument("--patch", type=int, default=24, help="side of LR patches; default 24")
+    parser.add_argument("--out", default="runs/bench/bench.json", help="where the numbers go")
+    options = parser.parse_args(argv)
+    console = Console()
+    where = f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+    console.print(f"{where}, torch {torch.__version__}")
+    results: dict[str, Any] = {"machine": where, "torch": torch.__version__, "patch": options.patch}
+    for name in options.only:
+        for title, rows in groups[name](options.patch):
+            console.print(_table(title, rows))
+            results[title] = rows
+    path = Path(options.out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(results, indent=1))
+    console.print(f"numbers in {path}")
+
+
+def _table(title: str, rows: list[Row]) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    table.add_column("median", justify="right")
+    table.add_column("ratio", justify="right")
+    for what, value, unit, ratio in rows:
+        table.add_row(what, f"{value:,.4g} {unit}", "" if ratio is None else f"{ratio:,.2f}x")
+    return table
+
+
+def _interleaved(
+    calls: dict[str, Callable[[], Any]], repeats: int = 5, warm: int = 1
+) -> dict[str, float]:
+    """Median seconds of each call; they take turns, so that all see the same noise."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(warm + repeats):
+        for name, call in calls.items():
+            begin = time.perf_counter()
+            call()
+            if turn >= warm:
+                times[name].append(time.perf_counter() - begin)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def _rates(seconds: dict[str, float], count: float, unit: str) -> list[Row]:
+    """Rows of rates; the ratio says how many times faster than the first."""
+    first = next(iter(seconds.values()))
+    return [
+        (name, count / value, unit, None if index == 0 else first / value)
+        for index, (name, value) in enumerate(seconds.items())
+    ]
+
+
+def _durations(seconds: dict[str, float]) -> list[Row]:
+    first = next(iter(seconds.values()))
+    return [
+        (name, value * 1e3, "ms", None if index == 0 else first / value)
+        for index, (name, value) in enumerate(seconds.items())
+    ]
+
+
+# ---- data -------------------------------------------------------------------------------------
+
+
+class SubImages(Dataset[dict[str, Tensor]]):
+    """Sub-image pairs as PNG, one decoded and cropped per sample: BasicSR's way of reading."""
+
+    def __init__(self, patch: int, scale: int = 4, side: int = 480) -> None:
+        self.patch, self.scale = patch, scale
+        self.files: list[tuple[bytes, bytes]] = []
+        photographs = find_photographs("sample-train")
+        assert photographs is not None
+        for path in photographs.files:
+            rgb = read_rgb(path)
+            for top in range(0, rgb.shape[0] - side + 1, side // 2):
+                for left in range(0, rgb.shape[1] - side + 1, side // 2):
+                    high = rgb[top : top + side, left : left + side]
+                    planes = torch.from_numpy(high.copy()).permute(2, 0, 1)
+                    low = shrink(planes, scale).permute(1, 2, 0).numpy()
+                    self.files.append((_png(high), _png(low)))
+
+    def __len__(self) -> int:
+        return 1_000_000
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng(index)
+        high, low = (
+            np.asarray(Image.open(io.BytesIO(data))).astype(np.float32) / 255
+            for data in self.files[index % len(self.files)]
+        )
+        row, column = rng.integers(0, low.shape[0] - self.patch + 1, 2)
+        low = low[row : row + self.patch, column : column + self.patch]
+        top, left, side = row * self.scale, column * self.scale, self.patch * self.scale
+        high = high[top : top + side, left : left + side]
+        turned = []
+        for image in (low, high):
+            if index & 1:
+                image = image[:, ::-1]
+            if index & 2:
+                image = image[::-1]
+            if index & 4:
+                image = image.transpose(1, 0, 2)
+            turned.append(torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))))
+        return {"lr": turned[0], "hr": turned[1]}
+
+
+def _png(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    return out.getvalue()
+
+
+def _patch_data(patch: int, lr: str = "cached") -> PatchDataModule:
+    data = PatchDataModule(
+        train=["sample-train"],
+        val=["sample-val"],
+        test=[],
+        scale=4,
+        patch_size=patch,
+        weighting="pixel",
+        small_images="skip",
+        lr=lr,  # type: ignore[arg-type]
+    )
+    data.setup("fit")
+    return data
+
+
+def _take(iterator: Any, count: int) -> Callable[[], None]:
+    def run() -> None:
+        for _ in range(count):
+            next(iterator)
+
+    return run
+
+
+def data(patch: int) -> list[tuple[str, list[Row]]]:
+    """Patches per second of the loaders, in batches of 16."""
+    tables = []
+    for side in dict.fromkeys((patch, 48)):
+        ours = {
+            lr: iter(_patch_data(side, lr).train_dataloader()) for lr in ("cached", "on_the_fly")
+        }
+        theirs = iter(DataLoader(SubImages(side), batch_size=16))
+        # The same number of batches would keep the slow one busy for minutes.
+        seconds = {
+            "PNG sub-images (BasicSR's way)": _interleaved({"": _take(theirs, 4)}, warm=2)[""] / 4,
+            "memory map, LR from the whole LR image": _interleaved(
+                {"": _take(ours["cached"], 200)}, warm=2
+            )[""]
+            / 200,
+            "memory map, LR made from the HR patch": _interleaved(
+                {"": _take(ours["on_the_fly"], 100)}, warm=2
+            )[""]
+            / 100,
+        }
+        title = f"Patches per second, HR {4 * side} (x4), one process"
+        tables.append((title, _rates(seconds, 16, "patches/s")))
+    return tables
+
+
+# ---- training ---------------------------------------------------------------------------------
+
+
+def _bare_step(
+    network: SRNetwork, patch: int, *, bf16: bool, channels_last: bool, fused: bool
+) -> Callable[[], None]:
+    layout = layout_of(channels_last)
+    twin = type(network)(**network.config)
+    set_layout(twin, channels_last)
+    optimizer = torch.optim.Adam(twin.parameters(), lr=1e-4, fused=fused or None)
+    lr = torch.rand(16, 3, patch, patch).to(memory_format=layout)
+    hr = torch.rand(16, 3, 4 * patch, 4 * patch).to(memory_format=layout)
+
+    def run() -> None:
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            predictions = twin.intermediate(lr)
+        torch.stack([(p.float() - hr).abs().mean() for p in predictions]).sum().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    return run
+
+
+def step(patch: int) -> list[tuple[str, list[Row]]]:
+    """One optimiser step in plain torch: float32 NCHW against the CPU overlay's settings."""
+    tables = []
+    for network in (EDSR(), HFDN()):
+        calls = {
+            "float32 NCHW, Adam": _bare_step(
+                network, patch, bf16=False, channels_last=False, fused=False
+            ),
+            "float32 channels last": _bare_step(
+                network, patch, bf16=False, channels_last=True, fused=False
+            ),
+            "bf16 NCHW": _bare_step(network, patch, bf16=True, channels_last=False, fused=False),
+            "bf16 channels last, fused Adam": _bare_step(
+                network, patch, bf16=True, channels_last=True, fused=True
+            ),
+        }
+        title = f"{type(network).__name__} x4: one step of 16 patches of {patch}"
+        tables.append((title, _durations(_interleaved(calls, 5))))
+    return tables
+
+
+class _Seconds(pl.Callback):
+    """Times the steps of a fit after its first ones."""
+
+    def __init__(self, skip: int = 3) -> None:
+        self.skip, self.marks = skip, list[float]()
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        self.marks.append(time.perf_counter())
+
+    @property
+    def median(self) -> float:
+        marks = self.marks[self.skip :]
+        return statistics.median(b - a for a, b in pairwise(marks))
+
+
+def _fit(module: SRModule, data_: Any, steps: int, plugins: list[Any], root: str) -> float:
+    seconds = _Seconds()
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        devices=1,
+        max_steps=steps,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+        plugins=plugins,
+        callbacks=[seconds],
+        default_root_dir=root,
+    )
+    trainer.fit(module, datamodule=data_)
+    return seconds.median
+
+
+def fit(patch: int) -> list[tuple[str, list[Row]]]:
+    """A whole loop, data included: sub-images and float32 against this suite's ``fit``."""
+    loader = iter(DataLoader(SubImages(patch), batch_size=16))
+    network = EDSR()
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
+
+    def plain() -> None:
+        batch = next(loader)
+        optimizer.zero_grad()
+        (network(batch["lr"]) - batch["hr"]).abs().mean().backward()
+        optimizer.step()
+
+    theirs = _interleaved({"": plain}, 5)[""]
+    with tempfile.TemporaryDirectory() as root:
+        module = SRModule(EDSR(), optimizer=lambda p: torch.optim.Adam(p, lr=1e-4, fused=True))
+        ours = _fit(module, _patch_data(patch), 14, [MeasuredPrecision(patch)], root)
+    title = f"EDSR-baseline x4, whole training loop, 16 patches of {patch}"
+    names = "PNG sub-images, float32 NCHW (BasicSR's way)", "fit with configs/trainer/cpu.yaml"
+    return [(title, _durations(dict(zip(names, (theirs, ours), strict=True))))]
+
+
+class _Still(SRNetwork):
+    """A network that does nearly nothing, so that what is around it shows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scales = (4,)
+        self.conv = nn.Conv2d(3, 48, 1)
+
+    def forward(self, lr: Tensor) -> Tensor:
+        return nn.functional.pixel_shuffle(self.conv(lr), 4)
+
+
+def overhead(patch: int) -> list[tuple[str, list[Row]]]:
+    """What Lightning and the suite's module add to a step."""
+    data_ = _patch_data(8)
+    network = _Still()
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
+    batches = iter(data_.train_dataloader())
+
+    def bare() -> None:
+        batch = data_.on_after_batch_transfer(next(batches), 0)
+        optimizer.zero_grad()
+        (network(batch["lr"]) - batch["hr"]).abs().mean().backward()
+        optimizer.step()
+
+    seconds = {"bare loop": _interleaved({"": bare}, 200, warm=20)[""]}
+    with tempfile.TemporaryDirectory() as root:
+        seconds["fit"] = _fit(SRModule(_Still()), _patch_data(8), 300, [], root)
+    rows: list[Row] = [(name, value * 1e3, "ms", None) for name, value in seconds.items()]
+    rows.append(("difference", (seconds["fit"] - seconds["bare loop"]) * 1e3, "ms", None))
+    return [("A step with a tiny network, 16 patches of 8", rows)]
+
+
+# ---- measuring and inference ------------------------------------------------------------------
+
+
+def measure(patch: int) -> list[tuple[str, list[Row]]]:
+    """PSNR and SSIM of one image of 1024 x 768 under edsr2017."""
+    hr = (torch.rand(1, 3, 768, 1024) * 255).round() / 255
+    sr = hr + 0.02 * torch.randn_like(hr)
+    protocol = PROTOCOLS["edsr2017"]
+
+    def run() -> None:
+        a, b = protocol.compared(sr, hr, 4)
+        psnr(a, b), ssim(a, b)
+
+    return [("PSNR and SSIM of a 1024 x 768 image", _durations(_interleaved({"float64": run}, 5)))]
+
+
+def inference(patch: int) -> list[tuple[str, list[Row]]]:
+    """Enlarging a 320 x 180 image by 4."""
+    tables = []
+    for network in (EDSR(), HFDN()):
+        network.eval()
+        lr = torch.rand(1, 3, 180, 320)
+        last = lr.to(memory_format=torch.channels_last)
+        twin = type(network)(**network.config).eval()
+        set_layout(twin, channels_last=True)
+
+        def run(net: nn.Module, image: Tensor, bf16: bool) -> Callable[[], None]:
+            def call() -> None:
+                with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                    net(image)
+
+            return call
+
+        calls = {
+            "float32 NCHW": run(network, lr, False),
+            "float32 channels last": run(twin, last, False),
+            "bf16 channels last": run(twin, last, True),
+        }
+        title = f"{type(network).__name__} x4: 320 x 180 to 1280 x 720"
+        tables.append((title, _durations(_interleaved(calls, 5))))
+    return tables
+
+
+if __name__ == "__main__":
+    main()

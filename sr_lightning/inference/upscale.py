@@ -1,0 +1,142 @@
+"""``sr-lightning upscale photo.jpg``: enlarge photographs with the weights that come along."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from sr_lightning.data.degradation import bicubic_up
+from sr_lightning.data.images import (
+    Picture,
+    find_images,
+    read_picture,
+    to_pixels,
+    to_tensor,
+    write_image,
+)
+from sr_lightning.errors import UserError
+from sr_lightning.inference.upscaler import Upscaler
+from sr_lightning.nn.precision import set_layout
+from sr_lightning.weights.zoo import best_for_scale, load_weights
+
+__all__ = ["main", "upscale_picture"]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command.
+
+    Args:
+        argv: options; default the process's own.
+
+    Raises:
+        UserError: an image or weight file cannot be used. With several images the others are
+            still enlarged.
+    """
+    options = _parser().parse_args(argv)
+    files = _files(options.images)
+    device = _device(options.device)
+    weights = options.weights or best_for_scale(options.scale).name
+    network = load_weights(weights).to(device)
+    set_layout(network, channels_last=True)
+    if options.scale not in network.scales:
+        have = ", ".join(f"x{scale:g}" for scale in network.scales)
+        raise UserError(f"The weights '{weights}' enlarge by {have}, not by x{options.scale:g}.")
+    upscaler = Upscaler(network, tile=options.tile, ensemble=options.ensemble)
+    console = Console()
+    console.print(f"{type(network).__name__} x{options.scale:g} ({weights}) on {device}")
+    failed: list[str] = []
+    for path in track(files, description="Enlarging", disable=len(files) < 2, console=console):
+        try:
+            target = _target(path, options.out, options.scale, len(files))
+            picture = upscale_picture(
+                upscaler, read_picture(path), options.scale, device, bf16=options.bf16
+            )
+            write_image(target, picture.rgb, alpha=picture.alpha, grey=picture.grey)
+        except UserError as error:
+            failed.append(str(error))
+            continue
+        size = f"{picture.rgb.shape[1]} x {picture.rgb.shape[0]}"
+        console.print(f"{path} -> {target}  ({size})", highlight=False, soft_wrap=True)
+    if failed:
+        raise UserError(" ".join(failed))
+
+
+def upscale_picture(
+    upscaler: Upscaler, picture: Picture, scale: float, device: torch.device, *, bf16: bool = False
+) -> Picture:
+    """Enlarge one picture; transparency is enlarged by bicubic and grey stays grey.
+
+    Args:
+        upscaler: with its network on `device`.
+        picture: as read from a file.
+        scale: by which to enlarge.
+        device: to compute on.
+        bf16: compute in bfloat16: faster on many CPUs and GPUs, about 55 dB from float32.
+    """
+    lr = to_tensor(picture.rgb)[None].to(device, memory_format=torch.channels_last)
+    context: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
+    if bf16:
+        context = torch.autocast(device.type, torch.bfloat16)
+    with torch.inference_mode(), context:
+        sr = upscaler(lr, scale)[0].float().cpu()
+    if picture.grey:
+        sr = sr.mean(dim=0, keepdim=True).expand(3, -1, -1)
+    alpha = None
+    if picture.alpha is not None:
+        flat: Tensor = torch.from_numpy(picture.alpha.copy()).float().div_(255)
+        alpha = to_pixels(bicubic_up(flat[None], scale).expand(3, -1, -1))[..., 0]
+    return Picture(rgb=to_pixels(sr), alpha=alpha, grey=picture.grey)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sr-lightning upscale", description="Enlarge photographs by super-resolution."
+    )
+    parser.add_argument("images", nargs="+", help="image files or folders of them")
+    parser.add_argument("--scale", type=float, default=4, help="default: 4")
+    parser.add_argument("--out", help="file or folder; default: beside the image, NAME_x4.png")
+    parser.add_argument("--weights", help="zoo name, weight file or checkpoint; default: the best")
+    parser.add_argument("--ensemble", action="store_true", help="8-fold self-ensemble")
+    parser.add_argument("--tile", type=int, help="tiles of this side, for large images")
+    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16: faster")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps; default: auto")
+    return parser
+
+
+def _files(named: Sequence[str]) -> list[Path]:
+    files: list[Path] = []
+    for name in named:
+        path = Path(name).expanduser()
+        files += find_images(path) if path.is_dir() else [path]
+    return files
+
+
+def _target(path: Path, out: str | None, scale: float, count: int) -> Path:
+    name = f"{path.stem}_x{scale:g}.png"
+    if out is None:
+        return path.with_name(name)
+    target = Path(out).expanduser()
+    if count == 1 and target.suffix and not target.is_dir():
+        return target
+    return target / name
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        accelerator = (
+            torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        )
+        return accelerator or torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"The device '{name}' is not there; use --device cpu.") from error
+    return device

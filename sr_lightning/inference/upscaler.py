@@ -1,0 +1,95 @@
+"""One way to use a network: whole or tiled, plain or self-ensembled, falling back on tiles."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from torch import Tensor
+
+from sr_lightning.inference.ensemble import self_ensemble
+from sr_lightning.inference.tiling import default_margin, enlarge_tiled
+from sr_lightning.nn.network import SRNetwork
+
+__all__ = ["Upscaler"]
+
+_log = logging.getLogger(__name__)
+_SMALLEST_TILE = 32
+
+
+class Upscaler:
+    """Enlarges images with a network.
+
+    Args:
+        network: any network of the suite, in evaluation mode.
+        tile: side of tiles in LR pixels; None enlarges the whole image and turns to tiles only if
+            memory runs out.
+        margin: LR pixels around a tile; default: what makes tiles exact.
+        ensemble: average over the 8 mirrorings and rotations.
+    """
+
+    def __init__(
+        self,
+        network: SRNetwork,
+        *,
+        tile: int | None = None,
+        margin: int | None = None,
+        ensemble: bool = False,
+    ) -> None:
+        self.network = network
+        self.tile = tile
+        self.margin = default_margin(network.receptive_field) if margin is None else margin
+        self.ensemble = ensemble
+
+    @property
+    def exact(self) -> bool:
+        """Whether tiles give the whole image's result."""
+        field = self.network.receptive_field
+        return field is not None and self.margin >= field // 2
+
+    def __call__(self, lr: Tensor, scale: float) -> Tensor:
+        """Enlarge (N, 3, H, W) RGB in [0, 1] by a scale that the network can do."""
+        if not self.ensemble:
+            return self._once(lr, scale)
+        return self_ensemble(lambda turned: self._once(turned, scale), lr)
+
+    def _once(self, lr: Tensor, scale: float) -> Tensor:
+        tile = self.tile
+        while True:
+            try:
+                if tile is None or max(lr.shape[-2:]) <= tile:
+                    return self.network.enlarge(lr, scale)
+                # Pieces of a real scale would not meet on whole pixels.
+                if not float(scale).is_integer():
+                    raise ValueError(f"Tiles need a whole scale, not {scale}.")
+                return enlarge_tiled(
+                    lambda piece: self.network.enlarge(piece, scale),
+                    lr,
+                    int(scale),
+                    tile,
+                    self.margin,
+                )
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error) or not float(scale).is_integer():
+                    raise
+                tile = _smaller(tile, lr)
+                if tile is None:
+                    raise
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+                kind = "the same result" if self.exact else "slightly other pixels at tile borders"
+                _log.warning("Out of memory; going on with tiles of %d (%s).", tile, kind)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    text = str(error).lower()
+    return (
+        isinstance(error, torch.OutOfMemoryError)
+        or "out of memory" in text
+        or "can't allocate memory" in text
+    )
+
+
+def _smaller(tile: int | None, lr: Tensor) -> int | None:
+    side = max(lr.shape[-2:]) if tile is None else min(tile, max(lr.shape[-2:]))
+    return side // 2 if side // 2 >= _SMALLEST_TILE else None

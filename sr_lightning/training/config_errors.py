@@ -1,0 +1,94 @@
+"""Saying what is wrong with a config in one sentence that names the key."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+from typing import Any, NoReturn
+
+from jsonargparse import ArgumentParser
+from lightning.pytorch.cli import LightningArgumentParser
+
+from sr_lightning.errors import UserError
+
+__all__ = ["PlainParser", "in_plain_words", "refusal"]
+
+# Lines of jsonargparse's report that repeat the input or list what else was tried.
+_FILLER = re.compile(
+    r"^\s*(Does not validate against any|Subtypes:|Errors:|- Expected a <class 'NoneType'>"
+    r"|Given value)"
+)
+
+
+class PlainParser(LightningArgumentParser):
+    """LightningCLI's parser, whose errors are one sentence instead of the usage and a tree."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise what is wrong as a :class:`UserError`."""
+        if not self.exit_on_error:
+            # A parser inside the parser: its message becomes part of the outer one's.
+            super().error(message, ex)
+        raise UserError(in_plain_words(message, list(self._option_string_actions))) from ex
+
+
+def in_plain_words(message: str, options: list[str]) -> str:
+    """Shorten a jsonargparse message and say what was probably meant.
+
+    Args:
+        message: as jsonargparse made it.
+        options: command-line options that exist.
+    """
+    lines = [line for line in message.splitlines() if line.strip() and not _FILLER.match(line)]
+    text = " ".join(line.strip().removeprefix("- ") for line in lines)
+    keys = re.findall(r'Parser key "([^"]+)":', text)
+    text = re.sub(r'Parser key "[^"]+":\s*', "", text)
+    classes = re.findall(r"Problem with given class_path '([^']+)':", text)
+    text = re.sub(r"Problem with given class_path '[^']+':\s*", "", text).strip()
+    text = re.sub(
+        r"Type typing\.Callable\[.*?\] expects a function or a callable class: ", "", text
+    )
+    classes += re.findall(r"Got value: Namespace\(class_path='([^']+)'", text)
+    text = re.sub(r"\. Got value: Namespace\(.*\)$", "", text)
+    text = re.sub(r"Expected a (?:typing\.)?(.+?)\. Got value: (.+)$", r"expected \1, got \2", text)
+    text = re.sub(r"<class '([^']+)'>", r"\1", text)
+    refused = re.search(r"Option '([^']+)' is not accepted", text)
+    if refused:
+        name = refused.group(1)
+        known = _arguments(classes[-1]) if classes else []
+        where = ".".join(keys)
+        of = f" of {classes[-1].rpartition('.')[2]}" if classes else ""
+        return f"{where}: there is no option '{name}'{of}{_meant(name, known)}."
+    unknown = re.match(r"unrecognized arguments: (\S+)", text)
+    if unknown:
+        option = unknown.group(1).partition("=")[0]
+        return f"There is no option {option}{_meant(option, options)}; see --help."
+    if keys == ["config"]:
+        return f"--config: {text}."
+    return f"{'.'.join(keys)}: {text}." if keys else f"{text}."
+
+
+def refusal(error: BaseException) -> str:
+    """What the constructor that was refused had said, out of jsonargparse's wrapping."""
+    inner = error
+    while inner.__cause__ is not None:
+        inner = inner.__cause__
+    return str(inner)
+
+
+def _meant(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+def _arguments(class_path: str) -> list[str]:
+    """Names of a class's arguments, those behind **kwargs included."""
+    module, _, name = class_path.rpartition(".")
+    try:
+        kind: Any = getattr(importlib.import_module(module), name)
+        parser = ArgumentParser()
+        added = parser.add_class_arguments(kind, "x", fail_untyped=False)
+    except Exception:
+        # Only a hint is lost.
+        return []
+    return [key.removeprefix("x.") for key in added]

@@ -1,0 +1,154 @@
+"""Weight files: safetensors that say which network they belong to, and Lightning checkpoints.
+
+Nothing that a file says is executed: checkpoints are read with ``weights_only``, and the class
+named in a file must be one of this package's networks.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from sr_lightning.errors import UserError
+from sr_lightning.nn.network import SRNetwork
+
+__all__ = ["build_network", "describe_network", "load_network", "read_weights", "save_network"]
+
+_DAMAGED = (
+    SafetensorError,
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    KeyError,
+    OSError,
+)
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Tensors of a network from a safetensors file or a Lightning checkpoint.
+
+    Raises:
+        UserError: the file is missing, damaged or holds no network.
+    """
+    return _read(Path(path).expanduser())[0]
+
+
+def load_network(path: str | Path) -> SRNetwork:
+    """Build the network that a weight file or checkpoint describes, with its weights, for use.
+
+    Raises:
+        UserError: the file is missing or damaged, does not say what network it is, or does not
+            fit it tensor by tensor.
+    """
+    path = Path(path).expanduser()
+    weights, description = _read(path)
+    if description is None:
+        raise UserError(f"{path} does not say which network it belongs to; give its run folder.")
+    network = build_network(description, path)
+    _load_strictly(network, weights, path)
+    return network.eval()
+
+
+def save_network(network: SRNetwork, path: str | Path) -> None:
+    """Write a network as safetensors with what is needed to build it again.
+
+    Args:
+        network: weights are written in float32.
+        path: ending in ``.safetensors``.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        name: value.detach().to("cpu", torch.float32).contiguous()
+        for name, value in network.state_dict().items()
+    }
+    save_file(tensors, path, metadata={"network": json.dumps(describe_network(network))})
+
+
+def describe_network(network: SRNetwork) -> dict[str, Any]:
+    """Class and constructor arguments of a network, as plain data."""
+    kind = type(network)
+    return {
+        "class_path": f"{kind.__module__}.{kind.__qualname__}",
+        "init_args": dict(network.config),
+    }
+
+
+def build_network(description: dict[str, Any], source: Path) -> SRNetwork:
+    """Build a network from its description, with fresh weights.
+
+    Args:
+        description: as :func:`describe_network` gives it.
+        source: file to name in errors.
+
+    Raises:
+        UserError: it names something that is not a network of this package.
+    """
+    module, _, name = str(description.get("class_path", "")).rpartition(".")
+    kind: Any = None
+    if module.startswith("sr_lightning."):
+        try:
+            kind = getattr(importlib.import_module(module), name, None)
+        except ImportError:
+            kind = None
+    if not (isinstance(kind, type) and issubclass(kind, SRNetwork)):
+        raise UserError(f"{source} belongs to '{module}.{name}', which this version does not have.")
+    arguments = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in description.get("init_args", {}).items()
+    }
+    try:
+        network: SRNetwork = kind(**arguments)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{source} wants a {name} that cannot be built: {error}.") from error
+    return network
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    if not path.is_file():
+        raise UserError(f"The weight file {path} does not exist; check the path.")
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt") as opened:
+                noted = (opened.metadata() or {}).get("network")
+            return dict(load_file(path)), json.loads(noted) if noted else None
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except _DAMAGED as error:
+        raise UserError(f"{path} is damaged or not a weight file; fetch it again.") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no network weights.")
+    state = content.get("state_dict", content)
+    weights = {
+        name.removeprefix("network."): value
+        for name, value in state.items()
+        if isinstance(value, Tensor) and (name.startswith("network.") or state is content)
+    }
+    if not weights:
+        raise UserError(f"{path} holds no network weights.")
+    return weights, content.get("network")
+
+
+def _load_strictly(network: SRNetwork, weights: dict[str, Tensor], path: Path) -> None:
+    own = network.state_dict()
+    missing = sorted(set(own) - set(weights))
+    surplus = sorted(set(weights) - set(own))
+    wrong = [
+        f"{name} is {tuple(weights[name].shape)} instead of {tuple(own[name].shape)}"
+        for name in own
+        if name in weights and weights[name].shape != own[name].shape
+    ]
+    problems = [f"missing {name}" for name in missing] + [f"surplus {name}" for name in surplus]
+    problems += wrong
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise UserError(f"{path} does not fit its network: {', '.join(problems[:3])}{more}.")
+    network.load_state_dict(weights)

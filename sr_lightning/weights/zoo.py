@@ -1,0 +1,145 @@
+"""The weights that come with the package: one safetensors file and one JSON record each."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sr_lightning.errors import UserError
+from sr_lightning.nn.network import SRNetwork
+from sr_lightning.weights.files import load_network
+
+__all__ = ["WeightRecord", "best_for_scale", "find_weights", "load_weights", "records"]
+
+ZOO = Path(__file__).parent / "zoo"
+
+
+@dataclass(frozen=True)
+class WeightRecord:
+    """What is known of a weight file.
+
+    Attributes:
+        name: of the record and the file, such as ``hfdn_x4``.
+        network: class name.
+        scales: that it enlarges by.
+        parameters: trainable parameters.
+        sha256: of the safetensors file.
+        training_data: sets that it was trained on, with the number of images.
+        data_licence: rights in the training images as far as stated.
+        recipe: command that trained it.
+        steps: optimiser steps.
+        batch: patches per step.
+        patch: side of LR patches.
+        hours: wall time of the training.
+        hardware: that it was trained on.
+        commit: of the code.
+        measured: ``{protocol: {set: {"scale", "psnr", "ssim", "bicubic_psnr"}}}``.
+        published: the paper's numbers for the same cells, for comparison.
+        preview: weaker than VDSR's published Set5 result; good for trying out, not for tables.
+        origin: "trained by this suite", or where converted weights come from.
+        licence: of the weights.
+        notes: anything else.
+    """
+
+    name: str
+    network: str
+    scales: tuple[float, ...]
+    parameters: int
+    sha256: str
+    training_data: str
+    data_licence: str
+    recipe: str
+    steps: int
+    batch: int
+    patch: int
+    hours: float
+    hardware: str
+    commit: str
+    measured: dict[str, dict[str, dict[str, float]]]
+    published: dict[str, dict[str, float]] = field(default_factory=dict)
+    preview: bool = True
+    origin: str = "trained by this suite"
+    licence: str = "MIT"
+    notes: str = ""
+
+    @property
+    def file(self) -> Path:
+        """The safetensors file."""
+        return ZOO / f"{self.name}.safetensors"
+
+    def write(self) -> Path:
+        """Write the record beside its weights."""
+        path = ZOO / f"{self.name}.json"
+        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        return path
+
+    @classmethod
+    def read(cls, path: Path) -> WeightRecord:
+        """Read a record.
+
+        Raises:
+            UserError: it is damaged or has other fields.
+        """
+        try:
+            content: dict[str, Any] = json.loads(path.read_text())
+            return cls(**{**content, "scales": tuple(content["scales"])})
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(f"The weight record {path} is damaged: {error}.") from error
+
+
+def records() -> list[WeightRecord]:
+    """All records that come with the package, by name."""
+    return [WeightRecord.read(path) for path in sorted(ZOO.glob("*.json"))]
+
+
+def find_weights(name: str) -> WeightRecord | None:
+    """The record of a name, or None."""
+    return next((record for record in records() if record.name == name), None)
+
+
+def best_for_scale(scale: float) -> WeightRecord:
+    """The record with the best measured Set5 PSNR at a scale (protocol edsr2017).
+
+    Raises:
+        UserError: no weights come with the package for that scale.
+    """
+
+    def quality(record: WeightRecord) -> float:
+        cells = record.measured.get("edsr2017", {})
+        return max(
+            (c["psnr"] for n, c in cells.items() if n == f"Set5_x{scale:g}"), default=float("-inf")
+        )
+
+    found = [record for record in records() if scale in record.scales]
+    if not found:
+        scales = sorted({scale for record in records() for scale in record.scales})
+        have = ", ".join(f"x{scale:g}" for scale in scales) or "none yet"
+        raise UserError(
+            f"No weights for x{scale:g} come with this version (there are: {have}); "
+            "name your own with --weights FILE."
+        )
+    return max(found, key=quality)
+
+
+def load_weights(name_or_path: str) -> SRNetwork:
+    """A network with its weights, by zoo name or by path to a weight file or checkpoint.
+
+    Raises:
+        UserError: there is neither, or a zoo file is not the one that its record describes.
+    """
+    record = find_weights(name_or_path)
+    if record is None:
+        if not Path(name_or_path).expanduser().exists():
+            known = ", ".join(r.name for r in records()) or "none"
+            raise UserError(
+                f"'{name_or_path}' is neither a weight file nor a name of the zoo ({known})."
+            )
+        return load_network(name_or_path)
+    if not record.file.is_file():
+        raise UserError(f"{record.file} is missing; install the package again.")
+    if hashlib.sha256(record.file.read_bytes()).hexdigest() != record.sha256:
+        raise UserError(f"{record.file} is damaged (checksum differs); install the package again.")
+    return load_network(record.file)

@@ -1,0 +1,219 @@
+"""The command line: real experiment files, overlays, mistakes, runs found again."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+import yaml
+from conftest import CONFIGS, EXPERIMENTS, ROOT, SMALL_HFDN, only_run, tiny_fit
+
+from sr_lightning.cli import main
+from sr_lightning.data.images import find_images, read_rgb
+
+HFDN = str(EXPERIMENTS / "hfdn_x4.yaml")
+
+
+def refused(capsys, *args: str) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        main(list(args))
+    assert stopped.value.code == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message.startswith("sr-lightning: ")
+    return message
+
+
+def printed_config(capsys, *args: str) -> dict:
+    with pytest.raises(SystemExit) as stopped:
+        main([*args, "--print_config"])
+    assert stopped.value.code == 0
+    return yaml.safe_load(capsys.readouterr().out)
+
+
+def test_help_and_version_answer(capsys):
+    main(["--help"])
+    assert "fit" in capsys.readouterr().out
+    main(["--version"])
+    assert capsys.readouterr().out.startswith("sr-lightning 0.")
+
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_experiment_file_is_a_valid_config_with_a_head(path, capsys):
+    head = path.read_text()
+    assert head.startswith("#"), "an experiment says at its head what it is"
+    assert "sr-lightning fit --config" in head
+    assert "Expected" in head or "expected" in head
+    config = printed_config(capsys, "fit", "--config", str(path))
+    assert config["output"]["name"] == path.stem
+    assert config["trainer"]["max_steps"] > 0
+
+
+@pytest.mark.parametrize(
+    "overlay",
+    sorted(p for p in CONFIGS.rglob("*.yaml")),
+    ids=lambda p: f"{p.parent.name}/{p.stem}",
+)
+def test_every_overlay_composes_with_an_experiment(overlay, capsys):
+    base = printed_config(capsys, "fit", "--config", HFDN)
+    config = printed_config(capsys, "fit", "--config", HFDN, "--config", str(overlay))
+    assert config != base
+    assert config["model"]["init_args"]["scale"] == 4
+    assert overlay.read_text().startswith("#")
+
+
+def test_overlay_changes_only_what_it_names(capsys):
+    config = printed_config(
+        capsys, "fit", "--config", HFDN, "--config", str(CONFIGS / "trainer" / "cpu.yaml")
+    )
+    optimizer = config["model"]["init_args"]["optimizer"]
+    assert optimizer["class_path"] == "torch.optim.Adam"
+    assert (optimizer["init_args"]["lr"], optimizer["init_args"]["fused"]) == (1e-4, True)
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (
+            ["--model.scalee", "3"],
+            "model: there is no option 'scalee' of HFDNModule (did you mean 'scale'?)",
+        ),
+        (
+            ["--data.patchsize", "3"],
+            "no option 'patchsize' of PatchDataModule (did you mean 'patch_size'?)",
+        ),
+        (
+            ["--model.optimizer.lrr", "3"],
+            "model.optimizer: there is no option 'lrr' of Adam (did you mean 'lr'?)",
+        ),
+        (
+            ["--trainer.max_stepz", "3"],
+            "no option --trainer.max_stepz (did you mean '--trainer.max_steps'?)",
+        ),
+        (["--trainer.max_steps", "abc"], "trainer.max_steps: expected int, got abc"),
+        (
+            ["--model.unit", "foo"],
+            "model.unit: expected Literal['adu', 'adu_na', 'dense'], got foo",
+        ),
+        (["--config", "nowhere.yaml"], "--config: File does not exist"),
+        (["--model.protocols", "[psnr2020]"], "choose from edsr2017, vdsr2016"),
+        (["--run", "nowhere"], "nowhere holds no run"),
+        (["--data-root"], "--data-root needs a folder"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_mistakes_name_the_key_in_one_sentence(capsys, args, words):
+    assert words in refused(capsys, "fit", "--config", HFDN, *args)
+
+
+def test_typo_in_a_yaml_file_is_named(tmp_path, capsys):
+    (tmp_path / "typo.yaml").write_text("model:\n  init_args:\n    chanels: 3\n")
+    message = refused(capsys, "fit", "--config", HFDN, "--config", str(tmp_path / "typo.yaml"))
+    assert "no option 'chanels' of HFDNModule (did you mean 'channels'?)" in message
+
+
+def test_unknown_command_is_refused(capsys):
+    assert "no command 'fitt'" in refused(capsys, "fitt")
+
+
+def test_paper_recipe_without_its_data_says_what_to_do(tmp_path, capsys):
+    message = refused(
+        capsys,
+        "fit",
+        "--config",
+        HFDN,
+        "--data-root",
+        str(tmp_path),
+        "--output.root",
+        str(tmp_path / "runs"),
+    )
+    for part in (str(tmp_path / "train" / "DIV2K"), "prepare div2k", "configs/data/sample.yaml"):
+        assert part in message
+
+
+def test_wandb_logger_under_trainer_is_refused(tmp_path, capsys):
+    (tmp_path / "l.yaml").write_text(
+        "trainer:\n  logger:\n    class_path: lightning.pytorch.loggers.WandbLogger\n"
+    )
+    message = refused(capsys, "fit", "--config", HFDN, "--config", str(tmp_path / "l.yaml"))
+    assert "config section 'wandb:'" in message
+
+
+def test_online_wandb_without_a_key_is_refused_at_once(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    message = refused(capsys, "fit", "--config", HFDN, "--wandb.mode", "online")
+    assert "there is no W&B API key; run 'wandb login'" in message
+
+
+def test_finished_run_can_be_validated_tested_and_predicted_from_its_folder(
+    finished_run, test_folder, tmp_path, capsys
+):
+    cpu = ["--trainer.accelerator", "cpu"]
+    main(["validate", "--run", str(finished_run), *cpu])
+    assert "val/edsr2017/psnr" in capsys.readouterr().out
+    # The experiment's folder stands for its newest run.
+    main(["predict", "--run", str(finished_run.parent), "--data.predict", str(test_folder), *cpu])
+    images = find_images(finished_run / "predictions")
+    assert [p.name for p in images] == [f"img_{i:02}_x4.png" for i in range(3)]
+    assert read_rgb(images[0]).shape == (288, 240, 3)
+
+
+def test_predict_without_a_folder_says_so(finished_run, capsys):
+    assert "--data.predict FOLDER" in refused(capsys, "predict", "--run", str(finished_run))
+
+
+def test_test_can_measure_under_several_protocols(finished_run, test_folder, tmp_path):
+    main(
+        [
+            *("test", "--run", str(finished_run), "--data.test", f"[{test_folder}]"),
+            *("--model.protocols", "[edsr2017, vdsr2016, lesrcnn2020]"),
+            *("--model.ensemble", "true", "--output.folder", str(tmp_path)),
+            *("--trainer.accelerator", "cpu", "--wandb.mode", "disabled"),
+        ]
+    )
+    rows = list(csv.DictReader((tmp_path / "results" / "images.csv").open()))
+    assert len(rows) == 3 * 3 * 2
+    assert {row["method"] for row in rows} == {"HFDN+", "bicubic"}
+    bicubic = {row["protocol"]: float(row["psnr"]) for row in rows if row["method"] == "bicubic"}
+    assert len(set(bicubic.values())) == 3
+    summary = json.loads((tmp_path / "results" / "summary.json").read_text())
+    assert set(summary["protocols"]) == {"edsr2017", "vdsr2016", "lesrcnn2020"}
+
+
+def test_checkpoint_can_be_used_without_its_run(finished_run):
+    from sr_lightning.weights.files import load_network
+
+    network = load_network(next((finished_run / "checkpoints").glob("best_*.ckpt")))
+    assert network(torch.rand(1, 3, 8, 8)).shape == (1, 3, 32, 32)
+
+
+def test_module_can_be_started_as_a_program():
+    done = subprocess.run(
+        [sys.executable, "-m", "sr_lightning", "nonsense"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "no command 'nonsense'" in done.stderr
+
+
+def test_warm_start_uses_another_scales_weights(finished_run, tmp_path, train_folder, val_folder):
+    best = next((finished_run / "checkpoints").glob("best_*.ckpt"))
+    args = tiny_fit("hfdn_x3", tmp_path, train_folder, val_folder, model__init_from=best)
+    main([*args, *SMALL_HFDN, "--model.optimizer.lr", "0"])
+    before = torch.load(best, weights_only=True)["state_dict"]
+    after = torch.load(
+        next((only_run(tmp_path) / "checkpoints").glob("last_*.ckpt")), weights_only=True
+    )["state_dict"]
+    name = "network.shallow.0.weight"
+    assert torch.equal(before[name], after[name])
+    assert (
+        before["network.deconvolution.s.weight"].shape
+        != after["network.deconvolution.s.weight"].shape
+    )

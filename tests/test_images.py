@@ -1,0 +1,137 @@
+"""The image reader: every kind of file a user has, and one clear sentence for the broken ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import picture
+from PIL import Image
+
+from sr_lightning.data.images import (
+    find_images,
+    read_picture,
+    read_rgb,
+    to_pixels,
+    to_tensor,
+    write_image,
+)
+from sr_lightning.errors import UserError
+
+RGB = picture(1, 20, 30)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".webp"])
+def test_lossless_formats_come_back_as_written(tmp_path, suffix):
+    write_image(tmp_path / f"a{suffix}", RGB)
+    assert np.array_equal(read_rgb(tmp_path / f"a{suffix}"), RGB)
+
+
+def test_jpeg_is_close(tmp_path):
+    write_image(tmp_path / "a.jpg", np.full((16, 16, 3), 120, np.uint8))
+    assert np.abs(read_rgb(tmp_path / "a.jpg").astype(int) - 120).max() <= 2
+
+
+def test_grey_becomes_three_equal_channels_and_is_marked(tmp_path):
+    Image.fromarray(RGB[..., 0]).save(tmp_path / "g.png")
+    read = read_picture(tmp_path / "g.png")
+    assert read.grey
+    assert all(np.array_equal(read.rgb[..., c], RGB[..., 0]) for c in range(3))
+
+
+def test_grey_stored_as_rgb_is_not_marked_grey(tmp_path):
+    Image.fromarray(np.repeat(RGB[..., :1], 3, axis=2)).save(tmp_path / "g.png")
+    assert not read_picture(tmp_path / "g.png").grey
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_alpha_is_kept_apart(tmp_path, mode):
+    alpha = RGB[..., 1]
+    bands = [RGB[..., 0]] if mode == "LA" else [RGB[..., c] for c in range(3)]
+    Image.fromarray(np.stack([*bands, alpha], axis=-1), mode).save(tmp_path / "a.png")
+    read = read_picture(tmp_path / "a.png")
+    assert np.array_equal(read.alpha, alpha)
+    assert np.array_equal(read.rgb[..., 0], RGB[..., 0])
+    assert read.grey == (mode == "LA")
+
+
+def test_palette_with_transparency(tmp_path):
+    image = Image.fromarray(RGB).quantize(8)
+    image.save(tmp_path / "p.png", transparency=0)
+    read = read_picture(tmp_path / "p.png")
+    assert read.rgb.shape == RGB.shape
+    assert read.alpha is not None
+
+
+def test_sixteen_bit_grey_is_rounded_to_eight(tmp_path):
+    wide = np.array([[0, 257, 128, 129, 65535]], dtype=np.uint16)
+    Image.fromarray(wide).save(tmp_path / "w.png")
+    assert read_rgb(tmp_path / "w.png")[0, :, 0].tolist() == [0, 1, 0, 1, 255]
+
+
+def test_exif_orientation_is_applied(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotate 90 degrees clockwise to view
+    Image.fromarray(RGB).save(tmp_path / "e.png", exif=exif)
+    assert np.array_equal(read_rgb(tmp_path / "e.png"), np.rot90(RGB, -1))
+
+
+def test_cmyk_and_one_bit_are_read(tmp_path):
+    Image.fromarray(RGB).convert("CMYK").save(tmp_path / "c.jpg")
+    Image.fromarray(RGB).convert("1").save(tmp_path / "b.png")
+    assert read_rgb(tmp_path / "c.jpg").shape == RGB.shape
+    assert set(np.unique(read_rgb(tmp_path / "b.png"))) <= {0, 255}
+
+
+@pytest.mark.parametrize(
+    ("content", "word"), [(b"", "empty"), (b"not an image at all", "damaged or not an image")]
+)
+def test_unreadable_file_is_named(tmp_path, content, word):
+    path = tmp_path / "x.png"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=word) as error:
+        read_rgb(path)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp"])
+def test_truncated_file_is_named(tmp_path, suffix):
+    path = tmp_path / f"t{suffix}"
+    write_image(path, picture(2, 64, 64))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UserError, match="truncated|damaged") as error:
+        read_rgb(path)
+    assert str(path) in str(error.value)
+
+
+def test_missing_file_folder_and_empty_folder_are_named(tmp_path):
+    with pytest.raises(UserError, match=r"none\.png does not exist"):
+        read_rgb(tmp_path / "none.png")
+    with pytest.raises(UserError, match="is a folder"):
+        read_rgb(tmp_path)
+    with pytest.raises(UserError, match="holds no image"):
+        find_images(tmp_path)
+    with pytest.raises(UserError, match="does not exist"):
+        find_images(tmp_path / "nowhere")
+
+
+def test_images_are_listed_in_natural_order_without_hidden_files(tmp_path):
+    for name in ("img10.png", "img2.png", "img1.PNG", ".hidden.png", "notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    assert [p.name for p in find_images(tmp_path)] == ["img1.PNG", "img2.png", "img10.png"]
+
+
+def test_pixels_round_half_up_and_clamp():
+    values = torch.tensor([-1.0, 0.5 / 255, 1.5 / 255, 254.6 / 255, 2.0], dtype=torch.float64)
+    pixels = to_pixels(values.reshape(1, 1, 5).expand(3, 1, 5))
+    assert pixels[0, :, 0].tolist() == [0, 1, 2, 255, 255]
+
+
+def test_eight_bit_levels_survive_the_float_round_trip():
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
+    assert np.array_equal(to_pixels(to_tensor(levels)), levels)
+
+
+def test_unknown_suffix_is_refused(tmp_path):
+    with pytest.raises(UserError, match="Cannot write"):
+        write_image(tmp_path / "a.gif", RGB)

@@ -1,0 +1,147 @@
+"""Protocols and metrics on made-up images, and the traps of other libraries."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import picture
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from sr_lightning.colour import rgb_to_y
+from sr_lightning.data.images import read_rgb, to_pixels, to_tensor, write_image
+from sr_lightning.metrics.protocol import PROTOCOLS, get_protocol
+from sr_lightning.metrics.quality import PSNR, SSIM, psnr, ssim
+
+EDSR = PROTOCOLS["edsr2017"]
+
+
+def pair(seed: int = 0, size: tuple[int, int] = (40, 48)) -> tuple[torch.Tensor, torch.Tensor]:
+    hr = to_tensor(picture(seed, *size))[None]
+    noise = torch.randn(hr.shape, generator=torch.Generator().manual_seed(seed)) * 0.04
+    return hr + noise, hr
+
+
+def test_psnr_is_the_textbook_formula_per_image():
+    a = torch.zeros(2, 1, 4, 4, dtype=torch.float64)
+    b = torch.stack([torch.full((1, 4, 4), 5.0), torch.full((1, 4, 4), 10.0)]).double()
+    expected = [20 * math.log10(255 / 5), 20 * math.log10(255 / 10)]
+    assert psnr(a, b).tolist() == pytest.approx(expected, abs=1e-12)
+
+
+def test_identical_images_have_infinite_psnr_and_ssim_one():
+    _, hr = pair()
+    a, b = EDSR.compared(hr, hr, 2)
+    assert math.isinf(float(psnr(a, b)))
+    assert float(ssim(a, b)) == pytest.approx(1.0, abs=1e-12)
+
+
+def test_ssim_equals_its_definition_written_out():
+    """Wang et al. 2004 in numpy: 11 x 11 Gaussian of sigma 1.5, valid region, L = 255."""
+    sr, hr = pair(1)
+    a, b = EDSR.compared(sr, hr, 2)
+    x, y = a[0, 0].numpy(), b[0, 0].numpy()
+    line = np.exp(-((np.arange(11) - 5) ** 2) / (2 * 1.5**2))
+    window = np.outer(line, line) / line.sum() ** 2
+
+    def mean(image):
+        views = np.lib.stride_tricks.sliding_window_view(image, (11, 11))
+        return (views * window).sum(axis=(2, 3))
+
+    mx, my = mean(x), mean(y)
+    vx, vy, cov = mean(x * x) - mx**2, mean(y * y) - my**2, mean(x * y) - mx * my
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    expected = (
+        (2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))
+    ).mean()
+    assert float(ssim(a, b)) == pytest.approx(expected, abs=1e-10)
+
+
+def test_metric_of_the_saved_file_is_metric_of_the_tensor(tmp_path):
+    sr, hr = pair(2)
+    write_image(tmp_path / "sr.png", to_pixels(sr[0]))
+    from_file = to_tensor(read_rgb(tmp_path / "sr.png"))[None]
+    for name in ("edsr2017", "rgb"):
+        protocol = PROTOCOLS[name]
+        expected = [f(*protocol.compared(sr, hr, 4)) for f in (psnr, ssim)]
+        measured = [f(*protocol.compared(from_file, hr, 4)) for f in (psnr, ssim)]
+        assert measured == expected
+
+
+def test_shave_cuts_scale_pixels_at_each_side():
+    sr, hr = pair(3)
+    a, _ = EDSR.compared(sr, hr, 3)
+    assert a.shape == (1, 1, 40 - 6, 48 - 6)
+    spoiled = sr.clone()
+    spoiled[..., :3, :] = 0
+    spoiled[..., :, -3:] = 1
+    assert torch.equal(EDSR.compared(spoiled, hr, 3)[0], a)
+
+
+def test_protocols_quantise_as_named():
+    hr = torch.full((1, 3, 12, 12), 100 / 255)
+    sr = torch.full((1, 3, 12, 12), 100.6 / 255)
+    y = {name: PROTOCOLS[name].compared(sr, hr, 2)[0].unique() for name in PROTOCOLS}
+    exact = float(rgb_to_y(torch.full((1, 3, 1, 1), 101 / 255, dtype=torch.float64)) * 255)
+    assert y["edsr2017"].item() == pytest.approx(exact, abs=1e-9)
+    assert y["lesrcnn2020"].item() == round(16 + 100 * 219 / 255)
+    assert y["vdsr2016"].item() == round(16 + 100.6 * 219 / 255)
+    assert y["rgb"].item() == 101
+
+
+def test_truncation_keeps_whole_levels():
+    levels = torch.arange(256).float().reshape(1, 1, 16, 16).expand(1, 3, 16, 16) / 255
+    a, b = PROTOCOLS["lesrcnn2020"].compared(levels, levels, 1)
+    assert torch.equal(a, b)
+
+
+def test_grey_files_are_measured_on_their_levels():
+    sr, hr = (image[:, :1].expand(-1, 3, -1, -1) for image in pair(4))
+    direct = psnr(*EDSR.compared(sr, hr, 2, grey=True))
+    matrix = psnr(*EDSR.compared(sr, hr, 2, grey=False))
+    assert float(matrix - direct) == pytest.approx(20 * math.log10(255 / 219), abs=1e-9)
+
+
+def test_mismatched_or_tiny_images_are_refused():
+    sr, hr = pair(5)
+    with pytest.raises(ValueError, match="SR is"):
+        EDSR.compared(sr[..., :-1], hr, 2)
+    with pytest.raises(ValueError, match="Nothing is left"):
+        EDSR.compared(sr[..., :6, :6], hr[..., :6, :6], 4)
+
+
+def test_unknown_protocol_is_refused_with_the_known_ones():
+    with pytest.raises(KeyError, match=r"edsr2017, vdsr2016"):
+        get_protocol("edsr2071")
+
+
+def test_mean_is_over_images_not_over_pixels():
+    metric = PSNR(EDSR)
+    values = []
+    for seed, size in ((0, (40, 48)), (1, (60, 20))):
+        sr, hr = pair(seed, size)
+        a, b = EDSR.compared(sr * (1 + seed), hr, 2)
+        values.append(float(psnr(a, b)))
+        metric.update(a, b, seed)
+    assert float(metric.compute()) == pytest.approx(sum(values) / 2, abs=1e-4)
+    assert metric.rows() == pytest.approx(dict(enumerate(values)), abs=1e-4)
+
+
+def test_images_that_were_repeated_for_even_shares_count_once():
+    metric = SSIM(EDSR)
+    for seed in (0, 1, 2, 0):
+        metric.update(*EDSR.compared(*pair(seed), 2), seed)
+    once = SSIM(EDSR)
+    for seed in (0, 1, 2):
+        once.update(*EDSR.compared(*pair(seed), 2), seed)
+    assert metric.compute() == once.compute()
+
+
+def test_torchmetrics_ssim_is_still_another_number():
+    """If this fails, torchmetrics changed and the documentation of the trap must change too."""
+    sr, hr = pair(6)
+    a, b = EDSR.compared(sr, hr, 2)
+    theirs = structural_similarity_index_measure(a, b, data_range=255.0)
+    assert abs(float(theirs) - float(ssim(a, b))) > 1e-4

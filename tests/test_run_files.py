@@ -1,0 +1,129 @@
+"""What a run leaves behind."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import yaml
+from conftest import SMALL_HFDN, only_run, tiny_fit
+from PIL import Image
+
+from sr_lightning.cli import main
+
+
+def test_run_leaves_its_full_config(finished_run):
+    config = yaml.safe_load((finished_run / "config.yaml").read_text())
+    assert config["model"]["init_args"]["channels"] == 16
+    assert config["model"]["init_args"]["growth"] == 8
+    assert config["data"]["init_args"]["patch_size"] == 8
+    assert config["seed_everything"] == 0
+
+
+def test_checkpoints_carry_protocol_and_metric_in_their_names(finished_run):
+    names = sorted(path.name for path in (finished_run / "checkpoints").iterdir())
+    assert len(names) == 2
+    for name, kind in zip(names, ("best", "last"), strict=True):
+        assert name.startswith(f"{kind}_step=")
+        assert float(name.partition("edsr2017_psnr=")[2].removesuffix(".ckpt")) > 5
+
+
+def test_metrics_are_in_a_csv_file(finished_run):
+    rows = list(csv.DictReader((finished_run / "metrics" / "version_0" / "metrics.csv").open()))
+    assert {"train/loss", "val/edsr2017/psnr", "val/edsr2017/ssim", "perf/img_s", "lr-Adam"} <= set(
+        rows[0]
+    )
+    assert len([row for row in rows if row["train/loss"]]) == 4
+    assert len([row for row in rows if row["val/edsr2017/psnr"]]) == 2
+
+
+def test_test_leaves_per_image_rows_means_and_pictures(finished_run):
+    rows = list(csv.DictReader((finished_run / "results" / "images.csv").open()))
+    assert len(rows) == 3 * 2
+    summary = json.loads((finished_run / "results" / "summary.json").read_text())
+    for mean in summary["means"]:
+        values = [float(r["psnr"]) for r in rows if r["method"] == mean["method"]]
+        assert mean["psnr"] == pytest.approx(sum(values) / 3)
+        assert (mean["protocol"], mean["images"]) == ("edsr2017", 3)
+    (folder,) = (p for p in (finished_run / "images").iterdir() if p.name != "validation")
+    pictures = sorted(folder.glob("*.png"))
+    assert [p.stem for p in pictures] == ["img_00", "img_01", "img_02"]
+    assert Image.open(pictures[0]).width > 600
+    assert list((finished_run / "images" / "validation").glob("*_x4.png"))
+
+
+def _wandb(run_folder) -> dict:
+    """Read an offline run back with wandb's own command."""
+    executable = os.path.join(os.path.dirname(sys.executable), "wandb")
+    out = subprocess.run(
+        [executable, "leet", "inspect", "--json", str(run_folder)],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    return {"records": [json.loads(line) for line in out.splitlines() if line.strip()], "text": out}
+
+
+def test_offline_wandb_runs_hold_config_group_and_table(finished_run):
+    # The first two are of the fixture's fit and test; other tests may add theirs.
+    fit, test = sorted((finished_run / "wandb").glob("offline-run-*"))[:2]
+    read = _wandb(fit)
+    assert "a-group" in read["text"]
+    assert "sr_lightning.papers.hfdn.HFDNModule" in read["text"]
+    assert "val/edsr2017/psnr" in read["text"]
+    tables = list(test.rglob("*.table.json"))
+    assert len(tables) == 1
+    table = json.loads(tables[0].read_text())
+    assert len(table["data"]) == 3 * 2
+    assert table["columns"][:5] == ["set", "scale", "image", "method", "protocol"]
+
+
+def test_wandb_leaves_nothing_in_the_environment(finished_run):
+    assert "WANDB_MODE" not in os.environ
+    import wandb
+
+    assert wandb.run is None
+
+
+def test_private_runs_do_not_tell_the_machine(tmp_path, train_folder, val_folder):
+    args = tiny_fit("hfdn_x4", tmp_path, train_folder, val_folder, wandb__mode="offline")
+    main([*args, *SMALL_HFDN, "--wandb.private", "true", "--trainer.max_steps", "2"])
+    (run,) = (only_run(tmp_path) / "wandb").glob("offline-run-*")
+    import platform
+
+    text = _wandb(run)["text"]
+    assert platform.node() not in text
+    assert not (run / "files" / "requirements.txt").exists()
+
+
+def test_second_run_gets_a_folder_of_its_own(tmp_path, train_folder, val_folder):
+    for _ in range(2):
+        main(
+            [
+                *tiny_fit("hfdn_x4", tmp_path, train_folder, val_folder, trainer__max_steps=2),
+                *SMALL_HFDN,
+            ]
+        )
+    assert len(list(tmp_path.glob("hfdn_x4/*/config.yaml"))) == 2
+
+
+def test_paths_are_printed(tmp_path, train_folder, val_folder, capsys):
+    main(
+        [
+            *tiny_fit("hfdn_x4", tmp_path, train_folder, val_folder, trainer__max_steps=2),
+            *SMALL_HFDN,
+        ]
+    )
+    out = capsys.readouterr().out
+    run = only_run(tmp_path)
+    for path in (
+        run / "config.yaml",
+        run / "metrics" / "version_0" / "metrics.csv",
+        *run.glob("checkpoints/*"),
+    ):
+        assert str(path) in out
+    assert f"sr-lightning test --run {run}" in out

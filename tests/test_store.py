@@ -1,0 +1,137 @@
+"""The memory map of decoded images: same pixels, made once, safe to interrupt and to share."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import picture, save_pictures
+
+from sr_lightning.data import store as store_module
+from sr_lightning.data.images import find_images, read_rgb
+from sr_lightning.data.store import PixelStore, pack_pixels
+from sr_lightning.errors import UserError
+
+
+@pytest.fixture
+def files(tmp_path):
+    return find_images(save_pictures(tmp_path / "set", 3, (18, 25)))
+
+
+def make(files, tmp_path) -> PixelStore:
+    return PixelStore.of_files(files, label="set", cache=tmp_path / "cache")
+
+
+def test_stored_pixels_are_the_files(files, tmp_path):
+    store = make(files, tmp_path)
+    for index, path in enumerate(files):
+        assert np.array_equal(store.rgb(index), read_rgb(path))
+        assert np.array_equal(store[index], pack_pixels(read_rgb(path)))
+    store.verify()
+
+
+def test_second_opening_decodes_nothing(files, tmp_path, monkeypatch):
+    make(files, tmp_path)
+    monkeypatch.setattr(store_module, "read_picture", lambda path: pytest.fail("decoded again"))
+    assert len(make(files, tmp_path)) == 3
+
+
+def test_changed_image_makes_a_new_store(files, tmp_path):
+    first = make(files, tmp_path)
+    from PIL import Image
+
+    Image.fromarray(picture(77, 18, 25)).save(files[0])
+    os.utime(files[0], ns=(1, 1))
+    second = make(files, tmp_path)
+    assert second.folder != first.folder
+    assert np.array_equal(second.rgb(0), picture(77, 18, 25))
+
+
+def test_interrupted_making_leaves_nothing_and_can_be_repeated(files, tmp_path, monkeypatch):
+    calls = []
+
+    def failing(path):
+        calls.append(path)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return read(path)
+
+    read = store_module.read_picture
+    monkeypatch.setattr(store_module, "read_picture", failing)
+    with pytest.raises(KeyboardInterrupt):
+        make(files, tmp_path)
+    assert not [p for p in (tmp_path / "cache" / "pixels").iterdir() if p.is_dir()]
+    monkeypatch.setattr(store_module, "read_picture", read)
+    make(files, tmp_path).verify()
+
+
+def test_leftover_of_a_killed_process_is_replaced(files, tmp_path):
+    finished = make(files, tmp_path).folder
+    part = finished.with_name(finished.name + ".part")
+    finished.rename(part)
+    (part / "manifest.json").unlink()
+    make(files, tmp_path).verify()
+    assert not part.exists()
+
+
+def _make_in_process(files, cache, queue):
+    queue.put(PixelStore.of_files(files, label="set", cache=cache).checksum)
+
+
+def test_two_processes_make_one_store(files, tmp_path):
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    jobs = [
+        context.Process(target=_make_in_process, args=(files, tmp_path / "cache", queue))
+        for _ in range(2)
+    ]
+    for job in jobs:
+        job.start()
+    sums = {queue.get(timeout=60) for _ in jobs}
+    for job in jobs:
+        job.join(timeout=60)
+    assert len(sums) == 1
+    assert len([p for p in (tmp_path / "cache" / "pixels").iterdir() if p.is_dir()]) == 1
+
+
+def test_damage_is_found(files, tmp_path):
+    store = make(files, tmp_path)
+    pixels = store.folder / "pixels.u32"
+    content = bytearray(pixels.read_bytes())
+    content[100] ^= 1
+    pixels.write_bytes(content)
+    with pytest.raises(UserError, match="is damaged; delete that folder"):
+        PixelStore(store.folder).verify()
+
+
+def test_derived_store_holds_the_function_of_each_image(files, tmp_path):
+    store = make(files, tmp_path)
+    derived = store.derived("negative", lambda rgb: 255 - rgb, cache=tmp_path / "cache")
+    assert np.array_equal(derived.rgb(2), 255 - store.rgb(2))
+    assert [image.name for image in derived.images] == [image.name for image in store.images]
+
+
+def test_store_travels_to_workers_without_its_pixels(files, tmp_path):
+    store = make(files, tmp_path)
+    store[0]
+    twin = pickle.loads(pickle.dumps(store))
+    assert np.array_equal(twin[1], store[1])
+    assert len(pickle.dumps(store)) < 10_000
+
+
+def test_unwritable_cache_is_named(files, tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    with pytest.raises(UserError, match="SR_CACHE"):
+        PixelStore.of_files(files, label="set", cache=Path(blocked))
+
+
+def test_unreadable_image_is_named_and_nothing_is_left(files, tmp_path):
+    files[1].write_bytes(b"")
+    with pytest.raises(UserError, match="is empty"):
+        make(files, tmp_path)
+    assert not [p for p in (tmp_path / "cache" / "pixels").iterdir() if p.is_dir()]

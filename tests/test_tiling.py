@@ -1,0 +1,126 @@
+"""Tiles equal the whole image; self-ensemble is what the papers mean; memory running out is met."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from sr_lightning.inference.ensemble import self_ensemble, turn, turn_back
+from sr_lightning.inference.tiling import enlarge_tiled, tiles
+from sr_lightning.inference.upscaler import Upscaler
+from sr_lightning.nn.network import SRNetwork
+from sr_lightning.papers.hfdn import HFDN
+
+SMALL = {"channels": 16, "blocks": 1, "layers": 2, "growth": 8, "channel_attention": False}
+
+
+class Blur(SRNetwork):
+    """A convolution and nearest-neighbour enlargement: a known receptive field of 5."""
+
+    def __init__(self, scale: int = 2) -> None:
+        super().__init__()
+        self.scales = (scale,)
+        self.conv = nn.Conv2d(3, 3, 5, padding=2)
+
+    @property
+    def receptive_field(self) -> int:
+        return 5
+
+    def forward(self, lr: Tensor) -> Tensor:
+        return nn.functional.interpolate(self.conv(lr), scale_factor=self.scale, mode="nearest")
+
+
+@given(
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    tile=st.integers(1, 17),
+    seed=st.integers(0, 9),
+)
+@settings(max_examples=40, deadline=None)
+def test_tiles_equal_the_whole_for_any_size(height, width, tile, seed):
+    torch.manual_seed(seed)
+    network = Blur().double().eval()
+    lr = torch.rand(2, 3, height, width, dtype=torch.float64)
+    with torch.no_grad():
+        tiled = enlarge_tiled(network, lr, 2, tile, network.receptive_field // 2)
+        torch.testing.assert_close(tiled, network(lr), rtol=0, atol=1e-12)
+
+
+@given(height=st.integers(1, 50), width=st.integers(1, 50), tile=st.integers(1, 60))
+@settings(max_examples=40, deadline=None)
+def test_cores_cover_every_pixel_once(height, width, tile):
+    seen = torch.zeros(height, width)
+    for _, _, rows, columns in tiles(height, width, tile, 3):
+        seen[rows, columns] += 1
+    assert (seen == 1).all()
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_hfdn_in_tiles_equals_hfdn_whole(scale):
+    network = HFDN(scale=scale, **SMALL).double().eval()
+    lr = torch.rand(1, 3, 41, 37, dtype=torch.float64)
+    with torch.no_grad():
+        # Bicubic skips compute in float32 on purpose.
+        torch.testing.assert_close(
+            Upscaler(network, tile=16)(lr, scale), network(lr), rtol=0, atol=1e-6
+        )
+
+
+def test_too_small_a_margin_is_not_exact_and_says_so():
+    network = HFDN(scale=2, **SMALL).double().eval()
+    lr = torch.rand(1, 3, 40, 40, dtype=torch.float64)
+    upscaler = Upscaler(network, tile=16, margin=2)
+    assert not upscaler.exact
+    with torch.no_grad():
+        assert float((upscaler(lr, 2) - network(lr)).abs().max()) > 1e-6
+
+
+def test_turns_are_undone():
+    image = torch.rand(1, 3, 5, 7)
+    for which in range(8):
+        assert torch.equal(turn_back(turn(image, which), which), image)
+
+
+def test_ensemble_of_an_equivariant_network_is_the_network():
+    lr = torch.rand(1, 3, 6, 9)
+
+    def nearest(x):
+        return x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+
+    torch.testing.assert_close(self_ensemble(nearest, lr), nearest(lr))
+
+
+def test_ensemble_commutes_with_every_turn():
+    network = HFDN(scale=2, **SMALL).eval()
+    lr = torch.rand(1, 3, 9, 12)
+    with torch.no_grad():
+        plain = self_ensemble(network, lr)
+        for which in range(8):
+            turned = self_ensemble(network, turn(lr, which))
+            torch.testing.assert_close(turn_back(turned, which), plain, rtol=0, atol=1e-5)
+
+
+def test_memory_running_out_falls_back_on_tiles(caplog):
+    class Greedy(Blur):
+        def forward(self, lr: Tensor) -> Tensor:
+            if lr.shape[-1] > 60:
+                raise torch.OutOfMemoryError("out of memory")
+            return super().forward(lr)
+
+    network = Greedy().eval()
+    lr = torch.rand(1, 3, 50, 200)
+    with torch.no_grad():
+        result = Upscaler(network)(lr, 2)
+        expected = Blur.forward(network, lr)
+    torch.testing.assert_close(result, expected)
+    assert "going on with tiles of 50 (the same result)" in caplog.text
+
+
+def test_other_errors_are_not_swallowed():
+    with pytest.raises(RuntimeError, match="Expected|expected"):
+        Upscaler(Blur())(torch.rand(1, 4, 8, 8), 2)
+    with pytest.raises(ValueError, match="enlarges by 2, not by 3"):
+        Upscaler(Blur())(torch.rand(1, 3, 8, 8), 3)
