@@ -43,6 +43,9 @@ format: setup  ## ruff: mend what can be mended
 typecheck: setup  ## mypy --strict
 	$(BIN)/mypy
 
+studies: setup  ## list the ablation studies and what the ledger has of them
+	@$(BIN)/sr-lightning study list
+
 bench: setup  ## speed: patches per second, training steps, Lightning's overhead
 	$(BIN)/python -m sr_lightning.bench
 
@@ -52,4 +55,4 @@ clean:  ## remove caches and runs' leftovers (not .venv, not runs/)
 	rm -rf .pytest_cache .mypy_cache .ruff_cache build *.egg-info
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -exec rm -rf {} +
 
-.PHONY: help setup demo test test-all lint format typecheck bench check clean
+.PHONY: help setup demo test test-all studies lint format typecheck bench check clean

@@ -19,6 +19,7 @@ TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 TOOLS = {
     "prepare": ("sr_lightning.data.prepare", "get image sets and check them"),
     "upscale": ("sr_lightning.inference.upscale", "enlarge photographs"),
+    "study": ("sr_lightning.studies.cli", "ablations: run, resume, verdicts"),
     "complexity": ("sr_lightning.training.complexity", "parameters and MACs of networks"),
 }
 

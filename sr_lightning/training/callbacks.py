@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
 import sys
 import threading
@@ -13,7 +14,12 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
+from lightning.pytorch.callbacks import (
+    Callback,
+    Checkpoint,
+    ModelCheckpoint,
+    RichProgressBar,
+)
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
@@ -28,6 +34,7 @@ from sr_lightning.metrics.protocol import PROTOCOLS
 from sr_lightning.metrics.quality import psnr, ssim
 from sr_lightning.training.module import Row, SRModule, means
 from sr_lightning.training.pictures import comparison, enlarged_lr
+from sr_lightning.training.provenance import commit, data_facts, hardware
 from sr_lightning.training.run_folder import RunFolder
 
 __all__ = [
@@ -39,6 +46,7 @@ __all__ = [
     "PlainProgress",
     "PredictionWriter",
     "ResultTables",
+    "StepProgress",
     "Throughput",
     "print_means",
 ]
@@ -209,15 +217,31 @@ class Throughput(Callback):
         return max(1, int(trainer.log_every_n_steps))  # type: ignore[attr-defined]
 
 
+class StepProgress(RichProgressBar):
+    """Lightning's rich bar, in steps: there are no epochs here."""
+
+    def get_metrics(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """The validation metric by its last name; protocol and set are in the files."""
+        shown = super().get_metrics(trainer, pl_module)
+        return {k.rpartition("/")[2]: v for k, v in shown.items() if k != "v_num"}
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return "Training"
+
+
 class PlainProgress(Callback):
     """One line of progress now and then, for logs that are files.
 
     Args:
-        every_s: least seconds between two lines.
+        every_s: least seconds between two lines; default 30, or what the environment variable
+            ``SR_PROGRESS_SECONDS`` says (a study asks its runs to speak up more often).
     """
 
-    def __init__(self, every_s: float = 30.0) -> None:
-        self.every_s = every_s
+    def __init__(self, every_s: float | None = None) -> None:
+        asked = float(os.environ.get("SR_PROGRESS_SECONDS", 30))
+        self.every_s = asked if every_s is None else every_s
         self._said = self._begun = 0.0
         self._first_step = 0
 
@@ -407,6 +431,9 @@ class ResultTables(Callback):
         summary = {
             "method": label,
             "protocols": {p.name: p.summary for p in pl_module.protocols},
+            "hardware": hardware(),
+            "commit": commit(),
+            "data": data_facts(trainer).get("test", {}),
             "means": [
                 {
                     "set": group,
@@ -445,12 +472,10 @@ def print_means(rows: list[Row]) -> None:
         groups = list(dict.fromkeys((k[0], k[1], n) for k, (_, _, n) in table_of.items()))
         methods = list(dict.fromkeys(k[2] for k in table_of if k[3] == protocol))
         channel = "Y" if PROTOCOLS[protocol].channel == "y" else "RGB"
-        table = Table(
-            title=f"PSNR-{channel} (dB) / SSIM-{channel}, protocol {protocol}",
-            caption=PROTOCOLS[protocol].summary,
-            title_justify="left",
-            caption_justify="left",
-        )
+        # Outside the table, which may be too narrow for it.
+        console.print(f"PSNR-{channel} (dB) / SSIM-{channel}, protocol {protocol}:")
+        console.print(f"  {PROTOCOLS[protocol].summary}", style="dim", highlight=False)
+        table = Table()
         table.add_column("")
         for group, scale, count in groups:
             table.add_column(f"{group} x{scale:g} ({count})", justify="right")

@@ -9,7 +9,7 @@ from typing import Any
 import lightning.pytorch as pl
 import yaml
 from jsonargparse import Namespace
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor, RichProgressBar
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.trainer.states import TrainerFn
@@ -21,6 +21,7 @@ from sr_lightning.errors import UserError
 from sr_lightning.training import callbacks
 from sr_lightning.training.config_errors import PlainParser, refusal
 from sr_lightning.training.module import SRModule
+from sr_lightning.training.provenance import Provenance
 from sr_lightning.training.run_folder import OutputOptions, RunFolder
 from sr_lightning.training.wandb_logging import WandbOptions, make_logger, require_key
 
@@ -105,6 +106,7 @@ class SRCLI(LightningCLI):
                 callbacks.BestCheckpoint(folder.checkpoints, protocol),
                 callbacks.LastCheckpoint(folder.checkpoints, protocol),
                 callbacks.GracefulStop(folder.checkpoints),
+                Provenance(folder.path / "provenance.json"),
                 LearningRateMonitor("step"),
             ]
         if self.subcommand == "test":
@@ -113,7 +115,7 @@ class SRCLI(LightningCLI):
             added.append(callbacks.PredictionWriter(folder.predictions))
         if config.get("enable_progress_bar") is not False:
             if sys.stdout.isatty():
-                added.append(RichProgressBar(leave=True))
+                added.append(callbacks.StepProgress(leave=True))
             else:
                 config["enable_progress_bar"] = False
                 added.append(callbacks.PlainProgress())

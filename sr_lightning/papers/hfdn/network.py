@@ -19,6 +19,7 @@ from sr_lightning.colour import rgb_to_y
 from sr_lightning.nn.attention import ChannelAttention, SpatialAttention
 from sr_lightning.nn.bicubic import BicubicUpsample
 from sr_lightning.nn.network import SRNetwork, enlarge_luma
+from sr_lightning.nn.upsample import Deconvolution
 
 __all__ = ["HFDN", "AdaptiveDenseUnit", "ConcatConv"]
 
@@ -222,10 +223,7 @@ class HFDN(SRNetwork):
         self.attention = nn.Sequential(*attention)
         kernel, padding = _DECONVOLUTION[scale]
         self.deconvolution = nn.ModuleDict(
-            {
-                level: nn.ConvTranspose2d(channels, channels, kernel, scale, padding)
-                for level in levels
-            }
+            {level: Deconvolution(channels, channels, kernel, scale, padding) for level in levels}
         )
         self.combine = nn.ModuleDict({level: _join(combine, channels) for level in levels[1:]})
         self._concat = combine == "concat"

@@ -1,0 +1,237 @@
+"""``sr-lightning study``: list, show and run the studies under ``experiments/studies``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from sr_lightning.errors import UserError
+from sr_lightning.studies.ledger import Ledger
+from sr_lightning.studies.runner import CellState, Runner
+from sr_lightning.studies.study import BUDGETS, Study, find_study, studies
+from sr_lightning.studies.verdicts import RULE, judge, level_values, mean_and_deviation
+
+__all__ = ["main", "project_root", "results_table"]
+
+
+def project_root() -> Path:
+    """The checkout whose experiments are used: where the command runs, or where the code lies.
+
+    Raises:
+        UserError: neither holds experiments.
+    """
+    for folder in (Path.cwd(), *Path.cwd().parents, Path(__file__).resolve().parents[2]):
+        if (folder / "experiments").is_dir() and (folder / "configs").is_dir():
+            return folder
+    raise UserError("There is no 'experiments' folder here; run this in a checkout.")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command.
+
+    Args:
+        argv: options; default the process's own.
+    """
+    parser = argparse.ArgumentParser(prog="sr-lightning study", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="all studies and what the ledger has of them")
+    show = commands.add_parser("show", help="results and verdicts of a study")
+    run = commands.add_parser("run", help="run what the ledger does not have")
+    for sub in (show, run):
+        sub.add_argument("study", help="name, or path of a study file")
+        sub.add_argument("--budget", choices=BUDGETS, default="quick")
+    run.add_argument("--seeds", type=int, help="how many; default the study's")
+    run.add_argument("--jobs", type=int, default=1, help="runs at a time; default 1")
+    run.add_argument("--launcher", choices=("local", "slurm"), default="local")
+    run.add_argument("--data-root", help="where image sets lie; default $SR_DATA or ./data")
+    run.add_argument("--runs", type=Path, default=Path("runs/studies"), help="run folders")
+    run.add_argument(
+        "--slurm",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="submitit parameter, such as slurm_partition=gpu; may be repeated",
+    )
+    options = parser.parse_args(argv)
+    root = project_root()
+    ledger = Ledger(root / "experiments" / "results")
+    if options.command == "list":
+        _list(root, ledger)
+        return
+    study = find_study(options.study, root)
+    if options.command == "run":
+        _run(study, options, ledger)
+    console = Console()
+    console.print(results_table(study, ledger, options.budget))
+    _print_verdicts(console, study, ledger, options.budget)
+
+
+def _list(root: Path, ledger: Ledger) -> None:
+    table = Table("study", "about", "levels", *BUDGETS)
+    for study in studies(root):
+        counts = []
+        for budget in BUDGETS:
+            have = len(ledger.entries(study.name, budget))
+            possible = len(study.levels) * study.seeds
+            counts.append(f"{have}/{possible}" if budget in study.budgets else "-")
+        table.add_row(study.name, study.title, str(len(study.levels)), *counts)
+    Console().print(table)
+
+
+def _run(study: Study, options: argparse.Namespace, ledger: Ledger) -> None:
+    extra = ["--data-root", options.data_root] if options.data_root else []
+    runner = Runner(
+        study,
+        options.budget,
+        ledger,
+        options.runs.resolve(),
+        seeds=options.seeds,
+        jobs=max(1, options.jobs),
+        extra=extra,
+    )
+    if options.launcher == "slurm":
+        from sr_lightning.studies.slurm import run_on_slurm
+
+        run_on_slurm(runner, dict(pair.split("=", 1) for pair in options.slurm))
+        return
+    display = _Display(runner)
+    try:
+        with display:
+            runner.run()
+    except KeyboardInterrupt:
+        raise UserError(
+            "Stopped; finished cells are in the ledger, and the same command goes on with the rest."
+        ) from None
+
+
+class _Display:
+    """One display for all cells: bars on a terminal, a line per change in a file."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+        self.console = Console()
+        self.begun = time.monotonic()
+        self.live: Live | None = None
+        if sys.stdout.isatty():
+            self.live = Live(get_renderable=self._draw, console=self.console, refresh_per_second=4)
+        runner.changed = self._changed
+        self._said: dict[str, str] = {}
+
+    def __enter__(self) -> _Display:
+        if self.live is not None:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live is not None:
+            self.live.stop()
+
+    def _changed(self, state: CellState) -> None:
+        if self.live is None and self._said.get(state.cell.name) != state.state:
+            self._said[state.cell.name] = state.state
+            reason = f": {state.reason}" if state.reason else ""
+            took = f" after {state.seconds:.0f} s" if state.state in {"done", "failed"} else ""
+            print(f"{state.cell.name}  {state.state}{took}{reason}", flush=True)
+
+    def _draw(self) -> Group:
+        table = Table(box=None, padding=(0, 1))
+        for head in ("cell", "", "state", "time"):
+            table.add_column(head)
+        for state in self.runner.states:
+            if state.state == "running":
+                state.seconds = time.monotonic() - state.begun
+            bar: ProgressBar | str = ""
+            if state.steps:
+                bar = ProgressBar(total=state.steps, completed=state.step, width=24)
+            word = Text(state.state, style=_STYLES.get(state.state, ""))
+            if state.reason:
+                word.append(f"  {state.reason}", style="default")
+            took = f"{state.seconds:.0f} s" if state.seconds else ""
+            table.add_row(state.cell.name, bar, word, took)
+        return Group(table, Text(self._estimate(), style="dim"))
+
+    def _estimate(self) -> str:
+        done = [s for s in self.runner.states if s.state in {"done", "failed", "in ledger"}]
+        timed = [s.seconds for s in self.runner.states if s.state in {"done", "failed"}]
+        left = len(self.runner.states) - len(done)
+        line = f"{len(done)} of {len(self.runner.states)} cells"
+        if timed and left:
+            seconds = sum(timed) / len(timed) * left / self.runner.jobs
+            line += f", about {seconds / 60:.0f} minutes left"
+        return line
+
+
+_STYLES = {"done": "green", "in ledger": "green", "failed": "red", "running": "cyan"}
+
+
+def tested_groups(study: Study, ledger: Ledger, budget: str) -> list[str]:
+    """Sets and scales that the ledger has numbers on, the study's own first."""
+    found: dict[str, None] = {}
+    for entry in ledger.entries(study.name, budget):
+        for group in entry.metrics.get(study.measure.protocol, {}):
+            found[group] = None
+    order = {name: place for place, name in enumerate(study.measure.sets)}
+    return sorted(found, key=lambda group: order.get(group.rpartition("_x")[0], len(order)))
+
+
+def results_table(study: Study, ledger: Ledger, budget: str) -> Table:
+    """Mean and standard deviation over seeds by level and set."""
+    entries = ledger.entries(study.name, budget)
+    groups = tested_groups(study, ledger, budget)
+    measure = study.measure
+    table = Table(
+        title=f"{study.title}: {measure.metric} under {measure.protocol}, budget {budget}",
+        title_justify="left",
+    )
+    table.add_column(study.factor)
+    for group in groups:
+        table.add_column(group, justify="right")
+    table.add_column("seeds", justify="right")
+    for level in study.levels:
+        cells, counts = [], [0]
+        for group in groups:
+            values = level_values(study, entries, group)[level]
+            mean, deviation = mean_and_deviation(values)
+            counts.append(len(values))
+            spread = f" ± {deviation:.3f}" if deviation is not None else ""
+            cells.append("not run" if mean is None else f"{mean:.3f}{spread}")
+        table.add_row(level, *cells, str(max(counts)))
+    return table
+
+
+def _print_verdicts(console: Console, study: Study, ledger: Ledger, budget: str) -> None:
+    entries = ledger.entries(study.name, budget)
+    groups = tested_groups(study, ledger, budget)
+    table = Table("claim", "published", "measured on", "measured", "n", "verdict")
+    for claim in study.claims:
+        own = [group for group in groups if group.rpartition("_x")[0] == claim.set]
+        group = (own or groups or [claim.set])[0]
+        verdict = judge(study, claim, entries, group)
+        published = "-" if claim.published is None else f"{claim.published:+.2f} ({claim.set})"
+        measured = "-"
+        if verdict.mean is not None:
+            half = "" if verdict.half_width is None else f" ± {verdict.half_width:.3f}"
+            measured = f"{verdict.mean:+.3f}{half}"
+        table.add_row(
+            f"{claim.better} > {claim.worse}",
+            published,
+            group,
+            measured,
+            str(len(verdict.seeds)),
+            verdict.word,
+        )
+    console.print(table)
+    console.print(RULE, style="dim")
+    for cell in study.cells(budget):
+        failure = ledger.failure(cell.name)
+        if failure is not None:
+            console.print(f"{failure.name} failed: {failure.reason} (log: {failure.log})")

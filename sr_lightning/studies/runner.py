@@ -1,0 +1,296 @@
+"""Running a study: every cell a process of its own, whatever happens to its neighbours.
+
+A cell whose number is in the ledger already (same config, code, images and budget) is skipped; one
+that was broken off goes on from its last checkpoint; one that fails is noted and the others go on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+from sr_lightning.data.catalog import find_set
+from sr_lightning.data.sample import find_photographs
+from sr_lightning.data.store import PixelStore
+from sr_lightning.errors import UserError
+from sr_lightning.studies.ledger import Failure, Ledger, code_digest, entry_of_run
+from sr_lightning.studies.study import Cell, Study, load_study
+
+__all__ = ["CellState", "Runner", "data_digest", "run_cell"]
+
+State = Literal["waiting", "running", "testing", "done", "in ledger", "failed", "stopped"]
+
+_STEP = re.compile(r"^step ([\d,]+)/([\d,]+)")
+
+
+@dataclass
+class CellState:
+    """What is known of a cell while the study runs.
+
+    Attributes:
+        cell: the cell.
+        state: what it is doing.
+        step: optimiser steps done.
+        steps: in all; 0 while unknown.
+        seconds: since it started.
+        reason: of a failure.
+    """
+
+    cell: Cell
+    state: State = "waiting"
+    step: int = 0
+    steps: int = 0
+    begun: float = 0.0
+    seconds: float = 0.0
+    reason: str = ""
+
+
+class StoppedError(Exception):
+    """The user asked to stop."""
+
+
+@dataclass
+class Runner:
+    """Runs the cells of a study on this machine.
+
+    Args:
+        study: what to run.
+        budget: name of its budget.
+        ledger: where results go.
+        runs: folder of the cells' run folders.
+        seeds: how many; default the study's.
+        jobs: processes at a time; they share the cores evenly.
+        extra: options added to every fit and test, such as ``--data-root``.
+        changed: called after every change of a cell's state.
+        program: what runs the commands of a cell, given as JSON in one more argument.
+    """
+
+    study: Study
+    budget: str
+    ledger: Ledger
+    runs: Path
+    seeds: int | None = None
+    jobs: int = 1
+    extra: Sequence[str] = ()
+    changed: Callable[[CellState], None] = lambda state: None
+    program: Sequence[str] = (sys.executable, "-m", "sr_lightning.studies.cell")
+    states: list[CellState] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.states = [CellState(cell) for cell in self.study.cells(self.budget, self.seeds)]
+        self._children: set[subprocess.Popen[str]] = set()
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+
+    def run(self) -> list[CellState]:
+        """Run what the ledger does not have; returns the states at the end.
+
+        Ctrl-C lets the running cells save themselves and stops; a later run goes on.
+        """
+        code = code_digest(*_modules(self.study))
+        root = dict(pairwise(self.extra)).get("--data-root")
+        # Levels may not change the data, so one cell speaks for all.
+        data = data_digest(self.states[0].cell, root) if self.states else ""
+        pool = ThreadPoolExecutor(self.jobs)
+        futures = [pool.submit(self._one, state, code, data) for state in self.states]
+        try:
+            for future in futures:
+                future.result()
+        except KeyboardInterrupt:
+            self._stop()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+        pool.shutdown(wait=True)
+        return self.states
+
+    def _stop(self) -> None:
+        self._stopping.set()
+        with self._lock:
+            for child in self._children:
+                child.send_signal(signal.SIGINT)
+
+    def _say(self, state: CellState, word: State, reason: str = "") -> None:
+        state.state, state.reason = word, reason
+        if state.begun:
+            state.seconds = time.monotonic() - state.begun
+        self.changed(state)
+
+    def _one(self, state: CellState, code: str, data: str) -> None:
+        if self._stopping.is_set():
+            self._say(state, "stopped")
+            return
+        cell = state.cell
+        key = cell.key(code, data)
+        known = self.ledger.read(cell.name)
+        if known is not None and known.key == key:
+            self._say(state, "in ledger")
+            return
+        state.begun = time.monotonic()
+        folder = self.runs / cell.name
+        try:
+            self._prepare(folder, key)
+            self._say(state, "running")
+            test = ["test", "--run", str(folder), *self.extra]
+            self._call(state, [self._fit_arguments(cell, folder), test], folder)
+            entry = entry_of_run(
+                folder,
+                name=cell.name,
+                study=self.study.name,
+                budget=self.budget,
+                level=cell.level,
+                seed=cell.seed,
+                key=key,
+                code=code,
+            )
+            self.ledger.write(entry)
+            self._say(state, "done")
+        except StoppedError:
+            self._say(state, "stopped")
+        except (UserError, subprocess.SubprocessError, OSError, ValueError, LookupError) as error:
+            self.ledger.fail(Failure(cell.name, str(error), str(folder / "log.txt")))
+            self._say(state, "failed", str(error))
+
+    def _fit_arguments(self, cell: Cell, folder: Path) -> list[str]:
+        if list((folder / "checkpoints").glob("*.ckpt")) and (folder / "config.yaml").is_file():
+            return ["fit", "--run", str(folder), *self.extra]
+        return [*cell.fit_arguments(folder), *self.extra]
+
+    @staticmethod
+    def _prepare(folder: Path, key: str) -> None:
+        """Keep what a broken-off run of the same cell left; remove what another one did."""
+        noted = folder / "cell.key"
+        if folder.exists() and (not noted.is_file() or noted.read_text() != key):
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        noted.write_text(key)
+
+    def _call(self, state: CellState, commands: list[list[str]], folder: Path) -> None:
+        threads = max(1, (os.cpu_count() or 1) // self.jobs)
+        environment = {**os.environ, "SR_PROGRESS_SECONDS": "2", "PYTHONUNBUFFERED": "1"}
+        if self.jobs > 1:
+            environment["OMP_NUM_THREADS"] = str(threads)
+        # One process for both: importing torch and Lightning twice would cost a quick cell more
+        # than its training.
+        command = [*self.program, json.dumps(commands)]
+        with (folder / "log.txt").open("a") as log:
+            # A group of its own: Ctrl-C in the terminal reaches only this process, which passes
+            # it on once.
+            child = subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env=environment,
+                start_new_session=True,
+            )
+            with self._lock:
+                self._children.add(child)
+            tail = self._follow(state, child, log)
+            with self._lock:
+                self._children.discard(child)
+        if self._stopping.is_set():
+            raise StoppedError
+        if child.returncode != 0:
+            raise UserError(_reason(child.returncode, tail))
+
+    def _follow(self, state: CellState, child: subprocess.Popen[str], log: Any) -> list[str]:
+        tail: list[str] = []
+        assert child.stdout is not None
+        for line in child.stdout:
+            log.write(line)
+            log.flush()
+            tail = [*tail[-40:], line.rstrip()]
+            if match := _STEP.match(line):
+                state.step, state.steps = (int(n.replace(",", "")) for n in match.groups())
+                self._say(state, "running")
+            elif line.startswith("$ sr-lightning test"):
+                self._say(state, "testing")
+        child.wait()
+        return tail
+
+
+def data_digest(cell: Cell, root: str | None) -> str:
+    """Digest of the images that a cell trains, validates and tests on.
+
+    Args:
+        cell: of a study.
+        root: data root, or None for the default.
+
+    Raises:
+        UserError: a training or validation set is missing.
+    """
+    options = dict(cell.merged_config().get("data", {}).get("init_args", {}))
+    for name, value in cell.options.items():
+        if name.startswith("data."):
+            options[name.removeprefix("data.").removeprefix("init_args.")] = value
+    sums = []
+    for role in ("train", "val", "test"):
+        named = options.get(role) or []
+        for name in [named] if isinstance(named, str) else named:
+            try:
+                found = find_photographs(name) or find_set(name, root or options.get("root"))
+            except UserError:
+                # A test set that is not there is skipped by the run, too.
+                if role == "test":
+                    continue
+                raise
+            sums.append((role, name, PixelStore.of_files(found.files, label=found.name).checksum))
+    return hashlib.sha256(json.dumps(sums).encode()).hexdigest()[:16]
+
+
+def _modules(study: Study) -> list[str]:
+    """Modules that the study's experiment names: its paper's room or baseline."""
+    text = (study.root / "experiments" / f"{study.base}.yaml").read_text()
+    found = re.findall(r"sr_lightning\.(?:papers\.\w+|baselines\.\w+)", text)
+    return sorted(set(found))
+
+
+def _reason(code: int, tail: Sequence[str]) -> str:
+    """Why a process ended, in a sentence."""
+    text = "\n".join(tail).lower()
+    said = [line for line in tail if line.startswith("sr-lightning: ")]
+    if said:
+        return said[-1].removeprefix("sr-lightning: ")
+    if code == -signal.SIGKILL:
+        return "Killed from outside (most often: the machine ran out of memory)."
+    if code < 0:
+        return f"Ended by signal {signal.Signals(-code).name}."
+    if "out of memory" in text or "can't allocate memory" in text:
+        return "Out of memory; lower data.batch_size or run fewer jobs at a time."
+    errors = [line for line in tail if re.match(r"^\w*(Error|Exception|Interrupt)\b", line)]
+    return errors[-1] if errors else f"Ended with status {code}."
+
+
+def run_cell(
+    study_file: str,
+    root: str,
+    budget: str,
+    level: str,
+    seed: int,
+    runs: str,
+    ledger: str,
+    extra: Sequence[str] = (),
+) -> State:
+    """Run one cell; what a job of a cluster calls.
+
+    Returns:
+        The cell's final state.
+    """
+    study = load_study(Path(study_file), Path(root))
+    runner = Runner(study, budget, Ledger(Path(ledger)), Path(runs), extra=extra)
+    runner.states = [CellState(Cell(study, level, seed, budget))]
+    return runner.run()[0].state

@@ -1,0 +1,368 @@
+"""A study: one ablation table as a grid of runs that differ in nothing but what it is about.
+
+A study file names a base experiment, levels (each a set of changed values), seeds, budgets, what is
+measured, and which published cells it answers. A cell of the grid is one level with one seed at one
+budget; it is an ordinary ``fit`` and ``test`` with overlays and options.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sr_lightning.errors import UserError
+
+__all__ = ["Budget", "Cell", "Claim", "Measure", "Study", "find_study", "load_study", "studies"]
+
+BUDGETS = ("quick", "short", "paper")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What the paper concludes from two levels: `better` beats `worse`.
+
+    Attributes:
+        better: name of a level.
+        worse: name of a level.
+        set: image set that the paper measures.
+        published: the paper's difference (better - worse), or None where only the order is known.
+        source: where it is printed.
+    """
+
+    better: str
+    worse: str
+    set: str
+    published: float | None
+    source: str
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is compared.
+
+    Attributes:
+        metric: "psnr" or "ssim".
+        protocol: name of the protocol.
+        sets: image sets, those of the paper first.
+    """
+
+    metric: str
+    protocol: str
+    sets: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much a cell may cost.
+
+    Attributes:
+        overlays: config files relative to the checkout, in order.
+        set: options given to every cell alike, as dotted keys.
+        test: image sets to test on at this budget; default those of the study.
+    """
+
+    overlays: tuple[str, ...] = ()
+    set: Mapping[str, Any] = field(default_factory=dict)
+    test: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Study:
+    """One study file; see the module.
+
+    Attributes:
+        name: of the file.
+        title: for people.
+        paper: whose table it answers.
+        base: experiment that all levels share.
+        factor: what the levels are levels of.
+        levels: options that each changes, as dotted keys.
+        seeds: default number of seeds.
+        measure: what is compared.
+        claims: the paper's conclusions.
+        budgets: by name.
+        may_vary: keys of ``data`` or ``trainer`` that levels are allowed to change, because the
+            study is about them.
+        table: id of the published table it answers, or None.
+        root: the checkout.
+    """
+
+    name: str
+    title: str
+    paper: str
+    base: str
+    factor: str
+    levels: Mapping[str, Mapping[str, Any]]
+    seeds: int
+    measure: Measure
+    claims: tuple[Claim, ...]
+    budgets: Mapping[str, Budget]
+    may_vary: tuple[str, ...]
+    table: str | None
+    root: Path
+
+    def cells(self, budget: str, seeds: int | None = None) -> Iterator[Cell]:
+        """All cells, seed by seed, so that a broken-off study has whole rows.
+
+        Args:
+            budget: name of a budget.
+            seeds: how many; default the study's.
+
+        Raises:
+            UserError: the study has no such budget.
+        """
+        if budget not in self.budgets:
+            raise UserError(
+                f"The study {self.name} has no budget '{budget}' "
+                f"(it has: {', '.join(self.budgets)})."
+            )
+        for seed in range(seeds if seeds is not None else self.seeds):
+            for level in self.levels:
+                yield Cell(self, level, seed, budget)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a study.
+
+    Attributes:
+        study: that it belongs to.
+        level: name of the level.
+        seed: of weights and data alike.
+        budget: name of the budget.
+    """
+
+    study: Study
+    level: str
+    seed: int
+    budget: str
+
+    @property
+    def name(self) -> str:
+        """Readable and unique within the ledger: ``hfdn_attention/quick/CA/seed1``."""
+        return f"{self.study.name}/{self.budget}/{_slug(self.level)}/seed{self.seed}"
+
+    @property
+    def configs(self) -> list[Path]:
+        """The base experiment and the budget's overlays."""
+        budget = self.study.budgets[self.budget]
+        relative = [f"experiments/{self.study.base}.yaml", *budget.overlays]
+        return [self.study.root / path for path in relative]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Changed values as dotted keys: the budget's, then the level's, then the seed."""
+        budget = self.study.budgets[self.budget]
+        sets = budget.test if budget.test is not None else self.study.measure.sets
+        return {
+            **budget.set,
+            "data.test": list(sets),
+            **self.study.levels[self.level],
+            "seed_everything": self.seed,
+        }
+
+    def merged_config(self) -> dict[str, Any]:
+        """The config files as one mapping, without what does not touch the numbers."""
+        merged: dict[str, Any] = {}
+        for path in self.configs:
+            _merge(merged, yaml.safe_load(path.read_text()) or {})
+        for name in ("output", "wandb"):
+            merged.pop(name, None)
+        return merged
+
+    def key(self, code: str, data: str) -> str:
+        """Identity of the number that this cell would give.
+
+        Args:
+            code: digest of the code that it depends on.
+            data: digest of the images.
+        """
+        identity = [self.merged_config(), dict(sorted(self.options.items())), code, data]
+        text = json.dumps(identity, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def fit_arguments(self, folder: Path) -> list[str]:
+        """Command line that trains it.
+
+        Args:
+            folder: of the run.
+        """
+        arguments = ["fit"]
+        for path in self.configs:
+            arguments += ["--config", str(path)]
+        for name, value in self.options.items():
+            arguments.append(f"--{name}={_as_option(value)}")
+        study, level = self.study, self.level
+        arguments += [
+            f"--output.folder={folder}",
+            f"--output.name={study.name}",
+            f"--wandb.group={study.name}",
+            "--wandb.job_type=fit",
+            f"--wandb.tags={json.dumps(self.tags)}",
+            f"--wandb.notes={study.factor} = {level}",
+        ]
+        return arguments
+
+    @property
+    def tags(self) -> list[str]:
+        """What W&B groups and filters by."""
+        return [
+            f"paper:{self.study.paper}",
+            f"study:{self.study.name}",
+            f"level:{self.level}",
+            f"seed:{self.seed}",
+            f"budget:{self.budget}",
+            f"protocol:{self.study.measure.protocol}",
+        ]
+
+
+def studies(root: Path) -> list[Study]:
+    """All studies of a checkout, by name."""
+    folder = root / "experiments" / "studies"
+    return [load_study(path, root) for path in sorted(folder.glob("*.yaml"))]
+
+
+def find_study(name: str, root: Path) -> Study:
+    """A study by name or by path of its file.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(name)
+    if path.suffix != ".yaml":
+        path = root / "experiments" / "studies" / f"{name}.yaml"
+    if not path.is_file():
+        known = [p.stem for p in sorted((root / "experiments" / "studies").glob("*.yaml"))]
+        raise UserError(f"There is no study '{name}'; there are {', '.join(known) or 'none'}.")
+    return load_study(path, root)
+
+
+_KEYS = {
+    "title",
+    "paper",
+    "base",
+    "factor",
+    "levels",
+    "seeds",
+    "measure",
+    "claims",
+    "budgets",
+    "may_vary",
+    "table",
+}
+
+
+def load_study(path: Path, root: Path) -> Study:
+    """Read and check a study file.
+
+    Raises:
+        UserError: something is missing, misspelt or unequal between levels.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"The study {path} cannot be read: {error}.") from error
+    _check_keys(path, "the study", content, _KEYS)
+    for key in ("title", "paper", "base", "factor", "levels", "measure", "budgets"):
+        if key not in content:
+            raise UserError(f"{path}: '{key}' is missing.")
+    levels = {str(name): dict(changed or {}) for name, changed in content["levels"].items()}
+    may_vary = tuple(content.get("may_vary", ()))
+    for name, changed in levels.items():
+        for option in changed:
+            unequal = option.partition(".")[0] in {"data", "trainer", "seed_everything"}
+            if unequal and option not in may_vary:
+                raise UserError(
+                    f"{path}: level '{name}' changes {option}, but levels must share data, order "
+                    "and budget. Name it in 'may_vary' if the study is about it."
+                )
+    measure = content["measure"]
+    _check_keys(path, "measure", measure, {"metric", "protocol", "sets"})
+    if not (root / "experiments" / f"{content['base']}.yaml").is_file():
+        raise UserError(f"{path}: there is no experiment experiments/{content['base']}.yaml.")
+    budgets = {}
+    for name, budget in content["budgets"].items():
+        if name not in BUDGETS:
+            raise UserError(f"{path}: budget '{name}' is not one of {', '.join(BUDGETS)}.")
+        budget = budget or {}
+        _check_keys(path, f"budget '{name}'", budget, {"overlays", "set", "test"})
+        for overlay in budget.get("overlays", ()):
+            if not (root / overlay).is_file():
+                raise UserError(f"{path}: budget '{name}' names {overlay}, which does not exist.")
+        budgets[name] = Budget(
+            tuple(budget.get("overlays", ())),
+            dict(budget.get("set", {})),
+            tuple(budget["test"]) if "test" in budget else None,
+        )
+    return Study(
+        name=path.stem,
+        title=content["title"],
+        paper=content["paper"],
+        base=content["base"],
+        factor=content["factor"],
+        levels=levels,
+        seeds=int(content.get("seeds", 3)),
+        measure=Measure(
+            measure.get("metric", "psnr"),
+            measure.get("protocol", "edsr2017"),
+            tuple(measure["sets"]),
+        ),
+        claims=tuple(_claims(path, content.get("claims", []), levels)),
+        budgets=budgets,
+        may_vary=may_vary,
+        table=content.get("table"),
+        root=root,
+    )
+
+
+def _claims(path: Path, entries: list[Any], levels: Mapping[str, Any]) -> Iterator[Claim]:
+    for entry in entries:
+        _check_keys(path, "a claim", entry, {"better", "worse", "set", "published", "source"})
+        for side in ("better", "worse"):
+            if entry.get(side) not in levels:
+                raise UserError(
+                    f"{path}: a claim names the level '{entry.get(side)}', which is not one of "
+                    f"{', '.join(levels)}."
+                )
+        yield Claim(
+            entry["better"],
+            entry["worse"],
+            entry["set"],
+            None if entry.get("published") is None else float(entry["published"]),
+            entry.get("source", ""),
+        )
+
+
+def _check_keys(path: Path, what: str, content: Any, known: set[str]) -> None:
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: {what} must be a mapping.")
+    unknown = sorted(set(content) - known)
+    if unknown:
+        raise UserError(
+            f"{path}: {what} has no key '{unknown[0]}' (known: {', '.join(sorted(known))})."
+        )
+
+
+def _merge(into: dict[str, Any], other: dict[str, Any]) -> None:
+    for key, value in other.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def _as_option(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return json.dumps(value)
+    return json.dumps(value) if isinstance(value, list | dict) else str(value)
+
+
+def _slug(name: str) -> str:
+    kept = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+    return "-".join(part for part in kept.split("-") if part) or "level"

@@ -1,0 +1,114 @@
+"""What a number must be able to say of itself: which code, data, machine and time made it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_only
+
+from sr_lightning import __version__
+
+__all__ = ["Provenance", "commit", "data_facts", "hardware"]
+
+
+def hardware() -> str:
+    """The machine in words: processor, threads in use, GPUs."""
+    cpu = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                cpu = line.partition(":")[2].strip()
+                break
+    except OSError:
+        pass
+    words = f"{cpu}, {torch.get_num_threads()} of {os.cpu_count()} threads"
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        words += f", {len(names)} x {names[0]}"
+    return words
+
+
+def commit() -> str:
+    """Version and, in a checkout, the commit; "+" where files were changed since."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--abbrev=12"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return __version__
+    return f"{__version__} {described}"
+
+
+def data_facts(trainer: pl.Trainer) -> dict[str, Any]:
+    """What the trainer's data module says of its sets; empty if it says nothing."""
+    facts: Any = getattr(trainer.datamodule, "provenance", None)  # type: ignore[attr-defined]
+    return dict(facts()) if callable(facts) else {}
+
+
+class Provenance(Callback):
+    """Keeps ``provenance.json`` of a training: one entry per sitting, written as it goes on.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._facts: dict[str, Any] = {}
+        self._sitting: dict[str, Any] = {}
+        self._begun = 0.0
+
+    @rank_zero_only
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin a sitting."""
+        if self.path.is_file():
+            self._facts = json.loads(self.path.read_text())
+        self._facts["data"] = data_facts(trainer)
+        self._begun = time.monotonic()
+        self._sitting = {
+            "begun": datetime.now(UTC).isoformat(timespec="seconds"),
+            "from_step": trainer.global_step,
+            "hardware": hardware(),
+            "devices": trainer.world_size,
+            "precision": str(trainer.precision),
+            "commit": commit(),
+            "torch": torch.__version__,
+            "lightning": version("lightning"),
+        }
+        self._facts.setdefault("sittings", []).append(self._sitting)
+
+    @rank_zero_only
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write how far it got."""
+        self._write(trainer)
+
+    @rank_zero_only
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the end."""
+        self._write(trainer)
+
+    def _write(self, trainer: pl.Trainer) -> None:
+        if not self._sitting:
+            return
+        self._sitting["to_step"] = trainer.global_step
+        self._sitting["seconds"] = round(time.monotonic() - self._begun, 1)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        part = self.path.with_suffix(".part")
+        part.write_text(json.dumps(self._facts, indent=1))
+        part.replace(self.path)

@@ -1,0 +1,147 @@
+"""Turning a finished run into weights that come with the package, with their record.
+
+``python -m sr_lightning.weights.ship RUN NAME`` takes the best checkpoint and the test results of
+a run; nothing in a record is typed by hand but notes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sr_lightning.errors import UserError
+from sr_lightning.nn.complexity import parameter_count
+from sr_lightning.weights.files import load_network, save_network
+from sr_lightning.weights.zoo import ZOO, WeightRecord, find_weights
+
+__all__ = ["main", "ship"]
+
+# VDSR's published Set5 PSNR by scale: weaker weights are for trying out.
+_VDSR = {2: 37.53, 3: 33.66, 4: 31.35}
+
+
+def ship(run: Path, name: str, *, data_licence: str, recipe: str, notes: str = "") -> WeightRecord:
+    """Write the weights and the record of a run that was trained and tested.
+
+    Args:
+        run: folder with checkpoints, ``provenance.json`` and ``results/summary.json``.
+        name: of the record.
+        data_licence: rights in the training images.
+        recipe: command that trained it.
+        notes: anything else.
+
+    Raises:
+        UserError: something is missing, or weights of that name are as good or better under the
+            same protocol.
+    """
+    checkpoint = _only(run / "checkpoints", "best_*.ckpt")
+    summary = _json(run / "results" / "summary.json", "test it first")
+    facts = _json(run / "provenance.json", "train it with this version")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    network = load_network(checkpoint)
+    measured = _measured(summary)
+    known = find_weights(name)
+    if known is not None:
+        _refuse_worse(known, measured)
+    path = ZOO / f"{name}.safetensors"
+    save_network(network, path)
+    sittings = facts["sittings"]
+    data = config["data"]["init_args"]
+    record = WeightRecord(
+        name=name,
+        network=type(network).__name__,
+        scales=tuple(network.scales),
+        parameters=parameter_count(network),
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        training_data=", ".join(
+            f"{group} ({fact['images']})" for group, fact in facts["data"]["train"].items()
+        ),
+        data_licence=data_licence,
+        recipe=recipe,
+        steps=int(checkpoint.name.partition("step=")[2].partition("_")[0]),
+        batch=data["batch_size"],
+        patch=data["patch_size"],
+        hours=round(sum(sitting["seconds"] for sitting in sittings) / 3600, 2),
+        hardware="; ".join(dict.fromkeys(sitting["hardware"] for sitting in sittings)),
+        commit=sittings[-1]["commit"],
+        measured=measured,
+        preview=_is_preview(measured),
+        notes=notes,
+    )
+    record.write()
+    return record
+
+
+def _only(folder: Path, pattern: str) -> Path:
+    found = sorted(folder.glob(pattern))
+    if len(found) != 1:
+        raise UserError(f"{folder} should hold one {pattern}, but holds {len(found)}.")
+    return found[0]
+
+
+def _json(path: Path, remedy: str) -> dict[str, Any]:
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; {remedy}.")
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+def _measured(summary: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
+    """Cells ``{protocol: {Set5_x4: {psnr, ssim, bicubic_psnr, bicubic_ssim, images}}}``."""
+    cells: dict[str, dict[str, dict[str, float]]] = {}
+    for row in summary["means"]:
+        cell = cells.setdefault(row["protocol"], {}).setdefault(
+            f"{row['set']}_x{row['scale']:g}", {}
+        )
+        prefix = "bicubic_" if row["method"] == "bicubic" else ""
+        cell[f"{prefix}psnr"] = round(row["psnr"], 4)
+        cell[f"{prefix}ssim"] = round(row["ssim"], 5)
+        cell["images"] = row["images"]
+    return cells
+
+
+def _refuse_worse(known: WeightRecord, measured: dict[str, dict[str, dict[str, float]]]) -> None:
+    old, new = known.measured.get("edsr2017", {}), measured.get("edsr2017", {})
+    shared = [cell for cell in old if cell in new and cell.startswith("Set5")]
+    if shared and all(old[cell]["psnr"] >= new[cell]["psnr"] for cell in shared):
+        raise UserError(f"The weights '{known.name}' that are there are as good or better.")
+
+
+def _is_preview(measured: dict[str, dict[str, dict[str, float]]]) -> bool:
+    cells = measured.get("edsr2017", {})
+    known = {scale: cells.get(f"Set5_x{scale}", {}).get("psnr") for scale in _VDSR}
+    reached = {scale: psnr for scale, psnr in known.items() if psnr is not None}
+    return not reached or any(psnr < _VDSR[scale] for scale, psnr in reached.items())
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command.
+
+    Args:
+        argv: options; default the process's own.
+    """
+    parser = argparse.ArgumentParser(prog="python -m sr_lightning.weights.ship")
+    parser.add_argument("run", type=Path)
+    parser.add_argument("name")
+    parser.add_argument("--data-licence", required=True)
+    parser.add_argument("--recipe", required=True, help="the command that trained it")
+    parser.add_argument("--notes", default="")
+    options = parser.parse_args(argv)
+    record = ship(
+        options.run,
+        options.name,
+        data_licence=options.data_licence,
+        recipe=options.recipe,
+        notes=options.notes,
+    )
+    print(f"{record.file}  {record.file.stat().st_size / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,369 @@
+"""Studies: fair grids, cells that survive each other's failures, numbers that know their origin."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from sr_lightning.errors import UserError
+from sr_lightning.studies.ledger import Entry, Ledger, code_digest
+from sr_lightning.studies.runner import Runner
+from sr_lightning.studies.study import Claim, find_study, load_study, studies
+from sr_lightning.studies.verdicts import judge
+
+STUDY = """
+title: A study
+paper: hfdn
+base: hfdn_x4
+factor: unit
+seeds: 2
+measure: {metric: psnr, protocol: edsr2017, sets: [Set5]}
+levels:
+  plain: {model.unit: dense}
+  full: {}
+claims:
+  - {better: full, worse: plain, set: Set5, published: 0.1, source: here}
+budgets:
+  quick:
+    overlays: [configs/data/sample.yaml, configs/budget/quick.yaml]
+    test: [sample-test]
+"""
+
+
+def study_of(tmp_path: Path, text: str = STUDY):
+    path = tmp_path / "a_study.yaml"
+    path.write_text(text)
+    return load_study(path, ROOT)
+
+
+# ---- study files --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("study", studies(ROOT), ids=lambda s: s.name)
+def test_every_study_of_the_project_is_sound(study):
+    assert study.claims, "an ablation answers a claim"
+    assert set(study.budgets) == {"quick", "short", "paper"}
+    for budget in study.budgets:
+        cells = list(study.cells(budget))
+        assert len(cells) == len(study.levels) * study.seeds
+        assert len({cell.name for cell in cells}) == len(cells)
+        assert len({cell.key("code", "data") for cell in cells}) == len(cells)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("factor: unit", "factr: unit", "no key 'factr'"),
+        ("base: hfdn_x4", "base: hfdn_x9", r"no experiment experiments/hfdn_x9\.yaml"),
+        ("better: full", "better: fool", "level 'fool', which is not one of plain, full"),
+        (
+            "full: {}",
+            "full: {data.batch_size: 99}",
+            r"changes data\.batch_size, but levels",
+        ),
+        ("full: {}", "full: {trainer.max_steps: 9}", r"changes trainer\.max_steps"),
+        ("quick:", "quik:", "budget 'quik' is not one of quick, short, paper"),
+        (
+            "data/sample.yaml",
+            "data/nothing.yaml",
+            r"nothing\.yaml, which does not exist",
+        ),
+    ],
+)
+def test_mistakes_in_a_study_are_named(tmp_path, old, new, words):
+    with pytest.raises(UserError, match=words):
+        study_of(tmp_path, STUDY.replace(old, new))
+
+
+def test_study_about_the_schedule_may_vary_it(tmp_path):
+    text = STUDY.replace("full: {}", "full: {trainer.max_steps: 9}")
+    study = study_of(tmp_path, text + "may_vary: [trainer.max_steps]\n")
+    assert study.levels["full"] == {"trainer.max_steps": 9}
+
+
+def test_unknown_study_and_budget_are_named(tmp_path):
+    with pytest.raises(UserError, match="no study 'nothing'; there are hfdn_attention"):
+        find_study("nothing", ROOT)
+    with pytest.raises(UserError, match="no budget 'short'"):
+        list(study_of(tmp_path).cells("short"))
+
+
+def test_key_depends_on_everything_that_decides_the_number(tmp_path):
+    def keys(text: str = STUDY, code: str = "c", data: str = "d") -> dict[str, str]:
+        return {c.name: c.key(code, data) for c in study_of(tmp_path, text).cells("quick")}
+
+    first = keys()
+    assert first == keys()
+    assert not set(first.values()) & set(keys(code="other").values())
+    assert not set(first.values()) & set(keys(data="other").values())
+    changed = keys(STUDY.replace("model.unit: dense", "model.unit: adu_na"))
+    assert {name.split("/")[2] for name in first if first[name] != changed[name]} == {"plain"}
+    titled = keys(STUDY.replace("A study", "Another title"))
+    assert titled == first
+
+
+def test_code_digest_ignores_comments_and_follows_code(tmp_path, monkeypatch):
+    from sr_lightning.studies import ledger
+
+    def package(body: str) -> str:
+        (tmp_path / "sr_lightning" / "nn").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "sr_lightning" / "nn" / "layer.py").write_text(body)
+        monkeypatch.setattr(ledger, "PACKAGE", tmp_path / "sr_lightning")
+        code_digest.cache_clear()
+        return code_digest()
+
+    first = package('"""Doc."""\n\ndef f(x):\n    """Say."""\n    return x + 1  # why\n')
+    assert package('"""Other."""\ndef f(x):\n    return x + 1\n') == first
+    assert package("def f(x):\n    return x + 2\n") != first
+    code_digest.cache_clear()
+
+
+# ---- verdicts -----------------------------------------------------------------------------------
+
+
+def entry(level: str, seed: int, value: float, study: str = "a_study") -> Entry:
+    cells = {"HFDN": {"psnr": value, "ssim": 0.9, "images": {}}, "bicubic": {"psnr": 1, "ssim": 0}}
+    return Entry(
+        name=f"{study}/quick/{level}/seed{seed}",
+        study=study,
+        budget="quick",
+        level=level,
+        seed=seed,
+        key="k",
+        metrics={"edsr2017": {"Set5_x4": cells}},
+        parameters=1,
+        macs_720p=1,
+        steps=1,
+        seconds=1.0,
+        hardware="",
+        commit="",
+        code="",
+        data={},
+        config={},
+    )
+
+
+CLAIM = Claim("full", "plain", "Set5", 0.1, "here")
+
+
+@pytest.mark.parametrize(
+    ("gaps", "word"),
+    [
+        ([0.10, 0.11, 0.09], "replicated"),
+        ([-0.10, -0.11, -0.09], "not replicated"),
+        ([0.10, -0.05, 0.02], "inconclusive"),
+        ([0.5], "inconclusive"),
+        ([], "not run"),
+    ],
+)
+def test_verdict_follows_the_interval(tmp_path, gaps, word):
+    study = study_of(tmp_path)
+    entries = [entry("plain", s, 30.0 + s) for s in range(len(gaps))]
+    entries += [entry("full", s, 30.0 + s + gap) for s, gap in enumerate(gaps)]
+    assert judge(study, CLAIM, entries, "Set5_x4").word == word
+
+
+def test_interval_is_students_and_paired_by_seed(tmp_path):
+    study = study_of(tmp_path)
+    gaps = [0.1, 0.2, 0.3]
+    # Levels differ far more between seeds than from each other: unpaired, nothing would be seen.
+    entries = [entry("plain", s, 20.0 + 5 * s) for s in range(3)]
+    entries += [entry("full", s, 20.0 + 5 * s + g) for s, g in enumerate(gaps)]
+    entries.append(entry("full", 7, 99.0))
+    verdict = judge(study, CLAIM, entries, "Set5_x4")
+    assert verdict.seeds == (0, 1, 2)
+    assert verdict.mean == pytest.approx(0.2)
+    assert verdict.deviation == pytest.approx(0.1)
+    assert verdict.half_width == pytest.approx(4.303 * 0.1 / 3**0.5)
+    assert verdict.word == "inconclusive"
+
+
+# ---- ledger -------------------------------------------------------------------------------------
+
+
+def test_ledger_gives_back_what_was_written_and_forgets_failures(tmp_path):
+    from sr_lightning.studies.ledger import Failure
+
+    ledger = Ledger(tmp_path)
+    first = entry("plain", 0, 30.0)
+    ledger.fail(Failure(first.name, "no memory", "log"))
+    assert ledger.failure(first.name).reason == "no memory"
+    assert ledger.entries() == []
+    ledger.write(first)
+    assert ledger.read(first.name) == first
+    assert ledger.failure(first.name) is None
+    assert ledger.entries("a_study", "quick") == [first]
+    assert ledger.entries("a_study", "short") == []
+    assert first.value("psnr", "edsr2017", "Set5_x4") == 30.0
+    ledger.path(first.name).write_text("{")
+    with pytest.raises(UserError, match="is damaged; remove it"):
+        ledger.entries()
+
+
+# ---- runner -------------------------------------------------------------------------------------
+
+FAKE = """
+import json, os, signal, sys, time
+from pathlib import Path
+commands = json.loads(sys.argv[1])
+fit = commands[0]
+if "--run" in fit:
+    folder = fit[fit.index("--run") + 1]
+else:
+    folder = next(a.partition("=")[2] for a in fit if a.startswith("--output.folder="))
+Path(folder, "calls.txt").open("a").write(" ".join(fit[:2]) + "\\n")
+print("step 1/2  loss 0.1", flush=True)
+{body}
+"""
+
+
+def fake_runner(tmp_path, body: str, monkeypatch, **options) -> Runner:
+    script = tmp_path / "fake.py"
+    script.write_text(FAKE.replace("{body}", textwrap.dedent(body)))
+    from sr_lightning.studies import runner as module
+
+    def made(run: Path, **facts) -> Entry:
+        return Entry(
+            **{
+                **entry(facts["level"], facts["seed"], 30.0).__dict__,
+                **{k: facts[k] for k in ("name", "key")},
+            }
+        )
+
+    monkeypatch.setattr(module, "entry_of_run", made)
+    return Runner(
+        study_of(tmp_path),
+        "quick",
+        Ledger(tmp_path / "ledger"),
+        tmp_path / "runs",
+        program=(sys.executable, str(script)),
+        **options,
+    )
+
+
+def test_finished_cells_are_not_run_again(tmp_path, monkeypatch):
+    states = fake_runner(tmp_path, "", monkeypatch).run()
+    assert [s.state for s in states] == ["done"] * 4
+    again = fake_runner(tmp_path, "", monkeypatch).run()
+    assert [s.state for s in again] == ["in ledger"] * 4
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("os.kill(os.getpid(), signal.SIGKILL)", "Killed from outside"),
+        ("raise RuntimeError('can\\'t allocate memory')", "Out of memory"),
+        (
+            "print('sr-lightning: The loss became nan at step 3.'); sys.exit(2)",
+            "The loss became nan",
+        ),
+        ("raise ValueError('a bug')", "ValueError: a bug"),
+    ],
+)
+def test_failing_cell_is_noted_and_the_others_go_on(tmp_path, monkeypatch, body, reason):
+    guarded = f"if 'plain' in folder and 'seed0' in folder:\n    {body}"
+    runner = fake_runner(tmp_path, guarded, monkeypatch, jobs=2)
+    states = {s.cell.name: s for s in runner.run()}
+    broken = "a_study/quick/plain/seed0"
+    assert states[broken].state == "failed"
+    assert reason in states[broken].reason
+    assert sum(s.state == "done" for s in states.values()) == 3
+    assert reason in runner.ledger.failure(broken).reason
+    mended = {s.cell.name: s.state for s in fake_runner(tmp_path, "", monkeypatch).run()}
+    assert mended[broken] == "done"
+    assert list(mended.values()).count("in ledger") == 3
+    assert runner.ledger.failure(broken) is None
+
+
+def test_broken_off_cell_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
+    body = """
+    Path(folder, "checkpoints").mkdir(exist_ok=True)
+    Path(folder, "checkpoints", "last_step=1_x.ckpt").touch()
+    Path(folder, "config.yaml").touch()
+    if not os.environ.get("MENDED"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    fake_runner(tmp_path, body, monkeypatch, seeds=1).run()
+    monkeypatch.setenv("MENDED", "1")
+    states = fake_runner(tmp_path, body, monkeypatch, seeds=1).run()
+    assert {s.state for s in states} == {"done"}
+    calls = (tmp_path / "runs" / "a_study/quick/plain/seed0" / "calls.txt").read_text().split("\n")
+    assert calls[0].startswith("fit --config")
+    assert calls[1] == "fit --run"
+
+
+def test_other_cells_leftovers_are_not_gone_on_with(tmp_path, monkeypatch):
+    folder = tmp_path / "runs" / "a_study/quick/plain/seed0"
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints" / "last_step=9_x.ckpt").touch()
+    (folder / "config.yaml").touch()
+    (folder / "cell.key").write_text("another")
+    fake_runner(tmp_path, "", monkeypatch, seeds=1).run()
+    assert (folder / "calls.txt").read_text().startswith("fit --config")
+
+
+def test_ctrl_c_lets_cells_save_themselves(tmp_path, monkeypatch):
+    body = """
+    def saved(*_):
+        Path(folder, "saved").touch()
+        sys.exit(1)
+    signal.signal(signal.SIGINT, saved)
+    Path(folder, "ready").touch()
+    time.sleep(60)
+    """
+    runner = fake_runner(tmp_path, body, monkeypatch, seeds=1)
+    folder = tmp_path / "runs" / "a_study/quick/plain/seed0"
+
+    def interrupt_once_running() -> None:
+        deadline = time.monotonic() + 30
+        while not (folder / "ready").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    import threading
+
+    threading.Thread(target=interrupt_once_running).start()
+    with pytest.raises(KeyboardInterrupt):
+        runner.run()
+    assert (folder / "saved").exists()
+    assert [s.state for s in runner.states] == ["stopped", "stopped"] or runner.states[
+        1
+    ].state == "waiting"
+    assert runner.ledger.entries() == []
+
+
+def test_real_cells_of_a_study_end_in_the_ledger(tmp_path, monkeypatch, capsys):
+    """The whole path, with real processes, real photographs, one failing level."""
+    text = STUDY.replace("full: {}", "full: {}\n  broken: {model.channels: 3}")
+    small = (
+        "set: {model.channels: 16, model.blocks: 1, model.growth: 8, model.reduction: 4, "
+        "trainer.max_steps: 4, trainer.val_check_interval: 2}"
+    )
+    study = study_of(tmp_path, text.replace("    test: [", f"    {small}\n    test: ["))
+    ledger = Ledger(tmp_path / "ledger")
+    runner = Runner(study, "quick", ledger, tmp_path / "runs", seeds=1)
+    states = {s.cell.level: s for s in runner.run()}
+    assert states["plain"].state == states["full"].state == "done", [
+        s.reason for s in runner.states
+    ]
+    assert states["broken"].state == "failed"
+    first = ledger.read("a_study/quick/plain/seed0")
+    assert first.value("psnr", "edsr2017", "sample-test_x4") > 15
+    assert first.steps == 4
+    assert first.seconds > 0
+    assert first.curve["step"] == [2, 4]
+    assert set(first.data) == {"train", "val", "test"}
+    assert first.config["model"]["init_args"]["unit"] == "dense"
+    assert "root" not in json.dumps(first.config["data"])
+    images = first.metrics["edsr2017"]["sample-test_x4"]["HFDN"]["images"]
+    assert list(images) == ["astronaut"]
+    again = Runner(study, "quick", ledger, tmp_path / "runs", seeds=1).run()
+    assert [s.state for s in again] == ["in ledger", "in ledger", "failed"]
