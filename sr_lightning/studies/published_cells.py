@@ -1,0 +1,135 @@
+"""What a published number and a published claim are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+__all__ = ["METRICS", "Cell", "Claim", "Label", "Metric"]
+
+Label = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a number measures.
+
+    Attributes:
+        unit: of the values, "" where they are plain numbers.
+        low: smallest possible value.
+        high: largest possible value.
+        better: which values are better, or None where neither is.
+    """
+
+    unit: str
+    low: float = 0.0
+    high: float = math.inf
+    better: Literal["higher", "lower"] | None = None
+
+
+METRICS = {
+    "psnr": Metric("dB", 5, 60, "higher"),
+    "ssim": Metric("", math.nextafter(0, 1), 1, "higher"),
+    "parameters": Metric("", better="lower"),
+    "macs": Metric("MAC", better="lower"),
+    "flops": Metric("FLOP", better="lower"),
+    "seconds": Metric("s", better="lower"),
+    "megabytes": Metric("MB", better="lower"),
+    "loss": Metric("", better="lower"),
+    "logged": Metric(""),
+    "logged_smoothed": Metric(""),
+    "steps": Metric(""),
+    "setting": Metric(""),
+}
+"""All metrics; ``flops`` is what a source calls FLOPs, ``setting`` is a number of a recipe."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One published number.
+
+    Attributes:
+        table: ``file/table``.
+        paper: whose table it is.
+        method: as the table prints it, without citations.
+        factors: what else the table varies, such as ``{"attention": "CA&SA"}``.
+        scale: or None where the number has none.
+        set: image set by the catalog's name, or None.
+        metric: of :data:`METRICS`.
+        value: in `unit`; where the source is known to be wrong, what is right.
+        unit: of the value.
+        protocol: name of a protocol, or words; None where the metric needs none.
+        protocol_certain: whether the protocol is known, not supposed.
+        source: paper or slides, and the table, in words.
+        erratum: what the source prints, what is right, and why.
+        doubtful: the printed value cannot be right, and what is right is not known.
+        note: what to know before comparing with it, or what was inferred about it.
+        approximate: it was read off a figure or rounded in prose.
+        hr_size: (H, W) of the output that MACs or FLOPs are for; None where it is not known.
+        best: whether the table marks it as the best.
+        ours: experiment (``experiments/<ours>.yaml``) whose result answers it; a ``+`` at its end
+            means with self-ensemble.
+    """
+
+    table: str
+    paper: str
+    method: str
+    factors: Mapping[str, Label] = field(hash=False)
+    scale: float | None
+    set: str | None
+    metric: str
+    value: float
+    unit: str
+    protocol: str | None
+    protocol_certain: bool
+    source: str
+    erratum: str | None = None
+    doubtful: bool = False
+    note: str | None = None
+    approximate: bool = False
+    hr_size: tuple[int, int] | None = None
+    best: bool = False
+    ours: str | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One conclusion that a source draws from a table: `better` beats `worse`.
+
+    Attributes:
+        table: ``file/table``.
+        paper: whose claim it is.
+        better: labels of the better one.
+        worse: labels of the worse one, on the same axes.
+        method: that both share, or None.
+        scale: that both share, or None.
+        set: that both share, or None.
+        metric: that is compared.
+        delta: value of the better one minus that of the worse one, from the cells if they exist.
+        approximate: no cells are printed; `delta` was read off a figure or prose.
+        source: where it is claimed.
+        says: the conclusion in short.
+        cells: the two cells, or None where they are not printed.
+    """
+
+    table: str
+    paper: str
+    better: Mapping[str, Label] = field(hash=False)
+    worse: Mapping[str, Label] = field(hash=False)
+    method: str | None
+    scale: float | None
+    set: str | None
+    metric: str
+    delta: float
+    approximate: bool
+    source: str
+    says: str | None = None
+    cells: tuple[Cell, Cell] | None = None
+
+    @property
+    def supported(self) -> bool:
+        """Whether the published numbers themselves bear it out."""
+        gain = -self.delta if METRICS[self.metric].better == "lower" else self.delta
+        return gain > 0 or (gain == 0 and self.cells is None)
