@@ -55,6 +55,14 @@ def test_held_out_images_are_not_trained_on_and_stay_the_same(tmp_path):
     assert drawn == {f"img_{i:02}" for i in range(6)} - held
 
 
+def test_validation_may_have_scales_of_its_own(tmp_path):
+    folder = save_pictures(tmp_path / "set", 4, (40, 40))
+    data = fit(folder, scale=[2, 3], val_scale=[1.5, 4])
+    assert [batch["scale"] for batch in data.val_dataloader()] == [1.5, 4]
+    drawn = {data.train_dataloader().dataset.batch(step)["scale"] for step in range(20)}
+    assert drawn == {2, 3}
+
+
 def test_holding_everything_out_is_refused(tmp_path):
     with pytest.raises(UserError, match="hold fewer out"):
         fit(save_pictures(tmp_path / "set", 2, (40, 40)), holdout=2)

@@ -99,7 +99,7 @@ def test_truncated_file_is_named(tmp_path, suffix):
     path = tmp_path / f"t{suffix}"
     write_image(path, picture(2, 64, 64))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(UserError, match="truncated|damaged") as error:
+    with pytest.raises(UserError, match=r"truncated|damaged") as error:
         read_rgb(path)
     assert str(path) in str(error.value)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -66,7 +67,7 @@ def test_cosine_warms_up_and_falls_to_its_end():
     assert found[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
     assert found[60] == pytest.approx(0.1 + 0.9 * 0.5)
     assert found[-1] == pytest.approx(0.1, abs=1e-3)
-    assert all(a >= b for a, b in zip(found[10:], found[11:], strict=False))
+    assert all(a >= b for a, b in pairwise(found[10:]))
 
 
 def test_milestones_are_fractions_of_the_run():

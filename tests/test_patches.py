@@ -92,7 +92,7 @@ def test_ranks_share_each_batch(train_folder, world):
         for rank in range(world)
     ]
     assert torch.equal(torch.cat([p["hr"] for p in parts]), full["hr"])
-    assert sum((p["name"] for p in parts), []) == full["name"]
+    assert [name for p in parts for name in p["name"]] == full["name"]
 
 
 def test_later_start_continues_the_same_batches(train_folder):

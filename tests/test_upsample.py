@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from sr_lightning.nn.plain import plain
 from sr_lightning.nn.upsample import ConvShuffle, Deconvolution, SubPixelUpsample
 
 
@@ -46,6 +47,21 @@ def test_deconvolution_is_torchs(kernel, bias):
         strict=True,
     ):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("outputs", [1, 3, 16])
+@pytest.mark.parametrize(
+    ("kernel", "factor", "front"),
+    [(9, 2, 4), (9, 3, 3), (9, 4, 3), (17, 2, 7), (3, 2, 0), (6, 2, 1)],
+)
+def test_deconvolution_cuts_what_it_is_told_however_it_is_computed(outputs, kernel, factor, front):
+    layer = Deconvolution(4, outputs, kernel, factor, front).double()
+    x = torch.rand(2, 4, 5, 6, dtype=torch.float64)
+    whole = F.conv_transpose2d(x, layer.weight, layer.bias, factor)
+    expected = whole[..., front : front + 5 * factor, front : front + 6 * factor]
+    torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-12)
+    with plain():
+        torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-12)
 
 
 def test_upsampler_enlarges_by_steps():

@@ -68,7 +68,7 @@ def test_one_bad_file_does_not_stop_the_others(tmp_path, weights, capsys):
     ("extra", "words"),
     [
         (["--weights", "nothing"], "neither a weight file nor a name of the zoo"),
-        (["--scale", "7"], "No weights for x7 come with this version"),
+        (["--scale", "0.5"], "No weights for x0.5 come with this version"),
         (["--device", "warp"], "device 'warp' is not there"),
     ],
 )

@@ -52,7 +52,8 @@ class PatchDataModule(pl.LightningDataModule):
         test: benchmark sets or folders; those that are not there are skipped with a notice.
         predict: one folder of LR images to enlarge.
         root: data root; default ``SR_DATA`` or ``./data``.
-        scale: integer or real scale, or several to draw one per step; default: the network's.
+        scale: integer or real scale, or several to draw one per step, those named twice twice as
+            often; default: the network's.
         patch_size: side of LR patches in pixels; HR patches are `scale` times that.
         batch_size: patches of a step over all devices (so that 1 and 4 devices train alike).
         seed: of the patches; default: ``seed_everything``.
@@ -67,6 +68,7 @@ class PatchDataModule(pl.LightningDataModule):
             for training with ``lr: paired`` and for every set named here when measuring.
         boundary: of the bicubic resize: "replicate" as in the usual benchmark files, "symmetric"
             as modern MATLAB does.
+        val_scale: scales to validate at; default: `scale`.
         val_crop: validate on the central square of this side (HR pixels); default whole images.
         val_limit: validate on at most this many images.
         small_images: what to do with training images smaller than the patch.
@@ -95,6 +97,7 @@ class PatchDataModule(pl.LightningDataModule):
         lr: Literal["cached", "on_the_fly", "paired"] = "cached",
         paired_lr: dict[str, str] | None = None,
         boundary: Boundary = "replicate",
+        val_scale: float | list[float] | None = None,
         val_crop: int | None = None,
         val_limit: int | None = None,
         small_images: Literal["error", "skip"] = "error",
@@ -118,6 +121,7 @@ class PatchDataModule(pl.LightningDataModule):
         self.lr = lr
         self.paired_lr = {name.lower(): folder for name, folder in (paired_lr or {}).items()}
         self.boundary: Boundary = boundary
+        self.val_scale = val_scale
         self.val_crop = val_crop
         self.val_limit = val_limit
         self.small_images = small_images
@@ -134,13 +138,12 @@ class PatchDataModule(pl.LightningDataModule):
     def scales(self) -> list[float]:
         """The scales that batches are made at: given, or those of the network."""
         if self.scale is not None:
-            given = self.scale if isinstance(self.scale, list) else [self.scale]
-            return [whole(scale) or scale for scale in given]
+            return _as_scales(self.scale)
         module = self.trainer.lightning_module if self.trainer else None
         scales = getattr(getattr(module, "network", None), "scales", None)
         if not scales:
             raise UserError("Give data.scale: there is no network to take the scale from.")
-        return [whole(scale) or scale for scale in scales]
+        return _as_scales(list(scales))
 
     def prepare_data(self) -> None:
         """Decode what is not yet in the cache (one process per machine)."""
@@ -198,7 +201,9 @@ class PatchDataModule(pl.LightningDataModule):
                 EvaluationImage(
                     "val", store, index, scale, self._low_file(group, store, index, scale)
                 )
-                for scale in self.scales
+                for scale in dict.fromkeys(
+                    self.scales if self.val_scale is None else _as_scales(self.val_scale)
+                )
                 for group, (store, index) in held
             ],
             self.val_crop,
@@ -291,7 +296,7 @@ class PatchDataModule(pl.LightningDataModule):
                 EvaluationImage(
                     found.name, store, index, scale, self._low_file(found.name, store, index, scale)
                 )
-                for scale in self.scales
+                for scale in dict.fromkeys(self.scales)
                 for index in range(len(store))
             ]
         if not images:
@@ -425,6 +430,10 @@ def _as_list(names: list[str] | str | None) -> list[str]:
     if names is None:
         return []
     return [names] if isinstance(names, str) else list(names)
+
+
+def _as_scales(given: float | list[float]) -> list[float]:
+    return [whole(scale) or scale for scale in (given if isinstance(given, list) else [given])]
 
 
 def _hashed(group: str, located: Located) -> tuple[str, str]:

@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     weights = options.weights or best_for_scale(options.scale).name
     network = load_weights(weights).to(device)
     set_layout(network, channels_last=True)
-    if options.scale not in network.scales:
+    if not network.enlarges_by(options.scale):
         have = ", ".join(f"x{scale:g}" for scale in network.scales)
         raise UserError(f"The weights '{weights}' enlarge by {have}, not by x{options.scale:g}.")
     upscaler = Upscaler(network, tile=options.tile, ensemble=options.ensemble)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 
 import torch
 from torch import Tensor
 
+from sr_lightning.errors import UserError
 from sr_lightning.inference.ensemble import self_ensemble
 from sr_lightning.inference.tiling import default_margin, enlarge_tiled
 from sr_lightning.nn.network import SRNetwork
@@ -40,6 +42,8 @@ class Upscaler:
         self.tile = tile
         self.margin = default_margin(network.receptive_field) if margin is None else margin
         self.ensemble = ensemble
+        if tile is not None and not self.exact:
+            _warn_of_tiles(type(network).__name__, self.margin, network.receptive_field)
 
     @property
     def exact(self) -> bool:
@@ -61,7 +65,7 @@ class Upscaler:
                     return self.network.enlarge(lr, scale)
                 # Pieces of a real scale would not meet on whole pixels.
                 if not float(scale).is_integer():
-                    raise ValueError(f"Tiles need a whole scale, not {scale}.")
+                    raise UserError(f"Tiles need a whole scale, not {scale:g}; leave them out.")
                 return enlarge_tiled(
                     lambda piece: self.network.enlarge(piece, scale),
                     lr,
@@ -77,8 +81,20 @@ class Upscaler:
                     raise
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
-                kind = "the same result" if self.exact else "slightly other pixels at tile borders"
+                kind = "the same result" if self.exact else "not quite the whole image's result"
                 _log.warning("Out of memory; going on with tiles of %d (%s).", tile, kind)
+
+
+@functools.cache
+def _warn_of_tiles(network: str, margin: int, field: int | None) -> None:
+    """Say once per kind of network what tiles do to its results."""
+    sees = "the whole image" if field is None else f"{field // 2} pixels to each side"
+    _log.warning(
+        "%s sees %s: with tiles and a margin of %d, the results depend on the tiles.",
+        network,
+        sees,
+        margin,
+    )
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
@@ -11,21 +13,25 @@ __all__ = ["ChannelAttention", "SpatialAttention"]
 class ChannelAttention(nn.Module):
     """Squeeze-and-excitation of channels (Hu et al. 2018; RCAN's CA layer).
 
-    Global average pooling, a bottleneck of two 1x1 convolutions, sigmoid, product.
+    Global pooling, a bottleneck of two 1x1 convolutions, sigmoid, product.
 
     Args:
         channels: of the feature map.
         reduction: of the bottleneck.
+        pool: "mean" or "max" over all positions.
     """
 
-    def __init__(self, channels: int, reduction: int = 16) -> None:
+    def __init__(
+        self, channels: int, reduction: int = 16, pool: Literal["mean", "max"] = "mean"
+    ) -> None:
         super().__init__()
+        self.pool = pool
         self.squeeze = nn.Conv2d(channels, channels // reduction, 1)
         self.excite = nn.Conv2d(channels // reduction, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Weight the channels of (N, C, H, W)."""
-        pooled = x.mean(dim=(2, 3), keepdim=True)
+        pooled = (x.mean if self.pool == "mean" else x.amax)(dim=(2, 3), keepdim=True)
         gate: Tensor = self.excite(self.squeeze(pooled).relu()).sigmoid()
         return x * gate
 

@@ -46,12 +46,14 @@ class SRNetwork(nn.Module):
         scales: scales that the network is made for; an any-scale network lists those that it is
             trained and validated at.
         takes_scale: whether `forward` and `intermediate` have a second argument, the scale.
+        any_scale: whether it enlarges by every real scale from 1 on, and not by `scales` alone.
         config: constructor arguments, defaults included.
         colour: what its predictions are supervised in, "rgb" or "y".
     """
 
     scales: tuple[float, ...]
     takes_scale: bool = False
+    any_scale: bool = False
     config: dict[str, Any]
     colour: Literal["rgb", "y"] = "rgb"
 
@@ -116,12 +118,16 @@ class SRNetwork(nn.Module):
         self._check(scale)
         return self.intermediate(lr)
 
+    def enlarges_by(self, scale: float) -> bool:
+        """Whether the network is made for a scale."""
+        return scale in self.scales or (self.any_scale and scale >= 1)
+
     def target(self, hr: Tensor) -> Tensor:
         """What predictions are compared with in training: HR images in `colour`."""
         return hr if self.colour == "rgb" else rgb_to_y(hr)
 
     def _check(self, scale: float) -> None:
-        if scale not in self.scales:
+        if not self.enlarges_by(scale):
             own = " or ".join(str(one) for one in self.scales)
             raise ValueError(f"This {type(self).__name__} enlarges by {own}, not by {scale}.")
 

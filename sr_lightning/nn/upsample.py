@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sr_lightning.nn.plain import is_plain
+
 __all__ = ["ConvShuffle", "Deconvolution", "SubPixelUpsample"]
 
 
@@ -47,7 +49,8 @@ class ConvShuffle(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """(N, in, H, W) to (N, out, factor * H, factor * W)."""
         factor = self.factor
-        if self.groups != 1 or not x.is_contiguous(memory_format=torch.channels_last):
+        last = x.is_contiguous(memory_format=torch.channels_last)
+        if self.groups != 1 or not last or is_plain(x):
             return F.pixel_shuffle(super().forward(x), factor)
         channels = self.out_channels // factor**2
         cells, rest = factor * factor, self.weight.shape[1:]
@@ -59,26 +62,6 @@ class ConvShuffle(nn.Conv2d):
         n, h, w, _ = y.shape
         spread = y.reshape(n, h, w, factor, factor, channels).transpose(2, 3)
         return spread.reshape(n, h * factor, w * factor, channels).permute(0, 3, 1, 2)
-
-
-class Deconvolution(nn.ConvTranspose2d):
-    """A deconvolution whose kernels do not overlap is computed as a product and a shuffle.
-
-    With ``kernel == stride`` and no padding every output pixel has one input pixel: the same
-    numbers and MACs, with a backward pass that takes half the time on a CPU.
-    """
-
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """(N, in, H, W) to (N, out, stride * H, stride * W)."""
-        factor = self.stride[0]
-        if self.kernel_size != self.stride or any(self.padding) or self.groups != 1:
-            return super().forward(x, output_size)
-        weight = self.weight.permute(2, 3, 1, 0).reshape(-1, self.in_channels, 1, 1)
-        bias = None if self.bias is None else self.bias.repeat(factor * factor)
-        y = F.conv2d(x, weight, bias).permute(0, 2, 3, 1)
-        n, h, w, _ = y.shape
-        spread = y.reshape(n, h, w, factor, factor, self.out_channels).transpose(2, 3)
-        return spread.reshape(n, h * factor, w * factor, self.out_channels).permute(0, 3, 1, 2)
 
 
 class SubPixelUpsample(nn.Sequential):
@@ -117,9 +100,11 @@ class SubPixelUpsample(nn.Sequential):
 class Deconvolution(nn.ConvTranspose2d):
     """A transposed convolution that enlarges by exactly `factor`, aligned as its network wants.
 
-    Output pixel p sees input pixel q through the kernel's tap ``p + front - factor * q``. Where
-    fewer channels come out than one pixel has phases, it is computed as a convolution of all
-    phases and a pixel shuffle: the same numbers, several times faster.
+    Output pixel p sees input pixel q through the kernel's tap ``p + front - factor * q``.
+
+    The same numbers are computed otherwise where that is faster on a CPU: as a product and a
+    shuffle where kernels do not overlap (half of the backward pass), as a convolution of all phases
+    and a pixel shuffle where fewer channels come out than one pixel has phases (several times).
 
     Args:
         in_channels: of the input.
@@ -146,17 +131,28 @@ class Deconvolution(nn.ConvTranspose2d):
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """(N, in, H, W) to (N, out, factor * H, factor * W)."""
-        # The cost of a network is counted on the meta device, by its definition.
-        if self.out_channels < self.factor**2 and x.device.type != "meta":
-            return self._shuffled(x)
         kernel, factor, front = self.kernel_size[0], self.factor, self.front
+        if not is_plain(x):
+            if kernel == factor and front == 0:
+                return self._product(x)
+            if self.out_channels < factor**2:
+                return self._phases(x)
         if 2 * front == kernel - factor:
             return F.conv_transpose2d(x, self.weight, self.bias, factor, front)
         height, width = (factor * extent for extent in x.shape[-2:])
         whole = F.conv_transpose2d(x, self.weight, self.bias, factor)
         return whole[..., front : front + height, front : front + width]
 
-    def _shuffled(self, x: Tensor) -> Tensor:
+    def _product(self, x: Tensor) -> Tensor:
+        factor = self.factor
+        weight = self.weight.permute(2, 3, 1, 0).reshape(-1, self.in_channels, 1, 1)
+        bias = None if self.bias is None else self.bias.repeat(factor * factor)
+        y = F.conv2d(x, weight, bias).permute(0, 2, 3, 1)
+        n, h, w, _ = y.shape
+        spread = y.reshape(n, h, w, factor, factor, self.out_channels).transpose(2, 3)
+        return spread.reshape(n, h * factor, w * factor, self.out_channels).permute(0, 3, 1, 2)
+
+    def _phases(self, x: Tensor) -> Tensor:
         kernel, factor, front = self.kernel_size[0], self.factor, self.front
         # An output cell sees the input pixels from `before` to the left up to `after` to the right.
         before, after = (kernel - 1 - front) // factor, (factor - 1 + front) // factor
@@ -165,8 +161,7 @@ class Deconvolution(nn.ConvTranspose2d):
         edges = (low, factor * cells - low - kernel)
         ordered = (
             F.pad(self.weight, (*edges, *edges))
-            .unflatten(3, (cells, factor))
-            .unflatten(2, (cells, factor))
+            .reshape(*self.weight.shape[:2], cells, factor, cells, factor)
             .flip(2, 4)
             .permute(1, 3, 5, 0, 2, 4)
             .flatten(0, 2)
