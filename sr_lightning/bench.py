@@ -26,18 +26,25 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from sr_lightning.baselines.edsr import EDSR
+from sr_lightning.colour import rgb_to_y
 from sr_lightning.data.datamodule import PatchDataModule
 from sr_lightning.data.degradation import shrink
 from sr_lightning.data.images import read_rgb
 from sr_lightning.data.sample import find_photographs
 from sr_lightning.metrics.protocol import PROTOCOLS
 from sr_lightning.metrics.quality import psnr, ssim
+from sr_lightning.nn.bicubic import bicubic
 from sr_lightning.nn.network import SRNetwork
+from sr_lightning.nn.plain import plain
 from sr_lightning.nn.precision import layout_of, set_layout
+from sr_lightning.papers.cmsc import CMSC
+from sr_lightning.papers.cmsc.network import MultiScaleCross, Stage
 from sr_lightning.papers.hfdn import HFDN
+from sr_lightning.papers.lesrcnn import LESRCNN
 from sr_lightning.training.module import SRModule
 from sr_lightning.training.precision import MeasuredPrecision
 
@@ -61,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "overhead": overhead,
         "measure": measure,
         "inference": inference,
+        "papers": papers,
     }
     parser.add_argument("--only", nargs="+", choices=list(groups), default=list(groups))
     parser.add_argument("--patch", type=int, default=24, help="side of LR patches; default 24")
@@ -392,6 +400,87 @@ def inference(patch: int) -> list[tuple[str, list[Row]]]:
         }
         title = f"{type(network).__name__} x4: 320 x 180 to 1280 x 720"
         tables.append((title, _durations(_interleaved(calls, 5))))
+    return tables
+
+
+# ---- papers beside the most direct expression of their mathematics ----------------------------
+
+
+def _cmsc_by_the_figure(network: CMSC, lr: Tensor) -> list[Tensor]:
+    """CMSC's predictions operation by operation, as the paper's figure has them."""
+    y = bicubic(rgb_to_y(lr), network.scale)
+    state, predictions = network.extract(y), []
+    for stage, reconstruct in zip(network.stages, network.reconstruct, strict=True):
+        assert isinstance(stage, Stage)
+        a = b = stage.first(F.relu(state))
+        for cross in stage.crosses:
+            assert isinstance(cross, MultiScaleCross)
+            merged = (a + b) / 2
+            in_a, in_b = (
+                branch.spread(F.relu(branch.narrow(F.relu(x))))
+                for branch, x in ((cross.first, a), (cross.second, b))
+            )
+            a, b = in_a + merged, in_b + merged
+        state = in_a + in_b + merged + state
+        predictions.append(y + reconstruct(F.relu(state)))
+    assembled = [w * p for w, p in zip(network.weights, predictions, strict=True)]
+    return [*predictions, torch.stack(assembled).sum(dim=0)]
+
+
+def _lesrcnn_as_released(network: LESRCNN, lr: Tensor) -> list[Tensor]:
+    """LESRCNN with one pass of the upsampler for each end of the IEEB."""
+    with plain():
+        return network.intermediate(lr)
+
+
+def papers(patch: int) -> list[tuple[str, list[Row]]]:
+    """Steps and inference of LESRCNN and CMSC in float32, beside their layers one by one."""
+    tables = []
+    written: list[tuple[str, SRNetwork, Callable[[Any, Tensor], list[Tensor]]]] = [
+        ("as released", LESRCNN(4), _lesrcnn_as_released),
+        ("by the figure", CMSC(4), _cmsc_by_the_figure),
+    ]
+    for how, network, direct in written:
+        twin = type(network)(**network.config)
+        set_layout(twin, channels_last=True)
+        ways: dict[str, tuple[SRNetwork, Callable[[Any, Tensor], list[Tensor]]]] = {
+            f"{how}, NCHW": (network, direct),
+            "here, NCHW": (network, type(network).intermediate),
+            f"{how}, channels last": (twin, direct),
+            "here, channels last": (twin, type(network).intermediate),
+        }
+
+        def step(
+            net: SRNetwork, way: Callable[[Any, Tensor], list[Tensor]], image: Tensor
+        ) -> Callable[[], None]:
+            def call() -> None:
+                net.zero_grad()
+                losses = [prediction.square().mean() for prediction in way(net, image)]
+                torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
+
+            return call
+
+        def enlarge(
+            net: SRNetwork, way: Callable[[Any, Tensor], list[Tensor]], image: Tensor
+        ) -> Callable[[], None]:
+            def call() -> None:
+                with torch.inference_mode():
+                    way(net, image)
+
+            return call
+
+        name = f"{type(network).__name__} x4, float32"
+        for title, image, make in (
+            (f"forward and backward, 2 patches of {patch}", torch.rand(2, 3, patch, patch), step),
+            ("80 x 45 to 320 x 180", torch.rand(1, 3, 45, 80), enlarge),
+        ):
+            calls = {
+                key: make(
+                    net, way, image.to(memory_format=layout_of(key.endswith("channels last")))
+                )
+                for key, (net, way) in ways.items()
+            }
+            tables.append((f"{name}: {title}", _durations(_interleaved(calls, 3))))
     return tables
 
 

@@ -20,7 +20,13 @@ TOOLS = {
     "prepare": ("sr_lightning.data.prepare", "get image sets and check them"),
     "upscale": ("sr_lightning.inference.upscale", "enlarge photographs"),
     "study": ("sr_lightning.studies.cli", "ablations: run, resume, verdicts"),
-    "complexity": ("sr_lightning.training.complexity", "parameters and MACs of networks"),
+    "tables": ("sr_lightning.studies.report.cli", "published numbers beside measured ones"),
+    "dashboard": ("sr_lightning.studies.dashboard", "the W&B workspace of a study"),
+    "campaign": ("sr_lightning.studies.campaign", "the queue of trainings that weights come from"),
+    "doctor": ("sr_lightning.doctor.cli", "why is my PSNR not the paper's? judge LR, SR images"),
+    "weights": ("sr_lightning.weights.convert", "convert and verify weights that authors released"),
+    "complexity": ("sr_lightning.studies.complexity", "parameters, MACs and speed of networks"),
+    "curve": ("sr_lightning.studies.any_scale", "draw PSNR over scale, of one tested run or more"),
 }
 
 _HELP = """\
@@ -34,6 +40,7 @@ train and measure (each takes --help, --config FILE, --print_config):
 
   --run FOLDER       go on with a run (fit), or use its config and best weights (the others)
   --data-root FOLDER where image sets lie; default: $SR_DATA or ./data
+  --scale SCALE      2.8, or '[1.5, 2, 2.8]': what a network of several scales is measured at
 
 tools:
 {tools}

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import pytest
+import torch
+import yaml
 from torch import Tensor, nn
 
+from sr_lightning.baselines.espcn import ESPCN
 from sr_lightning.cli import main
 from sr_lightning.nn.bicubic import bicubic
 from sr_lightning.nn.complexity import complexity
 from sr_lightning.nn.network import SRNetwork
+from sr_lightning.studies.published import load_published
+from sr_lightning.training.speed import speed
 
 
 class Tiny(SRNetwork):
@@ -46,3 +51,66 @@ def test_command_prints_a_table_and_names_mistakes(capsys):
         with pytest.raises(SystemExit) as stopped:
             main(["complexity", *args])
         assert stopped.value.code == 2
+
+
+def test_published_figures_stand_beside_ours_in_their_own_convention(capsys):
+    from conftest import EXPERIMENTS
+
+    main(["complexity", str(EXPERIMENTS / "fsrcnn_x4.yaml"), str(EXPERIMENTS / "hfdn_x4.yaml")])
+    out = capsys.readouterr().out
+    assert "12,464 (weights, +0.0%)" in out
+    assert "4.60 (1280, out, +0.8%)" in out, "of an experiment named in complexity.yaml"
+    assert "178.51 (1080, out, -0.2%)" in out, "of an experiment that another table names"
+
+
+def test_without_names_every_network_of_the_experiments_is_counted_once(
+    capsys, tmp_path, monkeypatch
+):
+    from conftest import EXPERIMENTS
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main(["complexity"])
+    assert "There are no experiments/*.yaml here" in capsys.readouterr().err
+    (tmp_path / "experiments").mkdir()
+    for stem in ("srcnn_x3", "espcn_x2"):
+        text = (EXPERIMENTS / f"{stem}.yaml").read_text()
+        (tmp_path / "experiments" / f"{stem}.yaml").write_text(text)
+        (tmp_path / "experiments" / f"{stem}_again.yaml").write_text(text)
+    (tmp_path / "experiments" / "other.yaml").write_text("queue: []\n")
+    main(["complexity"])
+    out = capsys.readouterr().out
+    assert out.count("SRCNN (") == out.count("ESPCN (") == 1
+
+
+def test_what_takes_too_long_is_estimated_from_a_part(capsys):
+    from conftest import EXPERIMENTS
+
+    main(["complexity", str(EXPERIMENTS / "espcn_x4.yaml"), "--time", "--limit", "0"])
+    out = capsys.readouterr().out
+    assert out.count(" ~") == 2
+    assert "float32" in out
+
+
+def test_timing_measures_the_whole_work_and_leaves_the_network_alone():
+    network = ESPCN(scale=2, channels=(4, 4)).eval()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    took = speed(network, 2, patch=6, batch=2, lr_size=(12, 15))
+    for duration in (took.step, took.step_plain, took.image, took.image_plain):
+        assert duration.seconds > 0
+        assert not duration.estimated
+    assert not network.training
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_published_figures_name_experiments_that_exist():
+    from conftest import EXPERIMENTS
+
+    own = EXPERIMENTS / "published" / "complexity.yaml"
+    answers = yaml.safe_load(own.read_text())["methods"]
+    cells = [c for c in load_published(own.parent).cells if c.table.startswith("complexity/")]
+    assert {cell.method for cell in cells} == set(answers)
+    for cell in cells:
+        stem = answers[cell.method].replace("*", f"{cell.scale:g}")
+        assert (EXPERIMENTS / f"{stem}.yaml").is_file(), stem

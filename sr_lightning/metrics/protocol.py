@@ -28,14 +28,17 @@ class Protocol:
         quantise: how float SR pixels become 8 bits before anything else: "round" to the nearest,
             "truncate", or "none".
         quantise_y: whether luminance is rounded to whole levels.
-        lr: what the network is given: "rgb_uint8" is the usual LR image file; "ycbcr_float" is made
-            from the rounded YCbCr of the HR image and never rounded, as the SRCNN and VDSR scripts
-            do.
+        lr: what the network is given: "rgb_uint8" is the usual LR image file; "rgb_float" is the
+            same, not rounded; "ycbcr_float" is made from the rounded YCbCr of the HR image and
+            never rounded, as the SRCNN and VDSR scripts do.
         grey: what the luminance of a one-channel HR file (Set14's ``bridge``) is: "direct" takes
             its grey level as it is, "matrix" sends it through RGB -> Y as three equal channels,
             which compresses the range and adds 1.32 dB (0.094 dB to Set14's mean).
         shave: pixels cut off at each border, in multiples of the scale.
-        ssim_window: side of SSIM's Gaussian window (sigma 1.5), valid region only.
+        ssim_window: side of SSIM's Gaussian window (sigma 1.5).
+        ssim_border: where SSIM is averaged: "valid", wherever the window fits, as the original
+            script of Wang et al. does; or "replicate", everywhere, borders repeated, as MATLAB's
+            own ``ssim`` does.
     """
 
     name: str
@@ -43,10 +46,11 @@ class Protocol:
     channel: Literal["y", "rgb"] = "y"
     quantise: Literal["round", "truncate", "none"] = "round"
     quantise_y: bool = False
-    lr: Literal["rgb_uint8", "ycbcr_float"] = "rgb_uint8"
+    lr: Literal["rgb_uint8", "rgb_float", "ycbcr_float"] = "rgb_uint8"
     grey: Literal["direct", "matrix"] = "direct"
     shave: float = 1.0
     ssim_window: int = 11
+    ssim_border: Literal["valid", "replicate"] = "valid"
 
     def compared(
         self, sr: Tensor, hr: Tensor, scale: float, grey: bool = False
@@ -116,10 +120,35 @@ PROTOCOLS: dict[str, Protocol] = {
         ),
         Protocol(
             name="lesrcnn2020",
-            summary="RGB truncated to 8 bits, Y rounded, grey files through RGB -> Y, shave = scale "
-            "(LESRCNN's script)",
+            summary="RGB truncated to 8 bits, Y rounded, grey files through RGB -> Y, "
+            "shave = scale (LESRCNN's script)",
             quantise="truncate",
             quantise_y=True,
+            grey="matrix",
+        ),
+        Protocol(
+            name="lapsrn2017",
+            summary="RGB rounded to 8 bits, Y not rounded, LR not rounded, MATLAB's own ssim, grey "
+            "files through RGB -> Y, shave = scale (LapSRN's script)",
+            lr="rgb_float",
+            grey="matrix",
+            ssim_border="replicate",
+        ),
+        Protocol(
+            name="mslapsrn2018",
+            summary="lapsrn2017 with grey files as they are (MS-LapSRN's script)",
+            lr="rgb_float",
+            ssim_border="replicate",
+        ),
+        Protocol(
+            name="dncnn2017",
+            summary="Y neither rounded nor clamped, LR = uint8 file, shave = scale (DnCNN's "
+            "script)",
+            quantise="none",
+        ),
+        Protocol(
+            name="imdn2019",
+            summary="edsr2017 with grey files through RGB -> Y (IMDN's script)",
             grey="matrix",
         ),
         Protocol(

@@ -6,11 +6,12 @@ from MATLAB's numbers, which papers report as the mean over images.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from kornia.metrics import ssim as kornia_ssim
 from torch import Tensor
+from torch.nn import functional as F
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
@@ -28,12 +29,22 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
     return 10 * torch.log10(255.0**2 / error)
 
 
-def ssim(a: Tensor, b: Tensor, window: int = 11) -> Tensor:
+def ssim(
+    a: Tensor, b: Tensor, window: int = 11, border: Literal["valid", "replicate"] = "valid"
+) -> Tensor:
     """Structural similarity (Wang et al. 2004) of images in [0, 255]: (N, C, H, W) twice to (N,).
 
-    Gaussian window of sigma 1.5 over the valid region, population statistics, K = 0.01 and 0.03:
-    MATLAB's numbers (``tests/test_oracle_matlab.py`` compares 30 images).
+    Gaussian window of sigma 1.5, population statistics, K = 0.01 and 0.03: MATLAB's numbers
+    (``tests/test_oracle_matlab.py`` compares 30 images).
+
+    Args:
+        a: images.
+        b: images to compare them with.
+        window: side of the window.
+        border: see :class:`~sr_lightning.metrics.protocol.Protocol`.
     """
+    if border == "replicate":
+        a, b = (F.pad(image, [window // 2] * 4, mode="replicate") for image in (a, b))
     kept: Tensor = kornia_ssim(a, b, window, max_val=255.0, eps=0.0, padding="valid")
     return kept.mean(dim=(1, 2, 3))
 
@@ -106,4 +117,4 @@ class SSIM(PerImageMetric):
 
     def measure(self, a: Tensor, b: Tensor) -> Tensor:
         """SSIM of each image of a batch."""
-        return ssim(a, b, self.protocol.ssim_window)
+        return ssim(a, b, self.protocol.ssim_window, self.protocol.ssim_border)

@@ -18,7 +18,14 @@ from sr_lightning.errors import UserError
 from sr_lightning.studies.ledger import Ledger
 from sr_lightning.studies.runner import CellState, Runner
 from sr_lightning.studies.study import BUDGETS, Study, find_study, studies
-from sr_lightning.studies.verdicts import RULE, judge, level_values, mean_and_deviation
+from sr_lightning.studies.verdicts import (
+    RULE,
+    group_of,
+    judge,
+    level_values,
+    mean_and_deviation,
+    tested_groups,
+)
 
 __all__ = ["main", "project_root", "results_table"]
 
@@ -46,30 +53,45 @@ def main(argv: Sequence[str] | None = None) -> None:
     commands.add_parser("list", help="all studies and what the ledger has of them")
     show = commands.add_parser("show", help="results and verdicts of a study")
     run = commands.add_parser("run", help="run what the ledger does not have")
-    for sub in (show, run):
-        sub.add_argument("study", help="name, or path of a study file")
-        sub.add_argument("--budget", choices=BUDGETS, default="quick")
-    run.add_argument("--seeds", type=int, help="how many; default the study's")
-    run.add_argument("--jobs", type=int, default=1, help="runs at a time; default 1")
-    run.add_argument("--launcher", choices=("local", "slurm"), default="local")
-    run.add_argument("--data-root", help="where image sets lie; default $SR_DATA or ./data")
-    run.add_argument("--runs", type=Path, default=Path("runs/studies"), help="run folders")
-    run.add_argument(
-        "--slurm",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="submitit parameter, such as slurm_partition=gpu; may be repeated",
+    reproduce = commands.add_parser(
+        "reproduce", help="run every study that names the budget under 'reproduce'"
     )
+    sweep = commands.add_parser("sweep", help="print a study's grid as a W&B sweep")
+    for sub in (show, run, sweep):
+        sub.add_argument("study", help="name, or path of a study file")
+    for sub in (show, run, reproduce, sweep):
+        sub.add_argument("--budget", choices=BUDGETS, default="quick")
+    for sub in (run, sweep):
+        sub.add_argument("--seeds", type=int, help="how many; default the study's")
+    for sub in (run, reproduce):
+        sub.add_argument("--jobs", type=int, default=1, help="runs at a time; default 1")
+        sub.add_argument("--launcher", choices=("local", "slurm"), default="local")
+        sub.add_argument("--data-root", help="where image sets lie; default $SR_DATA or ./data")
+        sub.add_argument("--runs", type=Path, default=Path("runs/studies"), help="run folders")
+        sub.add_argument(
+            "--slurm",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help="submitit parameter, such as slurm_partition=gpu; may be repeated",
+        )
     options = parser.parse_args(argv)
     root = project_root()
     ledger = Ledger(root / "experiments" / "results")
     if options.command == "list":
         _list(root, ledger)
         return
+    if options.command == "reproduce":
+        _reproduce(root, options, ledger)
+        return
     study = find_study(options.study, root)
+    if options.command == "sweep":
+        from sr_lightning.studies.sweep import sweep as sweep_of
+
+        print(sweep_of(study, options.budget, options.seeds), end="")
+        return
     if options.command == "run":
-        _run(study, options, ledger)
+        _run(study, options, ledger, options.seeds)
     console = Console()
     console.print(results_table(study, ledger, options.budget))
     _print_verdicts(console, study, ledger, options.budget)
@@ -87,14 +109,32 @@ def _list(root: Path, ledger: Ledger) -> None:
     Console().print(table)
 
 
-def _run(study: Study, options: argparse.Namespace, ledger: Ledger) -> None:
+def _reproduce(root: Path, options: argparse.Namespace, ledger: Ledger) -> None:
+    """Run study after study; one that cannot run is told of and the others go on."""
+    chosen = [study for study in studies(root) if options.budget in study.reproduce]
+    if not chosen:
+        raise UserError(
+            f"No study names the budget '{options.budget}' under 'reproduce'; "
+            "see experiments/studies."
+        )
+    for study in chosen:
+        print(f"{study.name}: {study.title}", flush=True)
+        try:
+            _run(study, options, ledger, study.reproduce[options.budget])
+        except _StoppedError:
+            raise
+        except UserError as error:
+            print(f"{study.name}  not run: {error}", flush=True)
+
+
+def _run(study: Study, options: argparse.Namespace, ledger: Ledger, seeds: int | None) -> None:
     extra = ["--data-root", options.data_root] if options.data_root else []
     runner = Runner(
         study,
         options.budget,
         ledger,
         options.runs.resolve(),
-        seeds=options.seeds,
+        seeds=seeds,
         jobs=max(1, options.jobs),
         extra=extra,
     )
@@ -108,9 +148,13 @@ def _run(study: Study, options: argparse.Namespace, ledger: Ledger) -> None:
         with display:
             runner.run()
     except KeyboardInterrupt:
-        raise UserError(
+        raise _StoppedError(
             "Stopped; finished cells are in the ledger, and the same command goes on with the rest."
         ) from None
+
+
+class _StoppedError(UserError):
+    """The user asked to stop, and not just this study."""
 
 
 class _Display:
@@ -173,20 +217,10 @@ class _Display:
 _STYLES = {"done": "green", "in ledger": "green", "failed": "red", "running": "cyan"}
 
 
-def tested_groups(study: Study, ledger: Ledger, budget: str) -> list[str]:
-    """Sets and scales that the ledger has numbers on, the study's own first."""
-    found: dict[str, None] = {}
-    for entry in ledger.entries(study.name, budget):
-        for group in entry.metrics.get(study.measure.protocol, {}):
-            found[group] = None
-    order = {name: place for place, name in enumerate(study.measure.sets)}
-    return sorted(found, key=lambda group: order.get(group.rpartition("_x")[0], len(order)))
-
-
 def results_table(study: Study, ledger: Ledger, budget: str) -> Table:
     """Mean and standard deviation over seeds by level and set."""
     entries = ledger.entries(study.name, budget)
-    groups = tested_groups(study, ledger, budget)
+    groups = tested_groups(study, entries)
     measure = study.measure
     table = Table(
         title=f"{study.title}: {measure.metric} under {measure.protocol}, budget {budget}",
@@ -210,11 +244,10 @@ def results_table(study: Study, ledger: Ledger, budget: str) -> Table:
 
 def _print_verdicts(console: Console, study: Study, ledger: Ledger, budget: str) -> None:
     entries = ledger.entries(study.name, budget)
-    groups = tested_groups(study, ledger, budget)
+    groups = tested_groups(study, entries)
     table = Table("claim", "published", "measured on", "measured", "n", "verdict")
     for claim in study.claims:
-        own = [group for group in groups if group.rpartition("_x")[0] == claim.set]
-        group = (own or groups or [claim.set])[0]
+        group = group_of(claim, groups)
         verdict = judge(study, claim, entries, group)
         published = "-" if claim.published is None else f"{claim.published:+.2f} ({claim.set})"
         measured = "-"

@@ -64,7 +64,7 @@ class Entry:
         data: sets, numbers of images and checksums.
         config: full config of the run.
         curve: ``{"step": [...], "psnr": [...]}`` of the validation.
-        run: folder of the run on the machine that made it; pictures are looked for there.
+        run: folder of the run if it lies below the working directory; no paths of a machine.
     """
 
     name: str
@@ -215,7 +215,7 @@ def entry_of_run(
         data={**facts["data"], **_tested(run)},
         config=_portable(yaml.safe_load((run / "config.yaml").read_text())),
         curve=_curve(run),
-        run=str(run),
+        run=_below_here(run),
     )
 
 
@@ -251,6 +251,11 @@ def _curve(run: Path) -> dict[str, list[float]]:
                     curve["step"].append(float(row["step"]) + 1)
                     curve["psnr"].append(round(float(row[column]), 4))
     return curve
+
+
+def _below_here(folder: Path) -> str:
+    here = Path.cwd()
+    return str(folder.relative_to(here)) if folder.is_relative_to(here) else ""
 
 
 def _portable(config: dict[str, Any]) -> dict[str, Any]:

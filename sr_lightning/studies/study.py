@@ -90,6 +90,8 @@ class Study:
         may_vary: keys of ``data`` or ``trainer`` that levels are allowed to change, because the
             study is about them.
         table: id of the published table it answers, or None.
+        reproduce: seeds by budget that ``make reproduce-tables`` runs; none if the study is not
+            part of it.
         root: the checkout.
     """
 
@@ -105,6 +107,7 @@ class Study:
     budgets: Mapping[str, Budget]
     may_vary: tuple[str, ...]
     table: str | None
+    reproduce: Mapping[str, int]
     root: Path
 
     def cells(self, budget: str, seeds: int | None = None) -> Iterator[Cell]:
@@ -201,11 +204,12 @@ class Cell:
         study, level = self.study, self.level
         arguments += [
             f"--output.folder={folder}",
-            f"--output.name={study.name}",
+            f"--output.name={self.name}",
             f"--wandb.group={study.name}",
-            "--wandb.job_type=fit",
             f"--wandb.tags={json.dumps(self.tags)}",
             f"--wandb.notes={study.factor} = {level}",
+            f"--wandb.ablation_factor={study.factor}",
+            f"--wandb.ablation_level={level}",
         ]
         return arguments
 
@@ -255,6 +259,7 @@ _KEYS = {
     "budgets",
     "may_vary",
     "table",
+    "reproduce",
 }
 
 
@@ -300,6 +305,8 @@ def load_study(path: Path, root: Path) -> Study:
             dict(budget.get("set", {})),
             tuple(budget["test"]) if "test" in budget else None,
         )
+    reproduce = content.get("reproduce", {})
+    _check_keys(path, "'reproduce'", reproduce, set(budgets))
     return Study(
         name=path.stem,
         title=content["title"],
@@ -317,6 +324,7 @@ def load_study(path: Path, root: Path) -> Study:
         budgets=budgets,
         may_vary=may_vary,
         table=content.get("table"),
+        reproduce={name: int(seeds) for name, seeds in reproduce.items()},
         root=root,
     )
 

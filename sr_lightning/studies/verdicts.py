@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from sr_lightning.studies.ledger import Entry
 from sr_lightning.studies.study import Claim, Study
 
-__all__ = ["RULE", "Verdict", "judge", "level_values", "mean_and_deviation"]
+__all__ = [
+    "RULE",
+    "Verdict",
+    "group_of",
+    "judge",
+    "level_values",
+    "mean_and_deviation",
+    "tested_groups",
+]
 
 RULE = (
     "Differences are paired by seed: both sides saw the same patches in the same order for as many "
@@ -46,6 +54,27 @@ class Verdict:
     half_width: float | None
     seeds: tuple[int, ...]
     set: str
+
+
+def tested_groups(study: Study, entries: Iterable[Entry]) -> list[str]:
+    """Sets and scales that entries have numbers on (``Set5_x4``), the study's own sets first."""
+    found: dict[str, None] = {}
+    for entry in entries:
+        for group in entry.metrics.get(study.measure.protocol, {}):
+            found[group] = None
+    order = {name: place for place, name in enumerate(study.measure.sets)}
+    return sorted(found, key=lambda group: order.get(group.rpartition("_x")[0], len(order)))
+
+
+def group_of(claim: Claim, groups: Sequence[str]) -> str:
+    """The measured set that speaks for a claim: the claim's own, or else the first.
+
+    Args:
+        claim: of the paper.
+        groups: as :func:`tested_groups` gives them; of none, the claim's set is returned.
+    """
+    own = [group for group in groups if group.rpartition("_x")[0] == claim.set]
+    return (own or [*groups] or [claim.set])[0]
 
 
 def level_values(study: Study, entries: list[Entry], group: str) -> dict[str, dict[int, float]]:

@@ -32,8 +32,9 @@ from sr_lightning.data.images import to_pixels, write_image
 from sr_lightning.errors import UserError
 from sr_lightning.metrics.protocol import PROTOCOLS
 from sr_lightning.metrics.quality import psnr, ssim
+from sr_lightning.training.curves import curves_of, draw
 from sr_lightning.training.module import Row, SRModule, means
-from sr_lightning.training.pictures import comparison, enlarged_lr
+from sr_lightning.training.pictures import comparison, enlarged_lr, save_crops
 from sr_lightning.training.provenance import commit, data_facts, hardware
 from sr_lightning.training.run_folder import RunFolder
 
@@ -296,6 +297,8 @@ def _clock(seconds: float) -> str:
 class ImageStrips(Callback):
     """Saves strips LR | bicubic | SR | HR of the first images that are measured.
 
+    A test also leaves the busiest square of each, pixel for pixel, in a folder beside the strip.
+
     Args:
         folder: where to.
         count: images per set.
@@ -353,8 +356,13 @@ class ImageStrips(Callback):
         if self.to_wandb and self._validations % self.every == 0:
             for logger in trainer.loggers:
                 if isinstance(logger, WandbLogger):
-                    key = f"val/images/{batch['name'][0]}"
-                    logger.log_image(key, [image], step=trainer.global_step)
+                    # Named by place, so that a dashboard can be made before any run.
+                    logger.log_image(
+                        f"val/images/{batch_idx}",
+                        [image],
+                        step=trainer.global_step,
+                        caption=[f"{batch['name'][0]} x{batch['scale']:g}"],
+                    )
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count validations."""
@@ -381,6 +389,13 @@ class ImageStrips(Callback):
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path)
         self.saved.append(path)
+        lr, hr = batch["lr"].float().cpu(), batch["hr"].float().cpu()
+        methods = {
+            "sr": outputs[pl_module.protocols[0].name][0].float().cpu(),
+            "bicubic": bicubic_up(lr, batch["scale"])[0],
+            "hr": hr[0],
+        }
+        save_crops(path.with_suffix(""), lr[0], methods, batch["scale"])
 
 
 class PredictionWriter(Callback):
@@ -449,12 +464,21 @@ class ResultTables(Callback):
         }
         (self.folder / "summary.json").write_text(json.dumps(summary, indent=1))
         print_means(rows)
+        self._draw(summary["means"], pl_module.protocols[0].name)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 columns = list(rows[0])
                 logger.log_table(
                     "test/images", columns=columns, data=[[row[c] for c in columns] for row in rows]
                 )
+
+    def _draw(self, averages: list[Row], protocol: str) -> None:
+        """Draw PSNR over scale where a set was measured at several."""
+        curves = curves_of(averages, protocol)
+        path = self.folder / "any_scale.svg"
+        path.unlink(missing_ok=True)
+        if any(len(line) > 2 for lines in curves.values() for line in lines.values()):
+            path.write_text(draw(curves, protocol))
 
 
 def _write_csv(path: Path, rows: list[Row]) -> None:
@@ -464,8 +488,11 @@ def _write_csv(path: Path, rows: list[Row]) -> None:
         writer.writerows(rows)
 
 
+_MOST_COLUMNS = 5
+
+
 def print_means(rows: list[Row]) -> None:
-    """Print a table of means per set, a method per line, the protocol in the title."""
+    """Print a table of means per set and scale by method, the protocol in the title."""
     console = Console(width=None if sys.stdout.isatty() else 100)
     table_of = means(rows)
     for protocol in dict.fromkeys(key[3] for key in table_of):
@@ -475,14 +502,18 @@ def print_means(rows: list[Row]) -> None:
         # Outside the table, which may be too narrow for it.
         console.print(f"PSNR-{channel} (dB) / SSIM-{channel}, protocol {protocol}:")
         console.print(f"  {PROTOCOLS[protocol].summary}", style="dim", highlight=False)
+        ordered = sorted(methods, key=lambda name: name != "bicubic")
+        cells = [
+            [f"{group} x{scale:g} ({count})"]
+            + ["{:.2f} / {:.4f}".format(*table_of[group, scale, m, protocol]) for m in ordered]
+            for group, scale, count in groups
+        ]
+        lines = [["", *ordered], *cells]
+        # A line per scale where columns would not fit beside each other.
+        heads, *body = lines if len(groups) > _MOST_COLUMNS else zip(*lines, strict=True)
         table = Table()
-        table.add_column("")
-        for group, scale, count in groups:
-            table.add_column(f"{group} x{scale:g} ({count})", justify="right")
-        for method in sorted(methods, key=lambda name: name != "bicubic"):
-            cells = []
-            for group, scale, _ in groups:
-                psnr, ssim, _ = table_of[group, scale, method, protocol]
-                cells.append(f"{psnr:.2f} / {ssim:.4f}")
-            table.add_row(method, *cells)
+        for place, head in enumerate(heads):
+            table.add_column(head, justify="right" if place else "left")
+        for line in body:
+            table.add_row(*line)
         console.print(table)

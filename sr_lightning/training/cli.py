@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,12 @@ from sr_lightning.training.config_errors import PlainParser, refusal
 from sr_lightning.training.module import SRModule
 from sr_lightning.training.provenance import Provenance
 from sr_lightning.training.run_folder import OutputOptions, RunFolder
-from sr_lightning.training.wandb_logging import WandbOptions, make_logger, require_key
+from sr_lightning.training.wandb_logging import (
+    WandbOptions,
+    describe_run,
+    make_logger,
+    require_key,
+)
 
 __all__ = ["SRCLI", "run_trainer_command"]
 
@@ -43,10 +49,10 @@ class SaveRunConfig(SaveConfigCallback):
             path.rename(path.with_name(f"config-earlier-{earlier + 1}.yaml"))
         path.write_text(text)
         config = yaml.safe_load(text)
-        shown = {key: config[key] for key in ("seed_everything", "model", "data", "trainer")}
+        assert isinstance(pl_module, SRModule)
         for logger in trainer.loggers:
             if not isinstance(logger, CSVLogger):
-                logger.log_hyperparams(shown)
+                describe_run(logger, config, pl_module.network)
 
 
 class SRCLI(LightningCLI):
@@ -69,6 +75,8 @@ class SRCLI(LightningCLI):
             # ResultTables prints one with a protocol in its title.
             config.verbose = False
         self.run_folder = RunFolder.create(OutputOptions(**config.output.as_dict()))
+        if self.subcommand == "fit" and config.ckpt_path is None:
+            config.ckpt_path = _after_requeue(self.run_folder)
         interval, steps = config.trainer.val_check_interval, config.trainer.max_steps
         if isinstance(interval, int) and 0 < steps < interval:
             # A budget shorter than the usual interval is still validated at its end.
@@ -130,6 +138,16 @@ class SRCLI(LightningCLI):
         return [*found, logger] if logger is not None else found
 
 
+def _after_requeue(folder: RunFolder) -> str | None:
+    """The checkpoint to go on from when SLURM has started this very job again."""
+    if int(os.environ.get("SLURM_RESTART_COUNT") or 0) == 0 or not folder.checkpoints.is_dir():
+        return None
+    try:
+        return str(folder.last_checkpoint())
+    except UserError:
+        return None
+
+
 def _refuse_wandb_settings(logger: Any) -> None:
     for one in logger if isinstance(logger, list) else [logger]:
         if isinstance(one, Namespace) and "WandbLogger" in str(one.get("class_path")):
@@ -143,7 +161,7 @@ def run_trainer_command(given: list[str]) -> None:
     """Run ``fit``, ``validate``, ``test`` or ``predict``.
 
     Args:
-        given: command and options, ``--run`` and ``--data-root`` among them.
+        given: command and options, ``--run``, ``--data-root`` and ``--scale`` among them.
     """
     args = _expand(given)
     # Lightning starts further processes with sys.argv, so it must be what was typed; and it warns
@@ -176,22 +194,28 @@ def run_trainer_command(given: list[str]) -> None:
         _finish_wandb()
 
 
+_SHORT = {"--run": "a folder", "--data-root": "a folder", "--scale": "a number, or '[1.5, 2]'"}
+
+
 def _expand(given: list[str]) -> list[str]:
-    """Turn ``--run`` and ``--data-root`` into options that LightningCLI has."""
+    """Turn ``--run``, ``--data-root`` and ``--scale`` into options that LightningCLI has."""
     command, rest = given[0], []
     folder: RunFolder | None = None
     pending = iter(given[1:])
     for arg in pending:
         name, equals, value = arg.partition("=")
-        if name not in {"--run", "--data-root"}:
+        if name not in _SHORT:
             rest.append(arg)
             continue
         if not equals:
             value = next(pending, "")
         if not value or value.startswith("--"):
-            raise UserError(f"{name} needs a folder.")
+            raise UserError(f"{name} needs {_SHORT[name]}.")
         if name == "--data-root":
             rest += ["--data.init_args.root", value]
+        elif name == "--scale":
+            key = "val_scale" if command == "validate" else "scale"
+            rest += [f"--data.init_args.{key}", value]
         else:
             folder = RunFolder.existing(value)
     if folder is None:
@@ -230,6 +254,8 @@ def _say_where(cli: SRCLI) -> None:
             ("per image", folder.results / "images.csv"),
             ("means", folder.results / "summary.json"),
         ]
+        if (curve := folder.results / "any_scale.svg").is_file():
+            lines.append(("over scale", curve))
     if cli.subcommand == "predict":
         lines.append(("images", folder.predictions))
     if folder.images.is_dir():

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
 
-from sr_lightning.data.images import to_pixels
+from sr_lightning.data.images import to_pixels, write_image
 
-__all__ = ["busiest_square", "comparison", "strip"]
+__all__ = ["busiest_square", "comparison", "save_crops", "strip"]
 
 Pixels = NDArray[np.uint8]
 _GAP, _LABEL = 6, 22
@@ -106,3 +108,36 @@ def comparison(
 def enlarged_lr(lr: Tensor, size: tuple[int, int]) -> Tensor:
     """The LR image with its pixels as squares: (3, h, w) to (3, *size)."""
     return F.interpolate(lr[None], size, mode="nearest-exact")[0]
+
+
+def save_crops(
+    folder: Path, lr: Tensor, methods: dict[str, Tensor], scale: float, side: int = 256
+) -> None:
+    """Save the same busy square of every method, pixel for pixel, and the LR pixels under it.
+
+    Reports enlarge and align them; a strip's pictures are scaled and labelled already.
+
+    Args:
+        folder: where ``lr.png`` and one ``<method>.png`` each go.
+        lr: (3, h, w) in about [0, 1].
+        methods: images (3, H, W) in about [0, 1]; "hr", the original, chooses the square.
+        scale: H / h.
+        side: largest side of the square in HR pixels.
+    """
+    hr = methods["hr"]
+    # Whole LR pixels, so that the LR square covers the same part of the scene.
+    cells = max(1, int(min(side, *hr.shape[1:]) / scale))
+    side = round(cells * scale)
+    corner = busiest_square(hr, side)
+    y, x = (
+        min(round(n / scale), size - cells) for n, size in zip(corner, lr.shape[1:], strict=True)
+    )
+    top, left = (
+        min(round(n * scale), size - side) for n, size in zip((y, x), hr.shape[1:], strict=True)
+    )
+    squares = {
+        name: image[:, top : top + side, left : left + side] for name, image in methods.items()
+    }
+    squares["lr"] = lr[:, y : y + cells, x : x + cells]
+    for name, square in squares.items():
+        write_image(folder / f"{name}.png", to_pixels(square))

@@ -11,11 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import Logger, WandbLogger
 
 from sr_lightning.errors import UserError
+from sr_lightning.nn.complexity import complexity
+from sr_lightning.nn.network import SRNetwork
+from sr_lightning.training.provenance import commit
 
-__all__ = ["WandbOptions", "make_logger", "require_key"]
+__all__ = ["WandbOptions", "describe_run", "make_logger", "require_key"]
 
 
 @dataclass
@@ -31,6 +34,8 @@ class WandbOptions:
         job_type: ``fit``, ``test``; default: the subcommand.
         tags: for filtering.
         notes: free text.
+        ablation_factor: what an ablation is about, such as ``attention``.
+        ablation_level: which of its levels this run is.
         log_images: also log image strips of validation images (small crops). Off by default:
             pictures may be private or licensed.
         private: leave out host name, hardware, file paths, package list and console output.
@@ -43,6 +48,8 @@ class WandbOptions:
     job_type: str | None = None
     tags: list[str] = field(default_factory=list)
     notes: str | None = None
+    ablation_factor: str | None = None
+    ablation_level: str | None = None
     log_images: bool = False
     private: bool = False
 
@@ -60,6 +67,28 @@ def require_key() -> None:
             "wandb.mode is online but there is no W&B API key; run 'wandb login' or set "
             "WANDB_API_KEY, or leave the mode offline and sync later."
         )
+
+
+def describe_run(logger: Logger, config: dict[str, Any], network: SRNetwork) -> None:
+    """Log what runs are grouped, filtered and compared by.
+
+    Args:
+        logger: of the run; constants go into the summary where it is W&B's.
+        config: full config of the run.
+        network: that is trained or measured.
+    """
+    shown = {key: config[key] for key in ("seed_everything", "model", "data", "trainer")}
+    shown["seed"] = config["seed_everything"]
+    options = config["wandb"]
+    shown["ablation"] = {
+        "factor": options["ablation_factor"],
+        "level": options["ablation_level"],
+    }
+    logger.log_hyperparams(shown)
+    if isinstance(logger, WandbLogger):
+        cost = complexity(network, scale=network.scales[-1])
+        constants = {"params": cost.parameters, "macs_720p": cost.macs, "commit": commit()}
+        logger.experiment.summary.update(constants)
 
 
 def make_logger(

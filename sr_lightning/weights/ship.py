@@ -73,6 +73,7 @@ def ship(run: Path, name: str, *, data_licence: str, recipe: str, notes: str = "
         measured=measured,
         preview=_is_preview(measured),
         notes=notes,
+        any_scale=network.any_scale,
     )
     record.write()
     return record

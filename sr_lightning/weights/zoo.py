@@ -42,6 +42,7 @@ class WeightRecord:
         origin: "trained by this suite", or where converted weights come from.
         licence: of the weights.
         notes: anything else.
+        any_scale: whether it enlarges by every real scale from 1 on.
     """
 
     name: str
@@ -64,6 +65,7 @@ class WeightRecord:
     origin: str = "trained by this suite"
     licence: str = "MIT"
     notes: str = ""
+    any_scale: bool = False
 
     @property
     def file(self) -> Path:
@@ -113,7 +115,7 @@ def best_for_scale(scale: float) -> WeightRecord:
             (c["psnr"] for n, c in cells.items() if n == f"Set5_x{scale:g}"), default=float("-inf")
         )
 
-    found = [record for record in records() if scale in record.scales]
+    found = [r for r in records() if scale in r.scales or (r.any_scale and scale >= 1)]
     if not found:
         scales = sorted({scale for record in records() for scale in record.scales})
         have = ", ".join(f"x{scale:g}" for scale in scales) or "none yet"

@@ -1,0 +1,354 @@
+"""``sr-lightning campaign``: works through the queue of trainings that weights come from.
+
+The queue is ``experiments/campaign.yaml``. A run that was broken off goes on from its last
+checkpoint bit for bit, here or where its folder was taken to; a finished one is tested, noted in
+the ledger, and its weights are kept if they beat those that are there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from sr_lightning.errors import UserError
+from sr_lightning.studies.cli import project_root
+from sr_lightning.studies.ledger import Ledger, code_digest, entry_of_run
+from sr_lightning.weights.ship import ship
+from sr_lightning.weights.zoo import find_weights
+
+__all__ = ["Campaign", "Run", "load_campaign", "main"]
+
+Device = Literal["cpu", "gpu"]
+# A run asked to stop finishes its step and writes a checkpoint; tests may be left to do besides.
+_GRACE_S = 120
+_KEYS = {
+    "name",
+    "priority",
+    "experiment",
+    "set",
+    "after",
+    "minutes",
+    "expected",
+    "why",
+    "overlays",
+    "test_scales",
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training of the queue.
+
+    Attributes:
+        name: of the run and of the weights that it makes.
+        priority: lower ones go first.
+        experiment: stem of a file in ``experiments``.
+        options: values that differ from the experiment's, by dotted key.
+        overlays: config files between the experiment's and the options.
+        after: name of the run whose weights it starts from, or "".
+        minutes: budget by device, from measured speed.
+        expected: Set5 PSNR in dB under edsr2017 by scale (``x4``); hoped for, not measured.
+        why: what it is good for.
+        test_scales: to test at, for a network that takes any scale; default: its own.
+    """
+
+    name: str
+    priority: int
+    experiment: str
+    options: dict[str, Any]
+    overlays: tuple[str, ...]
+    after: str
+    minutes: dict[str, float]
+    expected: dict[str, float]
+    why: str
+    test_scales: tuple[float, ...] = ()
+
+    def fit_arguments(self, device: Device, folder: Path) -> list[str]:
+        """What is typed after ``sr-lightning`` to start it in a folder."""
+        configs = [
+            f"experiments/{self.experiment}.yaml",
+            f"configs/trainer/{device}.yaml",
+            *self.overlays,
+        ]
+        arguments = ["fit"]
+        for config in configs:
+            arguments += ["--config", config]
+        values = dict(self.options)
+        if self.after:
+            values["model.init_from"] = self.after
+        for key, value in values.items():
+            shown = value if isinstance(value, str) else json.dumps(value)
+            arguments.append(f"--{key}={shown}")
+        return [*arguments, f"--output.folder={folder}", f"--output.name={self.name}"]
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """The queue.
+
+    Attributes:
+        runs: by priority.
+        test: sets that finished runs are tested on.
+        data_licence: rights in the training images, for the records.
+        root: the checkout.
+    """
+
+    runs: tuple[Run, ...]
+    test: tuple[str, ...]
+    data_licence: str
+    root: Path
+
+
+def load_campaign(path: Path, root: Path) -> Campaign:
+    """Read and check the queue.
+
+    Args:
+        path: of the YAML file.
+        root: the checkout.
+
+    Raises:
+        UserError: a key is unknown or missing, a name is there twice, or a file does not exist.
+    """
+    content = yaml.safe_load(path.read_text())
+    runs: list[Run] = []
+    for given in content["runs"]:
+        name = given.get("name", "a run without a name")
+        if surplus := sorted(set(given) - _KEYS):
+            raise UserError(f"{path}: {name} has an unknown key '{surplus[0]}'.")
+        if missing := [k for k in ("priority", "experiment", "minutes", "why") if k not in given]:
+            raise UserError(f"{path}: {name} lacks '{missing[0]}'.")
+        if name in {run.name for run in runs}:
+            raise UserError(f"{path}: {name} is there twice.")
+        run = Run(
+            name=name,
+            priority=given["priority"],
+            experiment=given["experiment"],
+            options=given.get("set", {}),
+            overlays=tuple(given.get("overlays", content.get("overlays", []))),
+            after=given.get("after", ""),
+            minutes=given["minutes"],
+            expected=given.get("expected", {}),
+            why=given["why"],
+            test_scales=tuple(given.get("test_scales", ())),
+        )
+        for file in (f"experiments/{run.experiment}.yaml", *run.overlays):
+            if not (root / file).is_file():
+                raise UserError(f"{path}: {name} names {file}, which does not exist.")
+        runs.append(run)
+    names = {run.name for run in runs}
+    for run in runs:
+        if run.after and run.after not in names and find_weights(run.after) is None:
+            raise UserError(f"{path}: {run.name} starts from unknown weights, '{run.after}'.")
+    ordered = tuple(sorted(runs, key=lambda run: run.priority))
+    return Campaign(ordered, tuple(content["test"]), content["data_licence"], root)
+
+
+class Sitting:
+    """Works through a campaign for a while.
+
+    Args:
+        campaign: the queue.
+        folder: of the run folders; it may be taken to another machine and back.
+        device: to train on.
+        minutes: to spend.
+        extra: options of every fit and test, such as ``--data-root``.
+        console: to report to.
+    """
+
+    def __init__(
+        self,
+        campaign: Campaign,
+        folder: Path,
+        device: Device,
+        minutes: float,
+        extra: Sequence[str],
+        console: Console,
+    ) -> None:
+        self.campaign = campaign
+        self.folder = folder
+        self.device: Device = device
+        self.end = time.monotonic() + 60 * minutes
+        self.extra = list(extra)
+        self.console = console
+
+    def work(self, only: Sequence[str] = ()) -> None:
+        """Run what is not finished, by priority, until the time is over.
+
+        Raises:
+            UserError: a command of a run failed; what it printed stands above.
+        """
+        for run in self.campaign.runs:
+            if only and run.name not in only:
+                continue
+            if self._is_finished(run):
+                continue
+            if run.after and find_weights(run.after) is None:
+                self.console.print(f"{run.name} waits for {run.after}.")
+                continue
+            if not self._advance(run):
+                self.console.print(f"Time is over; {run.name} goes on from here next time.")
+                return
+
+    def _is_finished(self, run: Run) -> bool:
+        return (self.folder / run.name / "shipped.txt").is_file()
+
+    def _advance(self, run: Run) -> bool:
+        """Go on with a run; whether it was finished before the time was over."""
+        folder = self.folder / run.name
+        if not _is_trained(folder):
+            begun = any((folder / "checkpoints").glob("*.ckpt"))
+            # Named again because the last sitting may have been on another device.
+            device = f"configs/trainer/{self.device}.yaml"
+            resume = ["fit", "--run", str(folder), "--config", device]
+            if not self._call(resume if begun else run.fit_arguments(self.device, folder)):
+                return False
+            (folder / "trained.txt").write_text("ended by itself\n")
+        if not (folder / "results" / "summary.json").is_file():
+            test = ["test", "--run", str(folder), "--data.test", json.dumps(self.campaign.test)]
+            if run.test_scales:
+                test += ["--scale", json.dumps(run.test_scales)]
+            if not self._call(test):
+                return False
+        self._keep(run, folder)
+        return True
+
+    def _call(self, arguments: Sequence[str]) -> bool:
+        """Run a command; False if the time was over first and it saved itself."""
+        command = ["sr-lightning", *arguments, *self.extra]
+        self.console.print(f"$ {shlex.join(command)}", highlight=False)
+        left = self.end - time.monotonic() - _GRACE_S
+        if left <= 0:
+            return False
+        child = subprocess.Popen(
+            [sys.executable, "-m", "sr_lightning", *command[1:]],
+            cwd=self.campaign.root,
+            # Ctrl-C reaches this process alone, which passes it on once.
+            start_new_session=True,
+        )
+        try:
+            code = child.wait(timeout=left)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt) as stop:
+            child.send_signal(signal.SIGINT)
+            child.wait()
+            if isinstance(stop, KeyboardInterrupt):
+                raise UserError("Stopped; the same command goes on from here.") from None
+            return False
+        if code != 0:
+            raise UserError(f"'{shlex.join(command)}' failed with status {code}.")
+        return True
+
+    def _keep(self, run: Run, folder: Path) -> None:
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        code = code_digest(config["model"]["class_path"].rpartition(".")[0])
+        ledger = Ledger(self.campaign.root / "experiments" / "results")
+        entry = entry_of_run(
+            folder,
+            name=f"campaign/{run.name}",
+            study="campaign",
+            budget=self.device,
+            level=run.name,
+            seed=config["seed_everything"],
+            key=code,
+            code=code,
+        )
+        ledger.write(entry)
+        arguments = run.fit_arguments(self.device, folder)
+        recipe = shlex.join(["sr-lightning", *(a for a in arguments if "--output." not in a)])
+        licence = self.campaign.data_licence
+        try:
+            record = ship(folder, run.name, data_licence=licence, recipe=recipe)
+            said = f"kept as {record.file}"
+        except UserError as error:
+            said = f"not kept: {error}"
+        (folder / "shipped.txt").write_text(f"{said}\n")
+        self.console.print(f"{run.name} {said}", highlight=False)
+
+
+def _is_trained(folder: Path) -> bool:
+    return (folder / "trained.txt").is_file()
+
+
+def state_of(run: Run, folder: Path) -> str:
+    """What has become of a run, in words.
+
+    Args:
+        run: of the queue.
+        folder: of the run folders.
+    """
+    own = folder / run.name
+    if (own / "shipped.txt").is_file():
+        return "finished"
+    if _is_trained(own):
+        return "trained"
+    steps = [
+        int(file.name.partition("step=")[2].partition("_")[0])
+        for file in (own / "checkpoints").glob("last_step=*.ckpt")
+    ]
+    return f"at step {max(steps):,}" if steps else "waiting"
+
+
+def _listing(campaign: Campaign, folder: Path) -> Table:
+    table = Table("", "run", "minutes cpu / gpu", "expected", "best", "state", "why")
+    for run in campaign.runs:
+        record = find_weights(run.name)
+        cells = record.measured.get("edsr2017", {}) if record else {}
+        best = [
+            f"{name.removeprefix('Set5_')} {cell['psnr']:.2f}"
+            for name, cell in cells.items()
+            if name.startswith("Set5_")
+        ]
+        table.add_row(
+            str(run.priority),
+            run.name,
+            f"{run.minutes.get('cpu', '-')} / {run.minutes.get('gpu', '-')}",
+            ", ".join(f"{scale} {psnr:.2f}" for scale, psnr in run.expected.items()),
+            ", ".join(best) or "-",
+            state_of(run, folder),
+            run.why,
+        )
+    return table
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command.
+
+    Args:
+        argv: options; default the process's own.
+    """
+    parser = argparse.ArgumentParser(prog="sr-lightning campaign", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    listing = commands.add_parser("list", help="the queue and what has become of it")
+    run = commands.add_parser("run", help="go on with the queue")
+    for sub in (listing, run):
+        sub.add_argument("--runs", type=Path, default=Path("runs/campaign"), help="run folders")
+    run.add_argument("--minutes", type=float, default=150, help="time to spend; default 150")
+    run.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
+    run.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these runs alone")
+    run.add_argument("--data-root", help="where image sets lie; default $SR_DATA or ./data")
+    options = parser.parse_args(argv)
+    root = project_root()
+    campaign = load_campaign(root / "experiments" / "campaign.yaml", root)
+    console = Console()
+    folder = options.runs.resolve()
+    if options.command == "list":
+        console.print(_listing(campaign, folder))
+        return
+    names = {r.name for r in campaign.runs}
+    if unknown := [name for name in options.only if name not in names]:
+        raise UserError(f"No run is called '{unknown[0]}'; see 'sr-lightning campaign list'.")
+    extra = ["--data-root", options.data_root] if options.data_root else []
+    Sitting(campaign, folder, options.device, options.minutes, extra, console).work(options.only)
+    console.print(_listing(campaign, folder))

@@ -1,0 +1,99 @@
+"""``sr-lightning tables``: every published table beside what the ledger has of it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from sr_lightning.studies.cli import project_root
+from sr_lightning.studies.ledger import Ledger
+from sr_lightning.studies.report.build import build_report
+from sr_lightning.studies.report.evidence import Evidence
+from sr_lightning.studies.report.html import page
+from sr_lightning.studies.report.latex import latex
+from sr_lightning.studies.report.markdown import markdown
+from sr_lightning.studies.report.readmes import refresh
+from sr_lightning.studies.report.spreadsheet import spreadsheet
+from sr_lightning.studies.report.terminal import summary, terminal_table, verdict_tables
+from sr_lightning.studies.report.views import Report
+from sr_lightning.studies.verdicts import RULE
+
+__all__ = ["main", "write_report"]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command.
+
+    Args:
+        argv: options; default the process's own.
+    """
+    parser = argparse.ArgumentParser(
+        prog="sr-lightning tables",
+        description="Set every published table beside what was measured here: one HTML page, and "
+        "each table as Markdown, LaTeX and CSV. Nothing is run; numbers come from the ledger "
+        "(experiments/results) and from the records of shipped weights.",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/tables"), help="folder; default runs/tables"
+    )
+    parser.add_argument("--table", metavar="ID", help="only this table, such as hfdn/attention")
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        default=Path("runs/studies"),
+        help="run folders of the studies, for pictures; default runs/studies",
+    )
+    parser.add_argument(
+        "--readmes",
+        action="store_true",
+        help="bring the tables inside the project's READMEs up to date, and do nothing else",
+    )
+    options = parser.parse_args(argv)
+    root = project_root()
+    evidence = Evidence(root, Ledger(root / "experiments" / "results"))
+    console = Console()
+    if options.readmes:
+        for file in refresh(evidence):
+            console.print(f"Changed: {file}", soft_wrap=True)
+        return
+    report = build_report(evidence, options.table, options.runs)
+    if options.table is not None:
+        for table in report.tables:
+            console.print(terminal_table(table))
+    else:
+        console.print(summary(report))
+        for verdicts in verdict_tables(report):
+            console.print(verdicts)
+    if report.verdicts.rows:
+        console.print(RULE, style="dim")
+    written = write_report(report, options.out)
+    console.print(f"{len(report.tables)} tables as .md, .tex and .csv under {options.out}")
+    console.print(f"Report: {written}", soft_wrap=True)
+
+
+def write_report(report: Report, folder: Path) -> Path:
+    """Write the page and every table of a report.
+
+    Args:
+        report: to write; the same report gives the same bytes.
+        folder: where to; made if it is missing.
+
+    Returns:
+        The HTML page.
+    """
+    for table in report.tables:
+        base = folder / table.name
+        base.parent.mkdir(parents=True, exist_ok=True)
+        for suffix, content in (
+            (".md", markdown(table)),
+            (".tex", latex(table)),
+            (".csv", spreadsheet(table)),
+        ):
+            base.with_name(base.name + suffix).write_text(content)
+    out = folder / "index.html"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(page(report))
+    return out

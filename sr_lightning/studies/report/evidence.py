@@ -1,0 +1,357 @@
+"""What was measured: the ledger's runs, the records of shipped weights, and counted costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from sr_lightning.nn.complexity import HR_720P, Complexity, complexity
+from sr_lightning.nn.network import SRNetwork
+from sr_lightning.studies.ledger import Entry, Failure, Ledger
+from sr_lightning.studies.published import PublishedNumbers, load_published
+from sr_lightning.studies.published_cells import Cell, Label
+from sr_lightning.studies.report.views import Number, Origin
+from sr_lightning.studies.report.words import group_text, label_text
+from sr_lightning.studies.study import BUDGETS, Study, studies
+from sr_lightning.studies.verdicts import mean_and_deviation
+from sr_lightning.training.complexity import network_of_config
+from sr_lightning.weights.files import load_network
+from sr_lightning.weights.zoo import WeightRecord, records
+
+__all__ = [
+    "Evidence",
+    "Measurement",
+    "budget_text",
+    "group_name",
+    "labels_of",
+    "origin_of_runs",
+    "origin_of_weights",
+    "reduces",
+]
+
+
+def group_name(set: str | None, scale: float | None) -> str:
+    """Set and scale as the ledger names them, such as ``Set5_x4``."""
+    return f"{set}_x{scale:g}" if scale is not None else str(set)
+
+
+def labels_of(cell: Cell) -> dict[str, Label]:
+    """What a cell's row is called by: the method and the table's own factors."""
+    return {"method": cell.method, **cell.factors}
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A measured number that answers a published cell.
+
+    Attributes:
+        value: PSNR in dB, or SSIM.
+        deviation: standard deviation over seeds, or None.
+        protocol: that it was measured under.
+        by: what was measured, in words.
+        origin: where it comes from.
+        whole: whether the network had its full size.
+    """
+
+    value: float
+    deviation: float | None
+    protocol: str
+    by: str
+    origin: Origin
+    whole: bool = True
+
+
+class Evidence:
+    """Everything that was measured or can be counted.
+
+    Args:
+        root: the checkout.
+        ledger: of finished runs.
+        weights: records of shipped weights; default those of the package.
+    """
+
+    def __init__(
+        self, root: Path, ledger: Ledger, weights: Sequence[WeightRecord] | None = None
+    ) -> None:
+        self.root = root
+        self.ledger = ledger
+        self.weights = {r.name: r for r in (records() if weights is None else weights)}
+        self.studies = studies(root)
+        self._networks: dict[str, SRNetwork | None] = {}
+        self._costs: dict[tuple[str, tuple[int, int], float | None], Complexity] = {}
+
+    @cached_property
+    def published(self) -> PublishedNumbers:
+        """The published numbers of the checkout."""
+        return load_published(self.root / "experiments" / "published")
+
+    @cached_property
+    def _entries(self) -> list[Entry]:
+        return self.ledger.entries()
+
+    def entries(self, study: Study, budget: str | None = None) -> list[Entry]:
+        """Entries of a study, in the order of its levels, then of the seeds."""
+        order = {level: place for place, level in enumerate(study.levels)}
+        found = [
+            entry
+            for entry in self._entries
+            if entry.study == study.name and entry.level in order and budget in {None, entry.budget}
+        ]
+        return sorted(found, key=lambda entry: (order[entry.level], entry.seed))
+
+    def budgets(self, study: Study) -> list[str]:
+        """Budgets that a study has entries or failures of, the highest first."""
+        found = {entry.budget for entry in self.entries(study)}
+        return [
+            budget
+            for budget in reversed(BUDGETS)
+            if budget in found or self.failures(study, budget)
+        ]
+
+    def failures(self, study: Study, budget: str) -> list[Failure]:
+        """The cells of a study that failed and have not succeeded since."""
+        if budget not in study.budgets:
+            return []
+        found = (self.ledger.failure(cell.name) for cell in study.cells(budget))
+        return [failure for failure in found if failure is not None]
+
+    # ---- quality ------------------------------------------------------------------------------
+
+    def has_experiment(self, ours: str) -> bool:
+        """Whether there is anything that could be run for a cell's `ours`."""
+        name = ours.removesuffix("+")
+        return name in self.weights or self._config(name).is_file()
+
+    def level(self, study: Study, labels: Mapping[str, Label]) -> str | None:
+        """The level of a study that a row of its published table is about, or None.
+
+        Levels are named as the table names its rows: by a label, or by all labels joined with
+        commas; where the labels are all yes or no, by those that are yes, joined with ``+``, or
+        "none".
+
+        Args:
+            study: that answers the table.
+            labels: of the row; those that all rows share may be there.
+        """
+        texts = [label_text(name, label) for name, label in labels.items()]
+        names = {*texts, ", ".join(texts)}
+        flags = {name: label for name, label in labels.items() if isinstance(label, bool)}
+        if flags:
+            names.add("+".join(name for name, label in flags.items() if label) or "none")
+        found = [level for level in study.levels if level in names]
+        return found[0] if len(found) == 1 else None
+
+    def studies_of(self, table: str) -> list[Study]:
+        """The studies that answer a published table."""
+        return [study for study in self.studies if study.table == table]
+
+    def answer(self, cell: Cell) -> Measurement | None:
+        """The measured PSNR or SSIM that answers a cell, or None where there is none.
+
+        Shipped weights come first; then runs, at the highest budget first: of the level of a study
+        that the cell is about, or of its experiment unchanged. Numbers under the cell's own
+        protocol are preferred.
+        """
+        if cell.metric not in ("psnr", "ssim"):
+            return None
+        candidates = (*self._of_weights(cell), *self._of_runs(cell))
+        exact = (found for found in candidates if found.protocol == cell.protocol)
+        return next(exact, next(iter(candidates), None))
+
+    def expected(self, cell: Cell) -> bool:
+        """Whether a cell waits for a number of ours: an experiment or a study is about it."""
+        if cell.metric not in ("psnr", "ssim", "parameters", "macs"):
+            return False
+        return cell.ours is not None or bool(self._levels(cell))
+
+    def studies_with_runs(self, cell: Cell) -> list[str]:
+        """Names of the studies about a cell that the ledger has runs of, on whatever sets."""
+        return [study.name for study, _ in self._levels(cell) if self.entries(study)]
+
+    def _levels(self, cell: Cell) -> list[tuple[Study, str]]:
+        found = []
+        for study in self.studies:
+            level = self.level(study, labels_of(cell)) if study.table == cell.table else None
+            if level is not None:
+                found.append((study, level))
+            elif study.base == cell.ours:
+                found += [(study, name) for name, changed in study.levels.items() if not changed]
+        return found
+
+    def _of_weights(self, cell: Cell) -> Iterator[Measurement]:
+        record = self.weights.get(cell.ours or "")
+        if record is None:
+            return
+        for protocol in dict.fromkeys((cell.protocol, *record.measured)):
+            cells = record.measured.get(protocol or "", {})
+            value = cells.get(group_name(cell.set, cell.scale), {}).get(cell.metric)
+            if protocol is not None and value is not None:
+                origin = origin_of_weights(record, protocol)
+                yield Measurement(value, None, protocol, f"weights {record.name}", origin)
+
+    def _of_runs(self, cell: Cell) -> Iterator[Measurement]:
+        group = group_name(cell.set, cell.scale)
+        for budget in reversed(BUDGETS):
+            for study, level in self._levels(cell):
+                runs = [e for e in self.entries(study, budget) if e.level == level]
+                for protocol in dict.fromkeys((cell.protocol, study.measure.protocol)):
+                    values = {
+                        run.seed: value
+                        for run in runs
+                        if (value := run.value(cell.metric, protocol or "", group)) is not None
+                    }
+                    mean, deviation = mean_and_deviation(values)
+                    if mean is not None and protocol is not None:
+                        origin = origin_of_runs(
+                            [run for run in runs if run.seed in values],
+                            f"{study.name}, {level}: {cell.metric.upper()} on {group_text(group)}",
+                            protocol,
+                        )
+                        by = f"{budget_text(study, budget)}, n = {len(values)}"
+                        whole = not reduces(study, budget)
+                        yield Measurement(mean, deviation, protocol, by, origin, whole)
+
+    # ---- cost ---------------------------------------------------------------------------------
+
+    def network(self, ours: str) -> SRNetwork | None:
+        """The network of an experiment or of shipped weights, on the meta device if possible."""
+        name = ours.removesuffix("+")
+        if name not in self._networks:
+            config, record = self._config(name), self.weights.get(name)
+            if config.is_file():
+                with torch.device("meta"):
+                    self._networks[name] = network_of_config(config)
+            elif record is not None and record.file.is_file():
+                self._networks[name] = load_network(record.file)
+            else:
+                self._networks[name] = None
+        return self._networks[name]
+
+    def cost(
+        self, ours: str, hr_size: tuple[int, int] = HR_720P, scale: float | None = None
+    ) -> Complexity | None:
+        """Parameters and MACs of a network for an output size, or None where it is not known.
+
+        Args:
+            ours: experiment or weights; a ``+`` at its end is ignored.
+            hr_size: (H, W) of the output.
+            scale: default the network's first.
+        """
+        network = self.network(ours)
+        if network is None:
+            return None
+        scale = network.scales[0] if scale is None else scale
+        key = (ours.removesuffix("+"), hr_size, scale)
+        if key not in self._costs:
+            self._costs[key] = complexity(network, hr_size, scale)
+        return self._costs[key]
+
+    def counted(self, cell: Cell) -> Number | None:
+        """The parameters or MACs of a cell's experiment, with how far they are from the cell."""
+        if cell.ours is None or cell.metric not in ("parameters", "macs"):
+            return None
+        size = cell.hr_size or HR_720P
+        try:
+            cost = self.cost(cell.ours, size, cell.scale)
+        except ValueError:
+            # A network of one scale beside a row of another.
+            cost = None
+        if cost is None:
+            return None
+        value = cost.parameters if cell.metric == "parameters" else cost.macs_out
+        comparable = cell.metric == "parameters" or cell.hr_size is not None
+        name = cell.ours.removesuffix("+")
+        facts = [("experiment", f"experiments/{name}.yaml"), ("parameters", f"{cost.parameters:,}")]
+        if cell.metric == "macs":
+            facts += [
+                ("output", f"{size[1]} x {size[0]}"),
+                ("MACs", f"{cost.macs:,}, true count"),
+                ("in tables", f"{cost.macs_out:,}, deconvolutions once per output pixel"),
+            ]
+        return Number(
+            value=value,
+            metric=cell.metric,
+            kind="computed",
+            delta=value / cell.value - 1 if comparable and not cell.doubtful else None,
+            word="" if comparable else f"{size[1]}x{size[0]}",
+            origin=Origin(f"Counted from the network of {name}, no run needed", tuple(facts)),
+        )
+
+    def _config(self, name: str) -> Path:
+        return self.root / "experiments" / f"{name}.yaml"
+
+
+def budget_text(study: Study, budget: str) -> str:
+    """A budget in words; one that changes the network says so."""
+    return f"{budget} budget" + (", smaller network" if reduces(study, budget) else "")
+
+
+def reduces(study: Study, budget: str) -> bool:
+    """Whether a budget changes the network, so that its numbers are not the paper's."""
+    return any(key.startswith("model.") for key in study.budgets[budget].set)
+
+
+def origin_of_weights(record: WeightRecord, protocol: str) -> Origin:
+    """Where a number of shipped weights comes from.
+
+    Args:
+        record: of the weights.
+        protocol: that they were measured under.
+    """
+    return Origin(
+        f"Weights {record.name}",
+        (
+            ("run", record.recipe),
+            ("protocol", protocol),
+            ("steps", f"{record.steps:,}, batch {record.batch}, patch {record.patch}"),
+            ("training data", record.training_data),
+            ("wall time", f"{record.hours:g} h"),
+            ("hardware", record.hardware),
+            ("commit", record.commit),
+            ("weights sha256", record.sha256),
+            ("origin", record.origin),
+        ),
+    )
+
+
+def origin_of_runs(runs: Sequence[Entry], title: str, protocol: str) -> Origin:
+    """Where the mean over some runs comes from.
+
+    Args:
+        runs: of the ledger, one for each seed.
+        title: what the number is.
+        protocol: that it was measured under.
+    """
+
+    def shared(values: Iterator[str]) -> str:
+        return "; ".join(dict.fromkeys(values))
+
+    minutes = [run.seconds / 60 for run in runs]
+    return Origin(
+        title,
+        (
+            ("budget", shared(run.budget for run in runs)),
+            ("protocol", protocol),
+            ("seeds", ", ".join(dict.fromkeys(str(run.seed) for run in runs))),
+            ("steps", shared(f"{run.steps:,}" for run in runs)),
+            ("wall time", ", ".join(f"{m:.1f} min" for m in minutes)),
+            ("hardware", shared(run.hardware for run in runs)),
+            ("commit", shared(run.commit for run in runs)),
+            ("code", shared(run.code for run in runs)),
+            ("config", shared(run.key for run in runs)),
+            ("data", shared(_data(run) for run in runs)),
+        ),
+        tuple(run.name for run in runs),
+    )
+
+
+def _data(run: Entry) -> str:
+    parts = []
+    for role, sets in run.data.items():
+        for name, facts in sets.items():
+            parts.append(f"{role} {name} ({facts.get('images')}) {facts.get('sha256', '')[:12]}")
+    return ", ".join(parts)

@@ -1,0 +1,324 @@
+"""Published tables as they were printed, each row followed by what was measured here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sr_lightning.studies.published_cells import METRICS, Cell, Claim, Label
+from sr_lightning.studies.report.evidence import Evidence, budget_text, labels_of
+from sr_lightning.studies.report.views import Column, Number, Origin, Row, Table, ranked
+from sr_lightning.studies.report.words import group_text, label_text, labels_text, metric_text
+from sr_lightning.studies.study import Claim as StudyClaim
+from sr_lightning.studies.verdicts import group_of, judge, tested_groups
+
+__all__ = ["claims_table", "published_table"]
+
+_Labels = tuple[Label, ...]
+
+
+def published_table(evidence: Evidence, name: str) -> Table:
+    """A published table with a second line under every row that we have an experiment for.
+
+    Args:
+        evidence: what was published and measured.
+        name: ``file/table``.
+
+    Raises:
+        UserError: there is no such table.
+    """
+    cells = evidence.published.table(name)
+    if not cells:
+        source = evidence.published.claims_of(name)[0].source
+        return Table(name, source, "Only claims are published, no numbers.", (), (), ())
+    shape = _Shape.of(cells)
+    notes, marks = _notes(cells)
+    digits = {metric: _digits(cells, metric) for metric in ("psnr", "ssim")}
+    rows: list[Row] = []
+    for labels, by_column in shape.rows(cells):
+        stub = tuple(label_text(*pair) for pair in zip(shape.stubs, labels, strict=True))
+        group = stub[shape.stubs.index("scale")] if "scale" in shape.stubs else ""
+        listed = [by_column.get(column) for column in shape.columns]
+        printed = tuple(
+            None if cell is None else _printed(cell, marks[id(cell)], digits) for cell in listed
+        )
+        waiting = [cell for cell in listed if cell is not None and evidence.expected(cell)]
+        measured = _measured_row(evidence, stub, listed, group)
+        missing = _missing(evidence, waiting) if waiting and measured is None else ""
+        rows.append(Row(stub, printed, "published", missing=missing, group=group))
+        if measured is not None:
+            rows.append(measured)
+    table = Table(
+        name=name,
+        title=cells[0].source,
+        source=_caption(cells),
+        stubs=shape.stubs,
+        columns=tuple(shape.column(key) for key in shape.columns),
+        rows=tuple(rows),
+        notes=notes,
+    )
+    return ranked(table)
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """Which axes of a table become label columns and which become columns of numbers."""
+
+    stubs: tuple[str, ...]
+    scale_is_column: bool
+    columns: tuple[_Labels, ...]
+
+    @classmethod
+    def of(cls, cells: Sequence[Cell]) -> _Shape:
+        scales = {cell.scale for cell in cells}
+        wide = len({(cell.set, cell.metric) for cell in cells}) > 1
+        factors = [name for name in cells[0].factors if _varies(cells, name)]
+        stubs = ["scale"] if len(scales) > 1 and wide else []
+        if len({cell.method for cell in cells}) > 1 or not factors:
+            stubs.append("method")
+        scale_is_column = len(scales) > 1 and not wide
+        keys = {
+            (cell.set, cell.metric, cell.scale if scale_is_column else None): None for cell in cells
+        }
+        return cls((*stubs, *factors), scale_is_column, tuple(keys))
+
+    def rows(self, cells: Sequence[Cell]) -> list[tuple[_Labels, dict[_Labels, Cell]]]:
+        """Labels and cells by column of every row, scale by scale."""
+        found: dict[_Labels, dict[_Labels, Cell]] = {}
+        for cell in cells:
+            axes = {**labels_of(cell), "scale": cell.scale}
+            column = (cell.set, cell.metric, cell.scale if self.scale_is_column else None)
+            found.setdefault(tuple(axes[name] for name in self.stubs), {})[column] = cell
+        rows = list(found.items())
+        if "scale" in self.stubs:
+            rows.sort(key=lambda row: float(row[0][0] or 0))
+        return rows
+
+    def column(self, key: _Labels) -> Column:
+        name, metric, scale = key
+        head = metric_text(str(metric))
+        if self.scale_is_column:
+            wide = f"{name}, {head}" if name else head
+            return Column((wide, label_text("scale", scale)))
+        return Column((str(name or ""), head))
+
+
+def _varies(cells: Iterable[Cell], factor: str) -> bool:
+    return len({cell.factors[factor] for cell in cells}) > 1
+
+
+def _caption(cells: Sequence[Cell]) -> str:
+    """What all cells share, and how they were measured."""
+    shared = []
+    for name in ("method", "scale", "set"):
+        values = {getattr(cell, name) for cell in cells}
+        if len(values) == 1 and (value := values.pop()) is not None:
+            shared.append(label_text(name, value))
+    for name in cells[0].factors:
+        if not _varies(cells, name):
+            label = label_text(name, cells[0].factors[name])
+            shared.append(label if name == "setting" else f"{name} {label}")
+    protocols: dict[str, None] = {}
+    for cell in cells:
+        if cell.protocol is not None:
+            protocols[cell.protocol + ("" if cell.protocol_certain else " (supposed)")] = None
+    sizes = dict.fromkeys(
+        f"{c.hr_size[1]}x{c.hr_size[0]}" if c.hr_size else "an output of unknown size"
+        for c in cells
+        if c.metric in ("macs", "flops")
+    )
+    parts = [", ".join(shared)] if shared else []
+    if protocols:
+        parts.append(f"Protocol as published: {'; '.join(protocols)}")
+    if sizes:
+        parts.append(f"Operations for {', '.join(sizes)}")
+    return "".join(f"{part}. " for part in parts).strip()
+
+
+def _notes(cells: Sequence[Cell]) -> tuple[tuple[str, ...], dict[int, tuple[int, ...]]]:
+    """Remarks and errata of a table, and which of them each cell (by id) has."""
+    found: dict[str, list[Cell]] = {}
+    for cell in cells:
+        for remark in (cell.note, cell.erratum):
+            if remark:
+                found.setdefault(remark, []).append(cell)
+    # What is said of every cell needs no mark.
+    order = sorted(found, key=lambda remark: len(found[remark]) < len(cells))
+    marks: dict[int, tuple[int, ...]] = {id(cell): () for cell in cells}
+    for place, remark in enumerate(order, 1):
+        if len(found[remark]) < len(cells):
+            for cell in found[remark]:
+                marks[id(cell)] += (place,)
+    return tuple(order), marks
+
+
+def _digits(cells: Iterable[Cell], metric: str) -> int:
+    """Digits after the point that a table prints of a metric."""
+    shown = [len(repr(c.value).partition(".")[2]) for c in cells if c.metric == metric]
+    return max([2 if metric == "psnr" else 3, *shown])
+
+
+def _printed(cell: Cell, marks: tuple[int, ...], digits: dict[str, int]) -> Number:
+    facts = [("source", cell.source)]
+    if cell.protocol is not None:
+        certain = "" if cell.protocol_certain else " (supposed)"
+        facts.append(("protocol", cell.protocol + certain))
+    if cell.hr_size is not None:
+        facts.append(("output", f"{cell.hr_size[1]}x{cell.hr_size[0]}"))
+    facts += [(name, said) for name in ("erratum", "note") if (said := getattr(cell, name))]
+    title = ", ".join(filter(None, (labels_text(labels_of(cell)), _place(cell.scale, cell.set))))
+    return Number(
+        value=cell.value,
+        metric=cell.metric,
+        digits=digits.get(cell.metric),
+        doubtful=cell.doubtful,
+        approximate=cell.approximate,
+        marks=marks,
+        origin=Origin(f"Published: {title}", tuple(facts)),
+    )
+
+
+def _place(scale: float | None, name: str | None) -> str:
+    return " ".join(filter(None, (name, label_text("scale", scale))))
+
+
+def _measured_row(
+    evidence: Evidence,
+    stub: tuple[str, ...],
+    listed: Sequence[Cell | None],
+    group: str,
+) -> Row | None:
+    """The line under a published row: what was measured or counted, or None if nothing was."""
+    by: dict[str, None] = {}
+    numbers: list[Number | None] = []
+    for cell in listed:
+        number, how = None, ""
+        if cell is not None:
+            number, how = _measured(evidence, cell)
+        if number is not None:
+            by[how] = None
+        elif cell is not None and evidence.expected(cell):
+            number = Number(kind="measured", word="not run")
+        numbers.append(number)
+    if not by:
+        return None
+    return Row(stub, tuple(numbers), "measured", remark="; ".join(by), group=group)
+
+
+def _missing(evidence: Evidence, waiting: Sequence[Cell]) -> str:
+    """Why a row has no measured number."""
+    elsewhere = [name for cell in waiting for name in evidence.studies_with_runs(cell)]
+    if elsewhere:
+        return f"not run on these sets; other sets: study {elsewhere[0]}"
+    experiments = [cell.ours for cell in waiting if cell.ours is not None]
+    if experiments and not any(map(evidence.has_experiment, experiments)):
+        return "no experiment yet"
+    return "not run"
+
+
+def _measured(evidence: Evidence, cell: Cell) -> tuple[Number | None, str]:
+    found = evidence.answer(cell)
+    if found is None:
+        return evidence.counted(cell), "counted from the network"
+    same = found.whole and found.protocol == cell.protocol
+    number = Number(
+        value=found.value,
+        metric=cell.metric,
+        kind="measured",
+        deviation=found.deviation,
+        delta=found.value - cell.value if same and not cell.doubtful else None,
+        origin=found.origin,
+    )
+    return number, f"{found.by}, {found.protocol}"
+
+
+# Claims ------------------------------------------------------------------------------------------
+
+
+def claims_table(evidence: Evidence, name: str) -> Table | None:
+    """What a source concludes from a table, and what our numbers say to it; None without claims.
+
+    A claim about many cells (best on all sets) is one row that counts them.
+
+    Args:
+        evidence: what was published and measured.
+        name: ``file/table``.
+    """
+    claims = evidence.published.claims_of(name)
+    if not claims:
+        return None
+    grouped: dict[tuple[str, str], list[Claim]] = {}
+    for claim in claims:
+        says = claim.says or ""
+        grouped.setdefault((says, labels_text(claim.better)), []).append(claim)
+    rows = []
+    for (says, better), members in grouped.items():
+        worse = list(dict.fromkeys(labels_text(claim.worse) for claim in members))
+        borne_out = sum(claim.supported for claim in members)
+        tally: dict[str, int] = {}
+        for claim in members:
+            verdict = _verdict(evidence, claim)
+            tally[verdict] = tally.get(verdict, 0) + 1
+        words = ", ".join(
+            verdict if len(tally) == 1 and count == 1 else f"{count} {verdict}"
+            for verdict, count in tally.items()
+        )
+        if set(tally) == {"not run"}:
+            words = "not run"
+        gains = [claim.delta for claim in members]
+        rows.append(
+            Row(
+                labels=(says, f"{better} > {' | '.join(worse)}"),
+                cells=(
+                    f"{len(members)}",
+                    f"{borne_out} of {len(members)}",
+                    _range(gains, members[0].metric, {claim.metric for claim in members}),
+                    words,
+                ),
+                kind="both",
+            )
+        )
+    heads = ("comparisons", "borne out as printed", "published difference", "verdict here")
+    return Table(
+        name=f"{name}/claims",
+        title=f"Claims: {claims[0].source}",
+        source="",
+        stubs=("claim", "better > worse"),
+        columns=tuple(Column(("", head)) for head in heads),
+        rows=tuple(rows),
+    )
+
+
+def _range(gains: Sequence[float], metric: str, metrics: set[str]) -> str:
+    if len(metrics) > 1 or metric not in METRICS:
+        return ""
+    digits = {"psnr": "+.2f", "ssim": "+.4f"}.get(metric, "+.4g")
+    unit = METRICS[metric].unit
+    low, high = format(min(gains), digits), format(max(gains), digits)
+    shown = low if low == high else f"{low} to {high}"
+    return f"{shown} {unit}".strip()
+
+
+def _verdict(evidence: Evidence, claim: Claim) -> str:
+    """The verdict of a claim's study at its highest budget, or of single runs."""
+    for study in evidence.studies_of(claim.table):
+        shared = {"method": claim.method} if "method" not in claim.better else {}
+        better = evidence.level(study, {**shared, **claim.better})
+        worse = evidence.level(study, {**shared, **claim.worse})
+        if better is None or worse is None or claim.metric != study.measure.metric:
+            continue
+        asked = StudyClaim(better, worse, claim.set or "", claim.delta, claim.source)
+        for budget in evidence.budgets(study):
+            entries = evidence.entries(study, budget)
+            groups = [
+                group
+                for group in tested_groups(study, entries)
+                if claim.scale is None or group.endswith(f"_x{claim.scale:g}")
+            ]
+            group = group_of(asked, groups)
+            found = judge(study, asked, entries, group)
+            if found.word != "not run":
+                return f"{found.word} ({budget_text(study, budget)}, {group_text(group)})"
+    if claim.cells is not None and None not in (evidence.answer(cell) for cell in claim.cells):
+        return "inconclusive (single runs)"
+    return "not run"

@@ -1,0 +1,75 @@
+"""Tables inside READMEs, written by the same code as the report and never by hand.
+
+A README says where: ``<!-- table hfdn/attention -->`` on one line, ``<!-- /table -->`` on a later
+one. What stands between them is replaced.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from sr_lightning.errors import UserError
+from sr_lightning.studies.located_yaml import meant
+from sr_lightning.studies.report.build import build_report
+from sr_lightning.studies.report.evidence import Evidence
+from sr_lightning.studies.report.markdown import markdown
+from sr_lightning.studies.report.published_view import published_table
+from sr_lightning.studies.report.views import Table
+
+__all__ = ["refresh", "stale"]
+
+_BLOCK = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- /table -->)", re.DOTALL)
+
+
+def stale(evidence: Evidence) -> dict[Path, str]:
+    """The READMEs whose tables are not what the ledger gives, and what they should be.
+
+    Args:
+        evidence: of the checkout.
+
+    Raises:
+        UserError: a README names a table that does not exist.
+    """
+    root = evidence.root
+    files = [root / "README.md", *sorted(root.glob("sr_lightning/**/README.md"))]
+    texts = {file: file.read_text() for file in files if file.is_file()}
+    texts = {file: text for file, text in texts.items() if _BLOCK.search(text)}
+    if not texts:
+        return {}
+    names = {match[2] for text in texts.values() for match in _BLOCK.finditer(text)}
+    # Published tables alone are quick: the report counts the costs of all networks.
+    tables = {
+        name: published_table(evidence, name) for name in names & {*evidence.published.tables}
+    }
+    if names - set(tables):
+        report = build_report(evidence)
+        tables = {table.name: table for table in (*report.tables, report.verdicts)}
+    fresh = {file: _filled(file, text, tables) for file, text in texts.items()}
+    return {file: text for file, text in fresh.items() if text != texts[file]}
+
+
+def refresh(evidence: Evidence) -> list[Path]:
+    """Bring the tables of all READMEs up to date.
+
+    Args:
+        evidence: of the checkout.
+
+    Returns:
+        The files that were changed.
+    """
+    changed = stale(evidence)
+    for file, text in changed.items():
+        file.write_text(text)
+    return list(changed)
+
+
+def _filled(file: Path, text: str, tables: Mapping[str, Table]) -> str:
+    def block(match: re.Match[str]) -> str:
+        name = match[2]
+        if name not in tables:
+            raise UserError(f"{file}: there is no table '{name}'{meant(name, tables)}.")
+        return f"{match[1]}{markdown(tables[name], heading=False)}{match[3]}"
+
+    return _BLOCK.sub(block, text)

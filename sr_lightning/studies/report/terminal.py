@@ -1,0 +1,131 @@
+"""Tables and the summary of a report in a terminal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rich import box
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from sr_lightning.studies.report.views import Number, PaperView, Report, Row, Table
+from sr_lightning.studies.report.words import delta_text, text
+
+__all__ = ["summary", "terminal_table", "verdict_tables"]
+
+_STYLES = {
+    "replicated": "green",
+    "not replicated": "red",
+    "inconclusive": "yellow",
+    "not run": "dim",
+}
+_UNBROKEN = 14
+_TONES = {"better": "green", "worse": "red", "same": "dim", None: ""}
+
+
+def terminal_table(table: Table) -> RichTable:
+    """A table for a terminal; best in bold, second underlined.
+
+    Args:
+        table: to print.
+    """
+    caption = [f"{place}. {note}" for place, note in enumerate(table.notes, 1)]
+    made = RichTable(
+        title=Text("\n".join(filter(None, (table.title, table.source)))),
+        title_justify="left",
+        caption=Text("\n".join(caption)) if caption else None,
+        caption_justify="left",
+        box=box.SIMPLE,
+        padding=(0, 1),
+    )
+    for stub in table.stubs:
+        made.add_column(stub)
+    rows = [[*_labels(row), *(_cell(cell) for cell in row.cells)] for row in table.rows]
+    for place, column in enumerate(table.columns, len(table.stubs)):
+        head = "\n".join(filter(None, column.head))
+        longest = max([*map(len, column.head), *(len(row[place]) for row in rows)])
+        made.add_column(
+            head,
+            justify="left" if table.is_text(place - len(table.stubs)) else "right",
+            # A narrow terminal breaks sentences, not numbers and verdicts.
+            no_wrap=longest <= _UNBROKEN,
+        )
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def _labels(row: Row) -> list[Text]:
+    labels = [Text(label) for label in row.labels]
+    if row.kind == "measured":
+        labels = [*(Text("") for _ in labels[1:]), Text(f"here: {row.remark}", style="dim")]
+    elif row.missing:
+        labels[-1].append(f"  {row.missing}", style="dim")
+    return labels
+
+
+def _cell(cell: Number | str | None) -> Text:
+    if cell is None or isinstance(cell, str):
+        return Text(cell or "", style=_STYLES.get(cell or "", ""))
+    shown = Text(text(cell), style=("", "bold", "underline")[cell.rank])
+    if cell.delta is not None:
+        shown.append(f" {delta_text(cell)}", style=f"not bold not underline {_TONES[cell.tone]}")
+    if cell.marks:
+        shown.append(f" [{','.join(map(str, cell.marks))}]", style="not bold not underline dim")
+    return shown
+
+
+def verdict_tables(report: Report) -> list[RichTable]:
+    """The verdicts of every study, narrow enough for most terminals.
+
+    Args:
+        report: of all or some tables.
+    """
+    made = []
+    for paper in report.papers:
+        for view in paper.studies:
+            table = view.verdicts
+            kept = [n for n, column in enumerate(table.columns) if column.head[1] != "budget"]
+            rows = (
+                replace(row, cells=tuple(row.cells[place] for place in kept)) for row in table.rows
+            )
+            shown = replace(
+                table,
+                title=f"{view.study.name}: {view.table.source}",
+                columns=tuple(table.columns[place] for place in kept),
+                rows=tuple(rows),
+            )
+            made.append(terminal_table(shown))
+    return made
+
+
+def summary(report: Report) -> RichTable:
+    """A line for every file of published numbers: how much of it has been answered.
+
+    Args:
+        report: of all or some tables.
+    """
+    made = RichTable(title="Published beside measured", title_justify="left", box=box.SIMPLE)
+    heads = ("paper", "tables", "numbers", "measured", "counted", "experiments not run", "claims")
+    for place, head in enumerate(heads):
+        made.add_column(head, justify="right" if place else "left")
+    for paper in report.papers:
+        made.add_row(paper.title, *_counts(paper))
+    return made
+
+
+def _counts(paper: PaperView) -> list[str]:
+    claims = [table for table in paper.tables if table.name.endswith("/claims")]
+    tables = [table for table in paper.tables if table not in claims]
+    rows = [row for table in tables for row in table.rows]
+    numbers = [
+        cell
+        for row in rows
+        for cell in row.cells
+        if isinstance(cell, Number) and cell.value is not None
+    ]
+    kinds: list[str] = [number.kind for number in numbers]
+    claimed = sum(int(str(row.cells[0])) for table in claims for row in table.rows)
+    waiting = sum(bool(row.missing) for row in rows)
+    by_kind = [kinds.count(kind) for kind in ("published", "measured", "computed")]
+    return [f"{n:,}" for n in (len(tables), *by_kind, waiting, claimed)]

@@ -1,0 +1,348 @@
+"""What a report consists of, before anybody decides how it looks."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from sr_lightning.studies.ledger import Entry
+from sr_lightning.studies.published_cells import METRICS
+from sr_lightning.studies.study import Study
+
+__all__ = [
+    "Column",
+    "Comparison",
+    "CostPlot",
+    "Curve",
+    "Number",
+    "Origin",
+    "Panel",
+    "PaperView",
+    "Point",
+    "Report",
+    "Row",
+    "StudyView",
+    "Table",
+    "Tone",
+    "ranked",
+]
+
+Tone = Literal["better", "worse", "same"]
+
+# Half of the last digit that tables print: smaller differences are no difference.
+_EQUAL = {"psnr": 0.005, "ssim": 0.00005}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a number comes from.
+
+    Attributes:
+        title: in few words.
+        facts: names and texts.
+        runs: names of the ledger entries behind it.
+    """
+
+    title: str
+    facts: tuple[tuple[str, str], ...] = ()
+    runs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Number:
+    """What stands in one cell of a table.
+
+    Attributes:
+        value: or None where there is only a word.
+        metric: of :data:`METRICS`, or "" for other numbers.
+        kind: "published"; "measured" here; "computed" from the network.
+        deviation: standard deviation over seeds, or None.
+        half_width: half of a 95% interval, or None.
+        delta: measured minus published where the two are comparable: same protocol, set, scale and
+            metric, by a network of the paper's size; a share (0.01 is 1%) for counts.
+        rank: 1 for the best of its column, 2 for the second, else 0.
+        digits: after the point, or None for those of the metric.
+        word: instead of a value, such as "not run"; or beside it, such as another protocol's name.
+        doubtful: the printed value cannot be right.
+        approximate: read off a figure.
+        signed: a difference, to be shown with its sign.
+        marks: places of its remarks among the table's notes, from 1.
+        origin: where it comes from.
+    """
+
+    value: float | None = None
+    metric: str = ""
+    kind: Literal["published", "measured", "computed"] = "published"
+    deviation: float | None = None
+    half_width: float | None = None
+    delta: float | None = None
+    rank: int = 0
+    digits: int | None = None
+    word: str = ""
+    doubtful: bool = False
+    approximate: bool = False
+    signed: bool = False
+    marks: tuple[int, ...] = ()
+    origin: Origin | None = None
+
+    @property
+    def decimals(self) -> int:
+        """Digits after the point."""
+        if self.digits is not None:
+            return self.digits
+        return {"psnr": 2, "ssim": 4}.get(self.metric, 0)
+
+    @property
+    def tone(self) -> Tone | None:
+        """Whether a measured number is better or worse than the published one."""
+        if self.delta is None:
+            return None
+        if self.kind == "computed":
+            return "same" if abs(self.delta) < 0.01 else "worse"
+        if abs(self.delta) < _EQUAL.get(self.metric, 0.0):
+            return "same"
+        lower = self.metric in METRICS and METRICS[self.metric].better == "lower"
+        return "better" if (self.delta > 0) != lower else "worse"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of numbers.
+
+    Attributes:
+        head: from the widest heading to the narrowest; neighbours share equal first headings.
+    """
+
+    head: tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of numbers.
+
+    Attributes:
+        labels: one for each of the table's stubs.
+        cells: one for each of its columns; None is empty.
+        kind: "published", "measured" or "both".
+        remark: beside the last label: by what it was measured.
+        missing: why no measured row follows a published one that waits for it, such as "not run".
+        group: rows of the same group stand and are sorted together.
+    """
+
+    labels: tuple[str, ...]
+    cells: tuple[Number | str | None, ...]
+    kind: Literal["published", "measured", "both"] = "published"
+    remark: str = ""
+    missing: str = ""
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes:
+        name: unique within a report, such as ``hfdn/results``.
+        title: for people.
+        source: what is published there, how it was measured, in a sentence or two.
+        stubs: headings of the label columns.
+        columns: of numbers and texts.
+        rows: in order.
+        notes: errata and what else to know.
+    """
+
+    name: str
+    title: str
+    source: str
+    stubs: tuple[str, ...]
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+
+    def is_text(self, column: int) -> bool:
+        """Whether a column holds words and not numbers, so that it is set to the left."""
+        cells = [row.cells[column] for row in self.rows]
+        words = [cell for cell in cells if isinstance(cell, str)]
+        return len(words) == len(cells) and not all(re.fullmatch(r"[\d.,]*", w) for w in words)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Validation PSNR (dB) of one level over optimiser steps.
+
+    Attributes:
+        label: the level.
+        seeds: ``(steps, values)`` of each run.
+    """
+
+    label: str
+    seeds: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One method's picture of a region.
+
+    Attributes:
+        label: the method.
+        caption: PSNR and SSIM of the whole image, or nothing.
+        png: the file.
+    """
+
+    label: str
+    caption: str
+    png: bytes
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The same region of an image by several methods, all of one size.
+
+    Attributes:
+        title: image, set and scale.
+        panels: the methods, the original last.
+    """
+
+    title: str
+    panels: tuple[Panel, ...]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One network in a plot of quality against cost.
+
+    Attributes:
+        label: the method.
+        cost: parameters or MACs.
+        psnr: in dB.
+        measured: here, not published.
+    """
+
+    label: str
+    cost: float
+    psnr: float
+    measured: bool
+
+
+@dataclass(frozen=True)
+class CostPlot:
+    """PSNR against parameters or MACs at one scale.
+
+    Attributes:
+        title: set and scale.
+        cost: "parameters" or "macs".
+        points: of the networks.
+    """
+
+    title: str
+    cost: Literal["parameters", "macs"]
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class StudyView:
+    """A study at one budget.
+
+    Attributes:
+        study: the study.
+        budget: name of the budget, or None where nothing has run.
+        table: levels and sets.
+        verdicts: claims.
+        curves: of the validation.
+        images: per-image rows, a table for each set.
+        pictures: regions of test images by all levels.
+        entries: of the ledger.
+    """
+
+    study: Study
+    budget: str | None
+    table: Table
+    verdicts: Table
+    curves: tuple[Curve, ...] = ()
+    images: tuple[Table, ...] = ()
+    pictures: tuple[Comparison, ...] = ()
+    entries: tuple[Entry, ...] = ()
+
+
+@dataclass(frozen=True)
+class PaperView:
+    """Everything of one file of published numbers.
+
+    Attributes:
+        name: of the file.
+        title: of the paper.
+        tables: published tables, with rows of what was measured; each followed by its claims.
+        studies: with their tables, at each budget that has results.
+    """
+
+    name: str
+    title: str
+    tables: tuple[Table, ...]
+    studies: tuple[StudyView, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """The whole report.
+
+    Attributes:
+        papers: in the order of the files.
+        zoo: weights that come with the package; None in a report of one table.
+        verdicts: of all studies.
+        plots: quality against cost.
+        rule: how verdicts are found.
+        protocols: name and summary.
+        version: of the code that made the report.
+    """
+
+    papers: tuple[PaperView, ...]
+    zoo: Table | None
+    verdicts: Table
+    plots: tuple[CostPlot, ...]
+    rule: str
+    protocols: tuple[tuple[str, str], ...]
+    version: str
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """All tables but those of single images."""
+        found: list[Table] = []
+        for paper in self.papers:
+            found += paper.tables
+            for view in paper.studies:
+                found += [view.table, view.verdicts]
+        return tuple(found) if self.zoo is None else (*found, self.zoo)
+
+
+def ranked(table: Table) -> Table:
+    """Mark the best and the second best of each column, as papers do.
+
+    Published and measured numbers are ranked apart, and each group of rows by itself. Only quality
+    is ranked, and doubtful numbers are left out.
+    """
+    rows = [list(row.cells) for row in table.rows]
+    for place in range(len(table.columns)):
+        classes: dict[tuple[str, str], list[tuple[float, int]]] = {}
+        for index, (row, cells) in enumerate(zip(table.rows, rows, strict=True)):
+            number = cells[place]
+            if not isinstance(number, Number) or number.value is None or number.doubtful:
+                continue
+            if number.metric not in ("psnr", "ssim") or number.signed:
+                continue
+            # Equal as printed is equal: both are best.
+            shown = -round(number.value, number.decimals)
+            key = (row.group, number.kind)
+            classes.setdefault(key, []).append((shown, index))
+        for members in classes.values():
+            order = sorted({value for value, _ in members})
+            if len(order) < 2:
+                continue
+            for value, index in members:
+                number = rows[index][place]
+                if value in order[:2] and isinstance(number, Number):
+                    rows[index][place] = replace(number, rank=1 + order.index(value))
+    made = tuple(
+        replace(row, cells=tuple(cells)) for row, cells in zip(table.rows, rows, strict=True)
+    )
+    return replace(table, rows=made)

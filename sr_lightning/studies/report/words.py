@@ -1,0 +1,98 @@
+"""Numbers as text, the same in every format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sr_lightning.studies.published_cells import METRICS, Label
+from sr_lightning.studies.report.views import Number
+
+__all__ = [
+    "count",
+    "delta_text",
+    "group_text",
+    "label_text",
+    "labels_text",
+    "metric_text",
+    "text",
+]
+
+_COUNTS = ("parameters", "macs", "flops")
+_NAMES = {
+    "psnr": "PSNR",
+    "ssim": "SSIM",
+    "macs": "MACs",
+    "flops": "FLOPs",
+    "logged_smoothed": "logged, smoothed",
+    "setting": "value",
+}
+
+
+def label_text(name: str, label: Label) -> str:
+    """A label of an axis: ``x2.8``, ``yes``, ``Set5``."""
+    if label is None:
+        return ""
+    if isinstance(label, bool):
+        return "yes" if label else "no"
+    if name == "scale":
+        return f"x{label:g}"
+    return str(label)
+
+
+def labels_text(labels: Mapping[str, Label]) -> str:
+    """Labels of several axes; a plain yes or no is told with its axis."""
+    return ", ".join(
+        f"{name} {label_text(name, label)}" if isinstance(label, bool) else label_text(name, label)
+        for name, label in labels.items()
+    )
+
+
+def group_text(group: str) -> str:
+    """Set and scale of the ledger for people: ``Set5_x4`` is ``Set5 x4``."""
+    name, _, scale = group.rpartition("_x")
+    return f"{name} x{scale}" if name else group
+
+
+def metric_text(metric: str) -> str:
+    """A metric as a heading, with its unit."""
+    name = _NAMES.get(metric, metric)
+    unit = METRICS[metric].unit if metric in METRICS and metric not in _COUNTS else ""
+    return f"{name} ({unit})" if unit else name
+
+
+def count(value: float) -> str:
+    """A number of parameters or operations: ``760.1k``, ``260.7G``."""
+    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{float(f'{value / size:.4g}'):g}{suffix}"
+    return f"{value:g}"
+
+
+def text(number: Number) -> str:
+    """A number with what belongs to it: deviation, word, doubts."""
+    if number.value is None:
+        return number.word
+    if number.metric in _COUNTS:
+        shown = count(number.value)
+    elif number.metric in ("psnr", "ssim"):
+        sign = "+" if number.signed else ""
+        shown = f"{number.value:{sign}.{number.decimals}f}"
+    else:
+        shown = f"{number.value:.10g}"
+    spread = number.half_width if number.half_width is not None else number.deviation
+    if spread is not None:
+        shown += f" ± {spread:.{number.decimals + (not number.signed)}f}"
+    if number.approximate:
+        shown = f"≈{shown}"
+    if number.doubtful:
+        shown += "?"
+    return f"{shown} ({number.word})" if number.word else shown
+
+
+def delta_text(number: Number) -> str:
+    """How far a measured number is from the published one, or nothing."""
+    if number.delta is None:
+        return ""
+    if number.kind == "computed":
+        return f"{number.delta:+.1%}"
+    return f"{number.delta:+.{number.decimals}f}"

@@ -1,0 +1,197 @@
+"""``sr-lightning weights convert FILE --arch idn``: authors' weights as safetensors of ours."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from sr_lightning.errors import UserError
+from sr_lightning.nn.complexity import parameter_count
+from sr_lightning.nn.network import SRNetwork
+from sr_lightning.weights.files import describe_network, save_network
+from sr_lightning.weights.formats import ForeignWeights, read_foreign
+from sr_lightning.weights.releases import RELEASES, Release
+
+__all__ = ["ConversionRecord", "convert", "main", "network_from_release"]
+
+
+@dataclass(frozen=True)
+class ConversionRecord:
+    """What is known of a converted file; written beside it.
+
+    Attributes:
+        network: class and constructor arguments.
+        scales: that it enlarges by.
+        parameters: trainable parameters.
+        sha256: of the safetensors file.
+        source: name of the file that it was made from.
+        source_sha256: of that file.
+        source_format: "pytorch", "matlab5", "matlab7.3" or "caffe".
+        origin: where its authors released it.
+        licence: of that place, as far as stated.
+    """
+
+    network: dict[str, Any]
+    scales: tuple[float, ...]
+    parameters: int
+    sha256: str
+    source: str
+    source_sha256: str
+    source_format: str
+    origin: str
+    licence: str
+
+
+def network_from_release(
+    path: str | Path,
+    arch: str,
+    scale: int | Sequence[int] | None = None,
+    **arguments: Any,
+) -> SRNetwork:
+    """Build a network with the weights that its authors released.
+
+    Args:
+        path: their file: a PyTorch state dict, a MATLAB file or a Caffe model.
+        arch: which network it is, one of ``RELEASES``.
+        scale: that it enlarges by; default: what the file tells, or all that the network is for.
+        **arguments: of the network's constructor, where the file does not tell them.
+
+    Raises:
+        UserError: the file cannot be read, or does not fit the network tensor by tensor.
+    """
+    release = _release(arch)
+    return _network(read_foreign(path), release, scale, arguments)
+
+
+def convert(
+    path: str | Path,
+    arch: str,
+    out: str | Path,
+    scale: int | Sequence[int] | None = None,
+    **arguments: Any,
+) -> ConversionRecord:
+    """Write authors' weights as safetensors, and a record as JSON beside it.
+
+    Args:
+        path: their file.
+        arch: which network it is, one of ``RELEASES``.
+        out: ending in ``.safetensors``.
+        scale: see :func:`network_from_release`.
+        **arguments: the same.
+
+    Raises:
+        UserError: the file cannot be read or does not fit, or `out` ends otherwise. Nothing is
+            written then.
+    """
+    out = Path(out).expanduser()
+    if out.suffix != ".safetensors":
+        raise UserError(f"Converted weights are safetensors; {out} must end in .safetensors.")
+    release = _release(arch)
+    weights = read_foreign(path)
+    network = _network(weights, release, scale, arguments)
+    save_network(network, out)
+    record = ConversionRecord(
+        network=describe_network(network),
+        scales=network.scales,
+        parameters=parameter_count(network, trainable=False),
+        sha256=_sha256(out),
+        source=weights.path.name,
+        source_sha256=_sha256(weights.path),
+        source_format=weights.format,
+        origin=release.origin,
+        licence=release.licence,
+    )
+    out.with_suffix(".json").write_text(json.dumps(asdict(record), indent=1) + "\n")
+    return record
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Convert or verify weight files.
+
+    Args:
+        argv: options; default the process's own.
+    """
+    from sr_lightning.weights import verify
+
+    parser = argparse.ArgumentParser(
+        prog="sr-lightning weights", description="Weights that authors released."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("convert", help="write an authors' file as safetensors")
+    one.add_argument("file", help="state dict, MATLAB file or Caffe model")
+    one.add_argument("--arch", required=True, choices=sorted(RELEASES))
+    one.add_argument("--scale", type=int, nargs="+", help="default: what the file tells")
+    one.add_argument("--out", required=True, help="X.safetensors; X.json is written beside it")
+    one.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="arguments",
+        help="argument of the network's constructor, where the file does not tell it",
+    )
+    verify.add_options(commands.add_parser("verify", help=verify.SUMMARY))
+    options = parser.parse_args(argv)
+    if options.command == "verify":
+        verify.run(options)
+        return
+    record = convert(
+        options.file, options.arch, options.out, options.scale, **_pairs(options.arguments)
+    )
+    scales = ", ".join(f"x{scale:g}" for scale in record.scales)
+    Console().print(
+        f"{record.network['class_path'].rpartition('.')[2]} {scales}, {record.parameters:,} "
+        f"parameters: {options.out}\nfrom {record.origin}; licence: {record.licence}"
+    )
+
+
+def _release(arch: str) -> Release:
+    if arch not in RELEASES:
+        raise UserError(f"There is no converter for '{arch}'; there are {', '.join(RELEASES)}.")
+    return RELEASES[arch]
+
+
+def _network(
+    weights: ForeignWeights,
+    release: Release,
+    scale: int | Sequence[int] | None,
+    arguments: dict[str, Any],
+) -> SRNetwork:
+    told = release.arguments(weights)
+    given = dict(arguments)
+    if scale is not None:
+        several = [scale] if isinstance(scale, int) else list(scale)
+        given["scale"] = several[0] if len(several) == 1 else tuple(several)
+    for key, value in given.items():
+        if key in told and told[key] != value:
+            raise UserError(f"{weights.path} is for {key} {told[key]}, not {value}.")
+    try:
+        network = release.network(**{**told, **given})
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{weights.path} is no {release.title} that can be built: {error}"
+        ) from error
+    network.load_state_dict(release.translate(network, weights))
+    return network.eval()
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _pairs(given: Sequence[str]) -> dict[str, Any]:
+    pairs = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"--set takes KEY=VALUE, not '{text}'.")
+        pairs[key] = yaml.safe_load(value)
+    return pairs

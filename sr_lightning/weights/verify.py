@@ -1,0 +1,351 @@
+"""``sr-lightning weights verify``: released weights against the numbers that were printed for them.
+
+A network and an evaluation are right when the authors' own weights give the authors' numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from rich.console import Console
+from rich.progress import Progress
+
+from sr_lightning.data import PatchDataModule
+from sr_lightning.data.catalog import data_root, find_set
+from sr_lightning.data.degradation import degrade
+from sr_lightning.errors import UserError
+from sr_lightning.metrics.protocol import PROTOCOLS, Protocol
+from sr_lightning.metrics.quality import psnr, ssim
+from sr_lightning.nn.network import LumaNetwork, SRNetwork
+from sr_lightning.nn.precision import set_layout
+from sr_lightning.weights.convert import network_from_release
+
+__all__ = [
+    "PSNR_LIMIT",
+    "SSIM_LIMIT",
+    "SUMMARY",
+    "Comparison",
+    "Printed",
+    "ReleasedFile",
+    "add_options",
+    "measure",
+    "released_files",
+    "run",
+    "unknown_files",
+    "verify",
+    "weights_folder",
+]
+
+SUMMARY = "measure released weights and compare with what was printed for them"
+PSNR_LIMIT = 0.01
+SSIM_LIMIT = 0.0005
+SETS = ("Set5", "Set14", "B100")
+_WEIGHT_FILES = {".caffemodel", ".mat", ".pt", ".pth"}
+
+
+@dataclass(frozen=True)
+class Printed:
+    """A printed number, which stands for all that are rounded to it.
+
+    Attributes:
+        text: as printed.
+    """
+
+    text: str
+
+    def difference(self, measured: float) -> float:
+        """Measured minus printed, 0 where the measured number is rounded to the printed one."""
+        printed = Decimal(self.text)
+        half_digit = float(Decimal(1).scaleb(int(printed.as_tuple().exponent))) / 2
+        raw = measured - float(printed)
+        return max(0.0, abs(raw) - half_digit) * (1 if raw > 0 else -1)
+
+
+@dataclass(frozen=True)
+class ReleasedFile:
+    """A file of released weights, and its printed numbers.
+
+    Attributes:
+        name: for people and for ``--only``.
+        sha256: by which it is known, whatever it is called.
+        arch: one of :data:`~sr_lightning.weights.releases.RELEASES`.
+        source: of the printed numbers.
+        protocol: name of the protocol that they were measured under.
+        published: PSNR and SSIM by scale and set.
+        note: what is known of a difference.
+    """
+
+    name: str
+    sha256: str
+    arch: str
+    source: str
+    protocol: str
+    published: dict[int, dict[str, tuple[Printed, Printed]]]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Measured beside printed.
+
+    Attributes:
+        name: of the file.
+        scale: of the task.
+        image_set: measured on.
+        protocol: its name.
+        printed: PSNR in dB and SSIM.
+        measured: the same.
+    """
+
+    name: str
+    scale: int
+    image_set: str
+    protocol: str
+    printed: tuple[Printed, Printed]
+    measured: tuple[float, float]
+
+    @property
+    def agrees(self) -> bool:
+        """Whether both differences are within the limits."""
+        of_psnr, of_ssim = (
+            printed.difference(value)
+            for printed, value in zip(self.printed, self.measured, strict=True)
+        )
+        return abs(of_psnr) <= PSNR_LIMIT and abs(of_ssim) <= SSIM_LIMIT
+
+    def __str__(self) -> str:
+        raw = [m - float(p.text) for p, m in zip(self.printed, self.measured, strict=True)]
+        return (
+            f"{self.name:<13} x{self.scale}  {self.image_set:<6} {self.protocol:<13} "
+            f"{self.printed[0].text:>5}/{self.printed[1].text:<7} "
+            f"{self.measured[0]:.4f}/{self.measured[1]:.5f}  {raw[0]:+.4f}/{raw[1]:+.5f}  "
+            f"{'agrees' if self.agrees else 'DIFFERS'}"
+        )
+
+
+HEAD = (
+    f"{'file':<13} {'':<3} {'set':<6} {'protocol':<13} {'printed':<13} {'measured':<16} "
+    f"{'difference':<16}"
+)
+
+
+def released_files() -> list[ReleasedFile]:
+    """The files whose printed numbers are known (``released.yaml``)."""
+    content: dict[str, Any] = yaml.safe_load(
+        (Path(__file__).parent / "released.yaml").read_text(encoding="utf-8")
+    )
+    return [
+        ReleasedFile(name=name, **{**entry, "published": _published(entry["published"])})
+        for name, entry in content.items()
+    ]
+
+
+def _published(
+    given: dict[int, dict[str, str]],
+) -> dict[int, dict[str, tuple[Printed, Printed]]]:
+    table: dict[int, dict[str, tuple[Printed, Printed]]] = {}
+    for scale, cells in given.items():
+        for image_set, text in cells.items():
+            of_psnr, _, of_ssim = text.partition("/")
+            table.setdefault(scale, {})[image_set] = (Printed(of_psnr), Printed(of_ssim))
+    return table
+
+
+def weights_folder(given: str | Path | None, root: Path) -> Path:
+    """The folder of released weights: given, or ``SR_WEIGHTS``, or ``weights`` beside the data.
+
+    Args:
+        given: on the command line.
+        root: data root.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    folder = Path(given or os.environ.get("SR_WEIGHTS") or root.parent / "weights").expanduser()
+    if not folder.is_dir():
+        raise UserError(
+            f"There is no folder {folder} with released weights; name one with --weights or "
+            "SR_WEIGHTS."
+        )
+    return folder
+
+
+@torch.no_grad()
+def measure(
+    network: SRNetwork,
+    images: Iterable[dict[str, Any]],
+    protocol: Protocol,
+    advance: Callable[[], None] = lambda: None,
+) -> tuple[float, float]:
+    """Mean PSNR in dB and SSIM of a network on whole images.
+
+    Args:
+        network: for use, in float32.
+        images: batches of one image each, as :class:`~sr_lightning.data.PatchDataModule` gives
+            them.
+        protocol: of the measurement.
+        advance: called after each image.
+    """
+    rows = []
+    for batch in images:
+        scale, grey = batch["scale"], bool(batch["grey"])
+        lr = batch["lr"]
+        if protocol.lr != "rgb_uint8":
+            lr = degrade(batch["hr"], scale, protocol.lr, grey=grey)
+        if grey and protocol.grey == "direct" and isinstance(network, LumaNetwork):
+            # The scripts of that time give the levels of a grey file to the network as luminance.
+            sr = network.predict(lr[:, :1], scale)[-1].expand(-1, 3, -1, -1)
+        else:
+            sr = network.enlarge(lr, scale)
+        a, b = protocol.compared(sr, batch["hr"], scale, grey)
+        rows.append((psnr(a, b), ssim(a, b, protocol.ssim_window, protocol.ssim_border)))
+        advance()
+    means = torch.tensor(rows, dtype=torch.float64).mean(dim=0).tolist()
+    return means[0], means[1]
+
+
+def verify(
+    folder: Path,
+    root: Path,
+    *,
+    only: Sequence[str] = (),
+    sets: Sequence[str] = SETS,
+    progress: Progress | None = None,
+) -> Iterator[Comparison]:
+    """Measure every known file of a folder, and compare.
+
+    Args:
+        folder: of released weights; files are known by their checksums.
+        root: data root.
+        only: names of files; default: all that are there.
+        sets: to measure on.
+        progress: to draw a bar on.
+
+    Raises:
+        UserError: a name is unknown, or its file is not in the folder, or a set is missing.
+    """
+    for image_set in sets:
+        find_set(image_set, root)
+    for path, released in _present(folder, only):
+        network = network_from_release(path, released.arch)
+        set_layout(network, channels_last=True)
+        for scale, cells in released.published.items():
+            for image_set in [one for one in sets if one in cells]:
+                data = PatchDataModule(test=[image_set], scale=scale, root=str(root))
+                data.setup("test")
+                loader = data.test_dataloader()
+                with _bar(progress, f"{released.name} x{scale} {image_set}", len(loader)) as step:
+                    measured = measure(network, loader, PROTOCOLS[released.protocol], step)
+                yield Comparison(
+                    released.name, scale, image_set, released.protocol, cells[image_set], measured
+                )
+
+
+@contextmanager
+def _bar(progress: Progress | None, title: str, total: int) -> Iterator[Callable[[], None]]:
+    """A task of a progress display, which disappears when it is done; gives what advances it."""
+    if progress is None:
+        yield lambda: None
+        return
+    task = progress.add_task(title, total=total)
+    try:
+        yield lambda: progress.advance(task)
+    finally:
+        progress.remove_task(task)
+
+
+def _present(folder: Path, only: Sequence[str]) -> list[tuple[Path, ReleasedFile]]:
+    known = released_files()
+    unknown = sorted(set(only) - {one.name for one in known})
+    if unknown:
+        names = ", ".join(one.name for one in known)
+        raise UserError(f"No numbers are known for '{unknown[0]}'; there are {names}.")
+    paths = _by_checksum(folder)
+    wanted = [one for one in known if not only or one.name in only]
+    there = [(paths[one.sha256], one) for one in wanted if one.sha256 in paths]
+    missing = [one.name for one in wanted if one.sha256 not in paths]
+    if not there or (only and missing):
+        raise UserError(
+            f"{folder} has no file with the checksum of {', '.join(missing)}; fetch it from where "
+            "its authors released it."
+        )
+    return there
+
+
+def unknown_files(folder: Path) -> list[Path]:
+    """Weight files of a folder that no printed numbers are known for."""
+    known = {one.sha256 for one in released_files()}
+    return [
+        path
+        for checksum, path in _by_checksum(folder).items()
+        if checksum not in known and path.suffix in _WEIGHT_FILES
+    ]
+
+
+def _by_checksum(folder: Path) -> dict[str, Path]:
+    return {
+        hashlib.sha256(path.read_bytes()).hexdigest(): path
+        for path in sorted(folder.iterdir())
+        if path.is_file()
+    }
+
+
+# ---- command line -------------------------------------------------------------------------------
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options of ``sr-lightning weights verify``."""
+    parser.add_argument(
+        "--weights",
+        metavar="FOLDER",
+        help="of released weights; default $SR_WEIGHTS, or 'weights' beside the data root",
+    )
+    parser.add_argument("--data-root", metavar="FOLDER", help="default $SR_DATA or ./data")
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="NAME", help="default: every file that is there"
+    )
+    parser.add_argument(
+        "--sets", nargs="+", default=list(SETS), choices=SETS, help="default: all three"
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the table; the process fails where a measured number differs from a printed one.
+
+    Args:
+        options: of :func:`add_options`.
+    """
+    root = data_root(options.data_root)
+    folder = weights_folder(options.weights, root)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(HEAD)
+    count = agreeing = 0
+    differing = set()
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        for row in verify(folder, root, only=options.only, sets=options.sets, progress=progress):
+            console.print(str(row))
+            count += 1
+            agreeing += row.agrees
+            if not row.agrees:
+                differing.add(row.name)
+    console.print(
+        f"{agreeing} of {count} agree within {PSNR_LIMIT} dB and {SSIM_LIMIT} of what is "
+        "rounded to the printed numbers."
+    )
+    for path in unknown_files(folder):
+        console.print(f"{path.name} is no file whose printed numbers are known; left out.")
+    for released in released_files():
+        if released.name in differing and released.note:
+            console.print(f"{released.name}: {released.note}")
+    if differing:
+        raise SystemExit(1)
