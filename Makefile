@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 # For example PIP_ARGS="--index-url ..." to choose a CPU-only or another CUDA build of torch.
 PIP_ARGS ?=
 READY := $(VENV)/.ready
+BUDGET ?= quick
+MINUTES ?= 150
 DATA_ROOT := $(if $(SR_DATA),--data-root $(SR_DATA),)
 
 help:  ## list the targets
@@ -20,7 +22,7 @@ $(READY): pyproject.toml constraints.txt
 		{ echo "Python 3.11 or newer is needed; name one with PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=24"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e ".[sample,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e ".[sample,convert,dashboard,slurm,dev]"
 	@touch $@
 
 demo: setup  ## train HFDN x4 on bundled photographs for some minutes, test it, draw the picture
@@ -46,6 +48,23 @@ typecheck: setup  ## mypy --strict
 studies: setup  ## list the ablation studies and what the ledger has of them
 	@$(BIN)/sr-lightning study list
 
+tables: setup  ## published tables beside measured: HTML, Markdown, LaTeX, CSV (runs nothing)
+	@$(BIN)/sr-lightning tables
+
+reproduce-tables: setup  ## run the ablations of BUDGET=quick|short|paper, then render every table
+	@$(BIN)/sr-lightning study reproduce --budget $(BUDGET) $(DATA_ROOT)
+	@$(BIN)/sr-lightning tables
+
+verify-weights: setup  ## the authors' weights in WEIGHTS against their published numbers
+	@$(BIN)/sr-lightning weights verify $(if $(WEIGHTS),--weights $(WEIGHTS),) $(DATA_ROOT)
+
+campaign: setup  ## go on with the queue of trainings for MINUTES=150
+	@$(BIN)/sr-lightning campaign run --minutes $(MINUTES) $(DATA_ROOT)
+
+slurm-tests: setup  ## the tests that need SLURM, on a SLURM of this machine alone (root, Debian)
+	tests/slurm/one_node.sh start
+	$(BIN)/python -m pytest -q -m slurm; status=$$?; tests/slurm/one_node.sh stop; exit $$status
+
 bench: setup  ## speed: patches per second, training steps, Lightning's overhead
 	$(BIN)/python -m sr_lightning.bench
 
@@ -55,4 +74,4 @@ clean:  ## remove caches and runs' leftovers (not .venv, not runs/)
 	rm -rf .pytest_cache .mypy_cache .ruff_cache build *.egg-info
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -exec rm -rf {} +
 
-.PHONY: help setup demo test test-all studies lint format typecheck bench check clean
+.PHONY: help setup demo test test-all studies tables reproduce-tables verify-weights campaign slurm-tests lint format typecheck bench check clean

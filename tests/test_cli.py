@@ -41,7 +41,10 @@ def test_help_and_version_answer(capsys):
     assert capsys.readouterr().out.startswith("sr-lightning 0.")
 
 
-@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.yaml")), ids=lambda p: p.stem)
+RUNNABLE = sorted(path for path in EXPERIMENTS.glob("*.yaml") if path.stem != "campaign")
+
+
+@pytest.mark.parametrize("path", RUNNABLE, ids=lambda p: p.stem)
 def test_every_experiment_file_is_a_valid_config_with_a_head(path, capsys):
     head = path.read_text()
     assert head.startswith("#"), "an experiment says at its head what it is"

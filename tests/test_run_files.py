@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -54,11 +55,14 @@ def test_test_leaves_per_image_rows_means_and_pictures(finished_run):
     assert [p.stem for p in pictures] == ["img_00", "img_01", "img_02"]
     assert Image.open(pictures[0]).width > 600
     assert list((finished_run / "images" / "validation").glob("*_x4.png"))
+    for picture in pictures:
+        crops = sorted(crop.name for crop in picture.with_suffix("").iterdir())
+        assert crops == ["bicubic.png", "hr.png", "lr.png", "sr.png"]
 
 
 def _wandb(run_folder) -> dict:
     """Read an offline run back with wandb's own command."""
-    executable = os.path.join(os.path.dirname(sys.executable), "wandb")
+    executable = str(Path(sys.executable).parent / "wandb")
     out = subprocess.run(
         [executable, "leet", "inspect", "--json", str(run_folder)],
         capture_output=True,

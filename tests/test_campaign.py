@@ -1,0 +1,155 @@
+"""The queue of trainings: checked when read, resumed, tested, kept only where better."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import threading
+import time
+
+import pytest
+import yaml
+from conftest import CONFIGS, EXPERIMENTS, ROOT, SMALL_HFDN
+from rich.console import Console
+
+from sr_lightning.errors import UserError
+from sr_lightning.studies import campaign as module
+from sr_lightning.studies.campaign import Sitting, load_campaign, state_of
+from sr_lightning.weights import ship, zoo
+from sr_lightning.weights.zoo import find_weights, load_weights
+
+
+def test_queue_of_the_project_is_sound_and_ordered():
+    queue = load_campaign(EXPERIMENTS / "campaign.yaml", ROOT)
+    priorities = [run.priority for run in queue.runs]
+    assert priorities == sorted(priorities)
+    assert {"Set5", "Set14", "B100"} <= set(queue.test)
+    for run in queue.runs:
+        assert run.minutes["cpu"] > 0
+        assert run.minutes["gpu"] > 0
+        assert all(25 < psnr < 40 for psnr in run.expected.values())
+
+
+@pytest.fixture
+def tiny(tmp_path, train_folder, val_folder, test_folder, monkeypatch):
+    """A checkout with one small run in its queue, and an empty zoo."""
+    root = tmp_path / "checkout"
+    (root / "experiments").mkdir(parents=True)
+    shutil.copytree(CONFIGS, root / "configs")
+    shutil.copy(EXPERIMENTS / "hfdn_x4.yaml", root / "experiments")
+    small = dict(zip(SMALL_HFDN[::2], map(int, SMALL_HFDN[1::2]), strict=True))
+    options = {key.removeprefix("--"): value for key, value in small.items()} | {
+        "data.train": [str(train_folder)],
+        "data.val": [str(val_folder)],
+        "data.patch_size": 8,
+        "data.batch_size": 4,
+        "trainer.max_steps": 4,
+        "trainer.val_check_interval": 2,
+        "trainer.log_every_n_steps": 1,
+        "wandb.mode": "disabled",
+    }
+    content = {
+        "data_licence": "made up",
+        "test": [str(test_folder)],
+        "runs": [
+            {
+                "name": "small",
+                "priority": 1,
+                "experiment": "hfdn_x4",
+                "set": options,
+                "minutes": {"cpu": 1},
+                "why": "a test",
+            }
+        ],
+    }
+    path = root / "experiments" / "campaign.yaml"
+    path.write_text(yaml.safe_dump(content))
+    (tmp_path / "zoo").mkdir()
+    monkeypatch.setattr(zoo, "ZOO", tmp_path / "zoo")
+    monkeypatch.setattr(ship, "ZOO", tmp_path / "zoo")
+    return path, root, content
+
+
+def sitting(tiny, tmp_path, minutes: float = 30) -> Sitting:
+    path, root, _ = tiny
+    queue = load_campaign(path, root)
+    return Sitting(queue, tmp_path / "runs", "cpu", minutes, [], Console(quiet=True))
+
+
+@pytest.mark.slow
+def test_run_is_broken_off_resumed_tested_and_kept_once(tiny, tmp_path, monkeypatch):
+    run = load_campaign(*tiny[:2]).runs[0]
+    assert state_of(run, tmp_path / "runs") == "waiting"
+    # The time is over from the start: nothing may begin.
+    sitting(tiny, tmp_path, minutes=0).work()
+    assert state_of(run, tmp_path / "runs") == "waiting"
+
+    # Ctrl-C at the first checkpoint reaches the training, which saves itself.
+    def interrupt():
+        deadline = time.monotonic() + 60
+        while not list((tmp_path / "runs").glob("small/checkpoints/last_*")):
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.05)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    watcher = threading.Thread(target=interrupt, daemon=True)
+    watcher.start()
+    with pytest.raises(UserError, match="goes on from here"):
+        sitting(tiny, tmp_path).work()
+    watcher.join()
+
+    calls = []
+    original = Sitting._call
+    monkeypatch.setattr(
+        Sitting, "_call", lambda self, args: calls.append(list(args)) or original(self, args)
+    )
+    sitting(tiny, tmp_path).work()
+    assert [call[:2] for call in calls] == [["fit", "--run"], ["test", "--run"]]
+    assert state_of(run, tmp_path / "runs") == "finished"
+    record = find_weights("small")
+    assert record is not None
+    assert record.data_licence == "made up"
+    assert "--model.channels=16" in record.recipe
+    assert load_weights("small").scales == (4,)
+    ledger = json.loads((tiny[1] / "experiments/results/campaign/small.json").read_text())
+    assert ledger["steps"] == 4
+    sitting(tiny, tmp_path).work()
+    assert len(calls) == 2
+
+
+def test_failing_command_ends_the_sitting_with_its_name(tiny, tmp_path):
+    path, _, content = tiny
+    content["runs"][0]["set"]["model.chanels"] = 3
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(UserError, match=r"--model.chanels=3.*failed with status 2"):
+        sitting(tiny, tmp_path).work()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"experimnet": "x"}, "unknown key 'experimnet'"),
+        ({"experiment": "nothing"}, r"experiments/nothing\.yaml, which does not exist"),
+        ({"after": "nobody"}, "unknown weights, 'nobody'"),
+        ({"minutes": None}, "lacks 'minutes'"),
+    ],
+)
+def test_mistakes_in_the_queue_are_named(tiny, change, message):
+    path, root, content = tiny
+    run = content["runs"][0]
+    for key, value in change.items():
+        if value is None:
+            del run[key]
+        else:
+            run[key] = value
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(UserError, match=message):
+        load_campaign(path, root)
+
+
+def test_unknown_name_is_refused(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(UserError, match="No run is called 'nobody'"):
+        module.main(["run", "--only", "nobody"])
