@@ -170,10 +170,11 @@ class SRModule(pl.LightningModule):
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
         """Measure one held-out image, in the training precision."""
         outputs = {}
-        for protocol in self.protocols:
-            sr = self.predict_image(self._lr(batch, protocol), batch["scale"]).float()
-            self._measure(self.val_metrics, "sr", protocol, sr, batch)
-            outputs[protocol.name] = sr
+        for protocols, lr in self._inputs(batch):
+            sr = self.predict_image(lr, batch["scale"]).float()
+            for protocol in protocols:
+                self._measure(self.val_metrics, "sr", protocol, sr, batch)
+                outputs[protocol.name] = sr
         return outputs
 
     def on_validation_epoch_end(self) -> None:
@@ -191,13 +192,13 @@ class SRModule(pl.LightningModule):
         """Measure one test image and its bicubic enlargement, in float32."""
         outputs = {}
         with self._exact():
-            for protocol in self.protocols:
-                lr = self._lr(batch, protocol)
+            for protocols, lr in self._inputs(batch):
                 sr = self.predict_image(lr, batch["scale"])
                 bicubic = bicubic_up(lr, batch["scale"])
-                self._measure(self.test_metrics, "sr", protocol, sr, batch)
-                self._measure(self.test_metrics, "bicubic", protocol, bicubic, batch)
-                outputs[protocol.name] = sr
+                for protocol in protocols:
+                    self._measure(self.test_metrics, "sr", protocol, sr, batch)
+                    self._measure(self.test_metrics, "bicubic", protocol, bicubic, batch)
+                    outputs[protocol.name] = sr
         return outputs
 
     def on_test_epoch_end(self) -> None:
@@ -234,11 +235,13 @@ class SRModule(pl.LightningModule):
         with self._exact():
             return self.predict_image(batch["lr"], batch["scale"])
 
-    def _lr(self, batch: dict[str, Any], protocol: Protocol) -> Tensor:
-        lr: Tensor = batch["lr"]
-        if protocol.lr == "rgb_uint8":
-            return lr
-        return degrade(batch["hr"], batch["scale"], protocol.lr, grey=bool(batch.get("grey")))
+    def _inputs(self, batch: dict[str, Any]) -> Iterator[tuple[list[Protocol], Tensor]]:
+        """The LR images to enlarge, each once, and the protocols that measure the answer."""
+        for recipe in dict.fromkeys(protocol.lr for protocol in self.protocols):
+            lr: Tensor = batch["lr"]
+            if recipe != "rgb_uint8":
+                lr = degrade(batch["hr"], batch["scale"], recipe, grey=bool(batch.get("grey")))
+            yield [protocol for protocol in self.protocols if protocol.lr == recipe], lr
 
     def _measure(
         self,
