@@ -30,6 +30,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from sr_lightning.baselines.edsr import EDSR
+from sr_lightning.cli import quiet
 from sr_lightning.colour import rgb_to_y
 from sr_lightning.data.datamodule import PatchDataModule
 from sr_lightning.data.degradation import shrink
@@ -74,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--patch", type=int, default=24, help="side of LR patches; default 24")
     parser.add_argument("--out", default="runs/bench/bench.json", help="where the numbers go")
     options = parser.parse_args(argv)
+    quiet()
     console = Console()
     where = f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
     console.print(f"{where}, torch {torch.__version__}")
@@ -94,8 +96,12 @@ def _table(title: str, rows: list[Row]) -> Table:
     table.add_column("median", justify="right")
     table.add_column("ratio", justify="right")
     for what, value, unit, ratio in rows:
-        table.add_row(what, f"{value:,.4g} {unit}", "" if ratio is None else f"{ratio:,.2f}x")
+        table.add_row(what, f"{_figures(value)} {unit}", "" if ratio is None else f"{ratio:,.2f}x")
     return table
+
+
+def _figures(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def _interleaved(

@@ -13,7 +13,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-__all__ = ["main"]
+__all__ = ["main", "quiet"]
 
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 TOOLS = {
@@ -81,13 +81,13 @@ def _dispatch(given: list[str]) -> None:
     elif given[0] in TRAINER_COMMANDS:
         from sr_lightning.training.cli import run_trainer_command
 
-        _quiet()
+        quiet()
         run_trainer_command(given)
     else:
         raise UserError(f"There is no command '{given[0]}'; see 'sr-lightning --help'.")
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Silence what users cannot act on; what they can is said in our own words."""
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_worth_saying)
     for text in _NOISE:
