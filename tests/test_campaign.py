@@ -117,6 +117,11 @@ def test_run_is_broken_off_resumed_tested_and_kept_once(tiny, tmp_path, monkeypa
     assert ledger["steps"] == 4
     sitting(tiny, tmp_path).work()
     assert len(calls) == 2
+    # Where the run folder is not, the weights that came with the package speak for the run.
+    shutil.rmtree(tmp_path / "runs")
+    assert state_of(run, tmp_path / "runs") == "shipped"
+    sitting(tiny, tmp_path).work()
+    assert len(calls) == 2
 
 
 def test_failing_command_ends_the_sitting_with_its_name(tiny, tmp_path):

@@ -193,7 +193,8 @@ class Sitting:
         for run in self.campaign.runs:
             if only and run.name not in only:
                 continue
-            if self._is_finished(run):
+            # Named, a run whose weights were made elsewhere is made again.
+            if state_of(run, self.folder) in ({"finished"} if only else {"finished", "shipped"}):
                 continue
             if run.after and find_weights(run.after) is None:
                 self.console.print(f"{run.name} waits for {run.after}.")
@@ -201,9 +202,6 @@ class Sitting:
             if not self._advance(run):
                 self.console.print(f"Time is over; {run.name} goes on from here next time.")
                 return
-
-    def _is_finished(self, run: Run) -> bool:
-        return (self.folder / run.name / "shipped.txt").is_file()
 
     def _advance(self, run: Run) -> bool:
         """Go on with a run; whether it was finished before the time was over."""
@@ -282,7 +280,7 @@ def _is_trained(folder: Path) -> bool:
 
 
 def state_of(run: Run, folder: Path) -> str:
-    """What has become of a run, in words.
+    """What has become of a run, in words; "shipped" if only its weights are here.
 
     Args:
         run: of the queue.
@@ -297,11 +295,13 @@ def state_of(run: Run, folder: Path) -> str:
         int(file.name.partition("step=")[2].partition("_")[0])
         for file in (own / "checkpoints").glob("last_step=*.ckpt")
     ]
-    return f"at step {max(steps):,}" if steps else "waiting"
+    if steps:
+        return f"at step {max(steps):,}"
+    return "shipped" if find_weights(run.name) is not None else "waiting"
 
 
 def _listing(campaign: Campaign, folder: Path) -> Table:
-    table = Table("", "run", "minutes cpu / gpu", "expected", "best", "state", "why")
+    table = Table("", "run", "minutes cpu / gpu", "Set5 expected", "Set5 best", "state")
     for run in campaign.runs:
         record = find_weights(run.name)
         cells = record.measured.get("edsr2017", {}) if record else {}
@@ -317,7 +317,6 @@ def _listing(campaign: Campaign, folder: Path) -> Table:
             ", ".join(f"{scale} {psnr:.2f}" for scale, psnr in run.expected.items()),
             ", ".join(best) or "-",
             state_of(run, folder),
-            run.why,
         )
     return table
 
