@@ -108,7 +108,7 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol(
             name="edsr2017",
             summary="RGB rounded to 8 bits, Y not rounded, shave = scale, LR = uint8 file "
-            "(EDSR, RCAN, CARN and most papers since)",
+            "(EDSR, RCAN and most papers since)",
         ),
         Protocol(
             name="vdsr2016",
