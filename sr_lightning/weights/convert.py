@@ -1,17 +1,13 @@
-"""``sr-lightning weights convert FILE --arch idn``: authors' weights as safetensors of ours."""
+"""Authors' weights as networks and safetensors of ours."""
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-import yaml
-from rich.console import Console
 
 from sr_lightning.errors import UserError
 from sr_lightning.nn.complexity import parameter_count
@@ -20,7 +16,7 @@ from sr_lightning.weights.files import describe_network, save_network
 from sr_lightning.weights.formats import ForeignWeights, read_foreign
 from sr_lightning.weights.releases import RELEASES, Release
 
-__all__ = ["ConversionRecord", "convert", "main", "network_from_release"]
+__all__ = ["ConversionRecord", "convert", "network_from_release"]
 
 
 @dataclass(frozen=True)
@@ -113,46 +109,6 @@ def convert(
     return record
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Convert or verify weight files.
-
-    Args:
-        argv: options; default the process's own.
-    """
-    from sr_lightning.weights import verify
-
-    parser = argparse.ArgumentParser(
-        prog="sr-lightning weights", description="Weights that authors released."
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    one = commands.add_parser("convert", help="write an authors' file as safetensors")
-    one.add_argument("file", help="state dict, MATLAB file or Caffe model")
-    one.add_argument("--arch", required=True, choices=sorted(RELEASES))
-    one.add_argument("--scale", type=int, nargs="+", help="default: what the file tells")
-    one.add_argument("--out", required=True, help="X.safetensors; X.json is written beside it")
-    one.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="arguments",
-        help="argument of the network's constructor, where the file does not tell it",
-    )
-    verify.add_options(commands.add_parser("verify", help=verify.SUMMARY))
-    options = parser.parse_args(argv)
-    if options.command == "verify":
-        verify.run(options)
-        return
-    record = convert(
-        options.file, options.arch, options.out, options.scale, **_pairs(options.arguments)
-    )
-    scales = ", ".join(f"x{scale:g}" for scale in record.scales)
-    Console().print(
-        f"{record.network['class_path'].rpartition('.')[2]} {scales}, {record.parameters:,} "
-        f"parameters: {options.out}\nfrom {record.origin}; licence: {record.licence}"
-    )
-
-
 def _release(arch: str) -> Release:
     if arch not in RELEASES:
         raise UserError(f"There is no converter for '{arch}'; there are {', '.join(RELEASES)}.")
@@ -185,13 +141,3 @@ def _network(
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _pairs(given: Sequence[str]) -> dict[str, Any]:
-    pairs = {}
-    for text in given:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise UserError(f"--set takes KEY=VALUE, not '{text}'.")
-        pairs[key] = yaml.safe_load(value)
-    return pairs

@@ -4,6 +4,7 @@ Each reader gives the tensors under the names that the file uses; what they mean
 :mod:`sr_lightning.weights.releases`.
 """
 
-from sr_lightning.weights.formats.foreign import ForeignWeights, read_foreign
+from sr_lightning.weights.formats.foreign import ForeignWeights
+from sr_lightning.weights.formats.read import read_foreign
 
 __all__ = ["ForeignWeights", "read_foreign"]

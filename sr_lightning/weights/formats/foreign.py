@@ -1,8 +1,8 @@
-"""What a foreign weight file holds, and which reader reads it."""
+"""What a foreign weight file holds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sr_lightning.errors import UserError
 
-__all__ = ["ForeignWeights", "read_foreign"]
+__all__ = ["ForeignWeights"]
 
 
 @dataclass(frozen=True)
@@ -58,30 +58,3 @@ class ForeignWeights:
             found = tuple(self.tensors[name].shape)
             raise UserError(f"{self.path}: '{name}' is {found} and does not fit {tuple(shape)}.")
         return value.float().contiguous()
-
-
-def read_foreign(path: str | Path) -> ForeignWeights:
-    """Read a PyTorch state dict, a MATLAB file or a Caffe model; the content tells which it is.
-
-    Raises:
-        UserError: the file is missing, damaged or none of these.
-    """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise UserError(f"The weight file {path} does not exist; check the path.")
-    with path.open("rb") as opened:
-        head = opened.read(520)
-    return _reader(head)(path)
-
-
-def _reader(head: bytes) -> Callable[[Path], ForeignWeights]:
-    # Imported here: each reader imports this module.
-    from sr_lightning.weights.formats import caffe, matlab, pytorch
-
-    if head.startswith((b"PK\x03\x04", b"\x80\x02")):
-        return pytorch.read_pytorch
-    if head.startswith(b"MATLAB 7.3") or head[512:].startswith(b"\x89HDF"):
-        return matlab.read_matlab_73
-    if head.startswith(b"MATLAB 5.0"):
-        return matlab.read_matlab_5
-    return caffe.read_caffe

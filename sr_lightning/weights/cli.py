@@ -1,0 +1,65 @@
+"""``sr-lightning weights``: convert and verify what authors released."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from sr_lightning.errors import UserError
+from sr_lightning.weights import verify
+from sr_lightning.weights.convert import convert
+from sr_lightning.weights.releases import RELEASES
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Convert or verify weight files.
+
+    Args:
+        argv: options; default the process's own.
+    """
+    parser = argparse.ArgumentParser(
+        prog="sr-lightning weights", description="Weights that authors released."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("convert", help="write an authors' file as safetensors")
+    one.add_argument("file", help="state dict, MATLAB file or Caffe model")
+    one.add_argument("--arch", required=True, choices=sorted(RELEASES))
+    one.add_argument("--scale", type=int, nargs="+", help="default: what the file tells")
+    one.add_argument("--out", required=True, help="X.safetensors; X.json is written beside it")
+    one.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="arguments",
+        help="argument of the network's constructor, where the file does not tell it",
+    )
+    verify.add_options(commands.add_parser("verify", help=verify.SUMMARY))
+    options = parser.parse_args(argv)
+    if options.command == "verify":
+        verify.run(options)
+        return
+    record = convert(
+        options.file, options.arch, options.out, options.scale, **_pairs(options.arguments)
+    )
+    scales = ", ".join(f"x{scale:g}" for scale in record.scales)
+    Console().print(
+        f"{record.network['class_path'].rpartition('.')[2]} {scales}, {record.parameters:,} "
+        f"parameters: {options.out}\nfrom {record.origin}; licence: {record.licence}"
+    )
+
+
+def _pairs(given: Sequence[str]) -> dict[str, Any]:
+    pairs = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"--set takes KEY=VALUE, not '{text}'.")
+        pairs[key] = yaml.safe_load(value)
+    return pairs
