@@ -8,6 +8,7 @@ import yaml
 from torch import Tensor, nn
 
 from sr_lightning.baselines.espcn import ESPCN
+from sr_lightning.baselines.lapsrn import LapSRN
 from sr_lightning.cli import main
 from sr_lightning.nn.bicubic import bicubic
 from sr_lightning.nn.complexity import complexity
@@ -114,3 +115,9 @@ def test_published_figures_name_experiments_that_exist():
     for cell in cells:
         stem = answers[cell.method].replace("*", f"{cell.scale:g}")
         assert (EXPERIMENTS / f"{stem}.yaml").is_file(), stem
+
+
+def test_progressive_networks_can_be_timed():
+    network = LapSRN(scale=4, channels=4, depth=1)
+    took = speed(network, 4, patch=4, batch=1, lr_size=(6, 7))
+    assert took.step.seconds > 0

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from sr_lightning.cubic import enlarged_size
 from sr_lightning.nn.network import SRNetwork
@@ -143,7 +144,13 @@ class _Arrangement:
             with self.context():
                 target = self.network.target(hr)
                 optimizer.zero_grad()
-                losses = [loss(sr, target) for sr in self.network.predictions(lr, scale)]
+                losses = [
+                    # A progressive network's earlier predictions are smaller.
+                    loss(sr, F.adaptive_avg_pool2d(target, sr.shape[-2:]))
+                    if sr.shape != target.shape
+                    else loss(sr, target)
+                    for sr in self.network.predictions(lr, scale)
+                ]
                 torch.stack(losses).mean().backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
             self.wait()
