@@ -146,7 +146,7 @@ class _Arrangement:
                 optimizer.zero_grad()
                 losses = [
                     # A progressive network's earlier predictions are smaller.
-                    loss(sr, F.adaptive_avg_pool2d(target, sr.shape[-2:]))
+                    loss(sr, F.adaptive_avg_pool2d(target, (sr.shape[-2], sr.shape[-1])))
                     if sr.shape != target.shape
                     else loss(sr, target)
                     for sr in self.network.predictions(lr, scale)
