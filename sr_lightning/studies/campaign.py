@@ -213,6 +213,9 @@ class Sitting:
             resume = ["fit", "--run", str(folder), "--config", device]
             if not self._call(resume if begun else run.fit_arguments(self.device, folder)):
                 return False
+            if _last_step(folder) < _wanted_steps(folder):
+                # Somebody else's signal: it saved itself and ended well, but not at its end.
+                return False
             (folder / "trained.txt").write_text("ended by itself\n")
         if not (folder / "results" / "summary.json").is_file():
             test = ["test", "--run", str(folder), "--data.test", json.dumps(self.campaign.test)]
@@ -275,6 +278,19 @@ class Sitting:
         self.console.print(f"{run.name} {said}", highlight=False)
 
 
+def _last_step(folder: Path) -> int:
+    steps = [
+        int(file.stem.partition("step=")[2].partition("_")[0])
+        for file in (folder / "checkpoints").glob("*step=*.ckpt")
+    ]
+    return max(steps, default=0)
+
+
+def _wanted_steps(folder: Path) -> int:
+    steps: int = yaml.safe_load((folder / "config.yaml").read_text())["trainer"]["max_steps"]
+    return steps
+
+
 def _is_trained(folder: Path) -> bool:
     return (folder / "trained.txt").is_file()
 
@@ -291,12 +307,8 @@ def state_of(run: Run, folder: Path) -> str:
         return "finished"
     if _is_trained(own):
         return "trained"
-    steps = [
-        int(file.name.partition("step=")[2].partition("_")[0])
-        for file in (own / "checkpoints").glob("last_step=*.ckpt")
-    ]
-    if steps:
-        return f"at step {max(steps):,}"
+    if step := _last_step(own):
+        return f"at step {step:,}"
     return "shipped" if find_weights(run.name) is not None else "waiting"
 
 
