@@ -213,10 +213,9 @@ class Sitting:
             resume = ["fit", "--run", str(folder), "--config", device]
             if not self._call(resume if begun else run.fit_arguments(self.device, folder)):
                 return False
-            if _last_step(folder) < _wanted_steps(folder):
+            if not _is_trained(folder):
                 # Somebody else's signal: it saved itself and ended well, but not at its end.
                 return False
-            (folder / "trained.txt").write_text("ended by itself\n")
         if not (folder / "results" / "summary.json").is_file():
             test = ["test", "--run", str(folder), "--data.test", json.dumps(self.campaign.test)]
             if run.test_scales:
@@ -286,13 +285,12 @@ def _last_step(folder: Path) -> int:
     return max(steps, default=0)
 
 
-def _wanted_steps(folder: Path) -> int:
-    steps: int = yaml.safe_load((folder / "config.yaml").read_text())["trainer"]["max_steps"]
-    return steps
-
-
 def _is_trained(folder: Path) -> bool:
-    return (folder / "trained.txt").is_file()
+    config = folder / "config.yaml"
+    if not config.is_file():
+        return False
+    steps: int = yaml.safe_load(config.read_text())["trainer"]["max_steps"]
+    return _last_step(folder) >= steps
 
 
 def state_of(run: Run, folder: Path) -> str:
