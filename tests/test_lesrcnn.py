@@ -353,3 +353,34 @@ def test_experiment_fits_through_the_command_line(experiment, tmp_path, train_fo
     weights = [v for k, v in content["state_dict"].items() if k.startswith("network.")]
     assert weights
     assert all(torch.isfinite(weight).all() for weight in weights)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_bilinear_start_interpolates_before_any_training(variant, scale):
+    network = LESRCNN(scale, channels=8, pairs=3, variant=variant, start="bilinear")
+    lr = torch.rand(2, 3, 12, 10)
+    expected = lr
+    for factor in FACTORS[scale]:
+        expected = F.interpolate(expected, scale_factor=factor, mode="bilinear")
+    inner = (..., slice(8, -8), slice(8, -8))  # away from the zero padding of convolutions
+    torch.testing.assert_close(network(lr)[inner], expected[inner], rtol=0, atol=1e-5)
+
+
+def test_bilinear_start_leaves_nothing_that_cannot_learn():
+    network = LESRCNN(2, channels=8, pairs=2, start="bilinear")
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    lr, hr = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 16, 16)
+    for _ in range(2):  # the last layer's zeros hold back the others' first gradients
+        optimizer.zero_grad()
+        F.mse_loss(network(lr), hr).backward()
+        optimizer.step()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"channels": 4}, {"variant": "hn", "enhanced": "intended"}], ids=str
+)
+def test_bilinear_start_refuses_what_cannot_carry_an_image(arguments):
+    with pytest.raises(ValueError, match="bilinear start"):
+        LESRCNN(4, start="bilinear", **arguments)

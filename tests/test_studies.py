@@ -11,13 +11,17 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+import yaml
 from conftest import ROOT
 
 from sr_lightning.errors import UserError
+from sr_lightning.nn.complexity import parameter_count
 from sr_lightning.studies.ledger import Entry, Ledger, code_digest
 from sr_lightning.studies.runner import Runner
-from sr_lightning.studies.study import Claim, find_study, load_study, studies
+from sr_lightning.studies.study import BUDGETS, Claim, find_study, load_study, studies
 from sr_lightning.studies.verdicts import judge
+from sr_lightning.training.complexity import module_of_config
 
 STUDY = """
 title: A study
@@ -56,6 +60,24 @@ def test_every_study_of_the_project_is_sound(study):
         assert len(cells) == len(study.levels) * study.seeds
         assert len({cell.name for cell in cells}) == len(cells)
         assert len({cell.key("code", "data") for cell in cells}) == len(cells)
+
+
+@pytest.mark.parametrize("study", studies(ROOT), ids=lambda s: s.name)
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_every_level_of_a_study_can_be_built(study, budget, tmp_path):
+    path = tmp_path / "cell.yaml"
+    for cell in study.cells(budget, seeds=1):
+        model = cell.merged_config()["model"]
+        # A budget's other schedule replaces the paper's whole; only LightningCLI knows how.
+        model["init_args"].pop("scheduler", None)
+        for option, value in cell.options.items():
+            section, _, name = option.partition(".")
+            if section == "model":
+                model["init_args"][name] = value
+        path.write_text(yaml.safe_dump({"model": model}))
+        with torch.device("meta"):
+            module = module_of_config(path)
+        assert parameter_count(module.network) > 0
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,17 @@ import yaml
 
 from sr_lightning.errors import UserError
 
-__all__ = ["Budget", "Cell", "Claim", "Measure", "Study", "find_study", "load_study", "studies"]
+__all__ = [
+    "BUDGETS",
+    "Budget",
+    "Cell",
+    "Claim",
+    "Measure",
+    "Study",
+    "find_study",
+    "load_study",
+    "studies",
+]
 
 BUDGETS = ("quick", "short", "paper")
 

@@ -1,10 +1,9 @@
-"""The network of an experiment file, without its data and trainer."""
+"""The network or module of an experiment file, without its data and trainer."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import lightning.pytorch as pl
 import yaml
 from jsonargparse import ArgumentParser
 
@@ -12,11 +11,22 @@ from sr_lightning.errors import UserError
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.training.module import SRModule
 
-__all__ = ["network_of_config"]
+__all__ = ["module_of_config", "network_of_config"]
 
 
 def network_of_config(path: str | Path) -> SRNetwork:
     """Build the network of an experiment file, and nothing else of it.
+
+    Raises:
+        UserError: the file is missing or has no ``model`` that can be built.
+    """
+    network = module_of_config(path).network
+    assert isinstance(network, SRNetwork)
+    return network
+
+
+def module_of_config(path: str | Path) -> SRModule:
+    """Build the Lightning module of an experiment file, and nothing else of it.
 
     Raises:
         UserError: the file is missing or has no ``model`` that can be built.
@@ -30,7 +40,5 @@ def network_of_config(path: str | Path) -> SRNetwork:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(SRModule, "model")
     module = parser.instantiate(parser.parse_object({"model": section})).model
-    assert isinstance(module, pl.LightningModule)
-    network = module.network
-    assert isinstance(network, SRNetwork)
-    return network
+    assert isinstance(module, SRModule)
+    return module

@@ -70,8 +70,7 @@ class LESRCNN(SRNetwork):
 
     Three blocks: information extraction and enhancement (IEEB, 17 layers at LR size, alternately
     3x3 and 1x1), reconstruction (RB: the first and the last features enlarged and added), and
-    information refinement (IRB, five 3x3 layers at HR size). PyTorch's initialisation throughout,
-    as in the release.
+    information refinement (IRB, five 3x3 layers at HR size).
 
     Args:
         scale: 2, 3, 4 or 8; several make the blind network, one upsampler per scale.
@@ -86,9 +85,14 @@ class LESRCNN(SRNetwork):
             like the latter but its in-place ReLU makes it the former, and its weights need that.
         enhanced: ULESRCNN's even layers 4 to 16 with two kernel sizes: "intended", or "as_run"
             with the slip of its code in layer 16, or "no".
+        start: "torch", PyTorch's initialisation throughout, as in the release; or "bilinear": six
+            channels start as a passage for the image, so that the untrained network interpolates.
+            inferred: ours, for small budgets; without a skip from the interpolated image the
+            network otherwise spends its first thousands of steps on learning one.
 
     Raises:
-        ValueError: a scale is none of these.
+        ValueError: a scale is none of these, or a bilinear start of fewer than six channels or of
+            an enhanced network without skips.
     """
 
     mean: Tensor
@@ -101,6 +105,7 @@ class LESRCNN(SRNetwork):
         variant: Literal["sn", "hn", "ieeb", "ieeb_rb", "full"] = "full",
         skip: Literal["after_relu", "before_relu"] = "after_relu",
         enhanced: Literal["no", "intended", "as_run"] = "no",
+        start: Literal["torch", "bilinear"] = "torch",
     ) -> None:
         super().__init__()
         scales = [scale] if isinstance(scale, int) else list(scale)
@@ -124,6 +129,33 @@ class LESRCNN(SRNetwork):
             _convolution(channels, channels) for _ in range(4 if variant == "full" else 0)
         )
         self.last = _convolution(channels, 3)
+        if start == "bilinear":
+            self._start_as_bilinear()
+
+    @torch.no_grad()
+    def _start_as_bilinear(self) -> None:
+        """Let channels 0 to 2 carry the image and 3 to 5 its negative, which ReLU needs apart."""
+        weight = self.first.weight
+        if len(weight) < 6:
+            raise ValueError(f"A bilinear start takes six channels or more, not {len(weight)}.")
+        weight[:6] = torch.cat([_passage(weight[:3]), -_passage(weight[:3])])
+        for pair in self.pairs:
+            if self.skip is not None:
+                pair.get_parameter("odd.weight")[:6] = 0
+            elif isinstance(pair.get_submodule("even"), TwoKernels):
+                raise ValueError("A bilinear start of an enhanced network needs its skips.")
+            else:
+                for name in ("even.weight", "odd.weight"):
+                    pair.get_parameter(name)[:6] = _passage(pair.get_parameter(name)[:6])
+        for enlarge in self.upsamplers.modules():
+            if isinstance(enlarge, ConvShuffle):
+                rows = 6 * enlarge.factor**2
+                enlarge.weight[:rows] = _bilinear(enlarge.weight[:rows], enlarge.factor)
+                enlarge.get_parameter("bias")[:rows] = 0
+        for layer in self.refinement:
+            layer.get_parameter("weight")[:6] = _passage(layer.get_parameter("weight")[:6])
+        passage = _passage(self.last.weight)
+        self.last.weight.copy_((passage - passage.roll(3, 1)) / (2 if self.both_ends else 1))
 
     @property
     def receptive_field(self) -> int:
@@ -177,6 +209,23 @@ class LESRCNN(SRNetwork):
     def intermediate(self, lr: Tensor, scale: float | None = None) -> list[Tensor]:
         """The one prediction that is supervised."""
         return [self(lr, scale)]
+
+
+def _passage(like: Tensor) -> Tensor:
+    """Weights (out, in, k, k) that hand the first `out` channels on as they are."""
+    return nn.init.dirac_(torch.empty_like(like))
+
+
+def _bilinear(like: Tensor, factor: int) -> Tensor:
+    """Weights (C * f * f, in, 3, 3) before a shuffle, interpolating the first C channels."""
+    # Where the output pixels of one LR pixel lie from its centre, in LR pixels.
+    offset = (torch.arange(factor) + 0.5) / factor - 0.5
+    taps = (1 - (offset[:, None] - torch.tensor([-1, 0, 1])).abs()).clamp(min=0)
+    kernels = (taps[:, None, :, None] * taps[None, :, None, :]).flatten(0, 1)
+    weight = torch.zeros_like(like).reshape(-1, factor**2, *like.shape[1:])
+    for channel in range(len(weight)):
+        weight[channel, :, channel] = kernels
+    return weight.flatten(0, 1)
 
 
 def _reach(layer: nn.Module) -> int:
