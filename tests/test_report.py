@@ -32,7 +32,7 @@ from sr_lightning.studies.report.html import page
 from sr_lightning.studies.report.latex import latex
 from sr_lightning.studies.report.markdown import markdown
 from sr_lightning.studies.report.published_view import claims_table, published_table
-from sr_lightning.studies.report.readmes import stale
+from sr_lightning.studies.report.readmes import lasting_evidence, stale
 from sr_lightning.studies.report.spreadsheet import spreadsheet
 from sr_lightning.studies.report.views import Column, Number, Row, Table, ranked
 from sr_lightning.studies.report.words import count, delta_text, text
@@ -165,12 +165,14 @@ def test_what_was_not_measured_says_why(checkout):
 
 def test_numbers_under_another_protocol_are_not_subtracted(checkout):
     cells = {"Set5_x4": {"psnr": 30.5, "ssim": 0.82}}
-    other = evidence_of(checkout, weights=(record(measured={"vdsr2016": cells}),))
+    whole = parameter_count(HFDN(scale=4))
+    weights = record(measured={"vdsr2016": cells}, parameters=whole)
+    other = evidence_of(checkout, weights=(weights,))
     row = rows_of(published_table(other, "toy/results"))["x4", "Toy", "measured"]
     assert (row.cells[0].value, row.cells[0].delta) == (30.5, None)
     assert row.remark == "weights toy_x4, vdsr2016"
     both = {"vdsr2016": cells, "edsr2017": {"Set5_x4": {"psnr": 30.4, "ssim": 0.82}}}
-    same = evidence_of(checkout, weights=(record(measured=both),))
+    same = evidence_of(checkout, weights=(record(measured=both, parameters=whole),))
     row = rows_of(published_table(same, "toy/results"))["x4", "Toy", "measured"]
     assert (row.cells[0].value, row.remark) == (30.4, "weights toy_x4, edsr2017")
     assert row.cells[0].delta == pytest.approx(0.4)
@@ -511,7 +513,7 @@ def test_tables_in_readmes_follow_the_ledger(checkout, monkeypatch, capsys):
 
 
 def test_tables_in_the_projects_readmes_are_up_to_date():
-    found = stale(Evidence(ROOT, Ledger(ROOT / "experiments" / "results")))
+    found = stale(lasting_evidence(ROOT))
     assert not found, "run: sr-lightning tables --readmes"
 
 

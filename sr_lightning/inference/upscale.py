@@ -23,10 +23,11 @@ from sr_lightning.data.images import (
 )
 from sr_lightning.errors import UserError
 from sr_lightning.inference.upscaler import Upscaler
+from sr_lightning.nn.network import SRNetwork
 from sr_lightning.nn.precision import set_layout
 from sr_lightning.weights.zoo import best_for_scale, load_weights
 
-__all__ = ["main", "upscale_picture"]
+__all__ = ["device_of", "files_of", "main", "network_for", "upscale_picture"]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -40,14 +41,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             still enlarged.
     """
     options = _parser().parse_args(argv)
-    files = _files(options.images)
-    device = _device(options.device)
+    files = files_of(options.images)
+    device = device_of(options.device)
     weights = options.weights or best_for_scale(options.scale).name
-    network = load_weights(weights).to(device)
-    set_layout(network, channels_last=True)
-    if not network.enlarges_by(options.scale):
-        have = ", ".join(f"x{scale:g}" for scale in network.scales)
-        raise UserError(f"The weights '{weights}' enlarge by {have}, not by x{options.scale:g}.")
+    network = network_for(weights, options.scale, device)
     upscaler = Upscaler(network, tile=options.tile, ensemble=options.ensemble)
     console = Console()
     console.print(f"{type(network).__name__} x{options.scale:g} ({weights}) on {device}")
@@ -66,6 +63,25 @@ def main(argv: Sequence[str] | None = None) -> None:
         console.print(f"{path} -> {target}  ({size})", highlight=False, soft_wrap=True)
     if failed:
         raise UserError(" ".join(failed))
+
+
+def network_for(weights: str, scale: float, device: torch.device) -> SRNetwork:
+    """A network with its weights, ready to enlarge by a scale.
+
+    Args:
+        weights: zoo name, weight file or checkpoint.
+        scale: by which to enlarge.
+        device: to compute on.
+
+    Raises:
+        UserError: there are no such weights, or they are of another scale.
+    """
+    network = load_weights(weights).to(device)
+    set_layout(network, channels_last=True)
+    if not network.enlarges_by(scale):
+        have = ", ".join(f"x{known:g}" for known in network.scales)
+        raise UserError(f"The weights '{weights}' enlarge by {have}, not by x{scale:g}.")
+    return network
 
 
 def upscale_picture(
@@ -110,7 +126,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _files(named: Sequence[str]) -> list[Path]:
+def files_of(named: Sequence[str]) -> list[Path]:
+    """The image files that are named, one by one or by their folder.
+
+    Args:
+        named: files and folders; a file need not exist.
+
+    Raises:
+        UserError: a folder holds no image.
+    """
     files: list[Path] = []
     for name in named:
         path = Path(name).expanduser()
@@ -128,7 +152,12 @@ def _target(path: Path, out: str | None, scale: float, count: int) -> Path:
     return target / name
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """The device of a name; ``auto`` is an accelerator where there is one.
+
+    Raises:
+        UserError: it is not there.
+    """
     if name == "auto":
         accelerator = (
             torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None

@@ -7,15 +7,14 @@ convention that it follows, and the costs in the other published tables.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import yaml
-from rich.console import Console
-from rich.progress import track
+from rich.console import Console, Group
+from rich.live import Live
 from rich.table import Table
 
 from sr_lightning.errors import UserError
@@ -23,11 +22,12 @@ from sr_lightning.nn.complexity import Complexity, complexity
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.studies.published import load_published
 from sr_lightning.studies.published_cells import Cell
+from sr_lightning.studies.speeds import Machine, SpeedFile
 from sr_lightning.training.complexity import network_of_config
 from sr_lightning.training.speed import speed
 from sr_lightning.weights.zoo import load_weights
 
-__all__ = ["Figure", "PublishedCosts", "main"]
+__all__ = ["Figure", "PublishedCosts", "batch_of", "main", "shown_scales"]
 
 _EXPERIMENTS = Path("experiments")
 _OWN = "complexity"
@@ -57,6 +57,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--time", action="store_true", help="time a training step and a 320 x 180 LR image, too"
     )
     parser.add_argument(
+        "--save",
+        action="store_true",
+        help="keep the times of experiments in experiments/results/speed, one file per machine, "
+        "as soon as each is known, and measure only what is not there yet; implies --time",
+    )
+    parser.add_argument(
         "--limit",
         type=float,
         default=60,
@@ -68,35 +74,141 @@ def main(argv: Sequence[str] | None = None) -> None:
         width, height = (int(part) for part in options.hr.lower().split("x"))
     except ValueError:
         raise UserError(f"--hr takes WIDTHxHEIGHT such as 1280x720, not '{options.hr}'.") from None
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    table = _empty_table(width, height, options.time)
-    figures = PublishedCosts(_EXPERIMENTS)
     names = options.networks or _all_experiments()
-    quiet = not sys.stderr.isatty()
-    shown = track(names, "counting", console=Console(stderr=True), transient=True, disable=quiet)
-    for name, network in _networks(shown, repeated=bool(options.networks)):
-        stem = Path(name).stem
-        for scale in _shown_scales(network):
-            cost = complexity(network, (height, width), scale)
-            row = [
-                f"{type(network).__name__} ({stem})",
-                f"x{scale:g}",
-                f"{cost.parameters:,}",
-                f"{cost.macs / 1e9:,.2f}",
-                f"{cost.macs_out / 1e9:,.2f}",
-                f"{cost.macs_out_bias / 1e9:,.2f}",
-                *(_beside(figures.of(stem, scale, kind), network, cost) for kind in _COSTS),
-            ]
-            if options.time:
-                took = speed(network, scale, *_batch(name), limit=options.limit)
-                row += [
-                    str(took.step),
-                    f"{took.step_plain.seconds / took.step.seconds:.1f}x",
-                    str(took.image),
-                    f"{took.image_plain.seconds / took.image.seconds:.1f}x",
-                ]
+    kept = _kept(names) if options.save else None
+    timed = options.time or options.save
+    # What is kept is kept by experiment, equal networks or not.
+    networks = _networks(names, repeated=bool(options.networks) or options.save)
+    figures = PublishedCosts(_EXPERIMENTS)
+    try:
+        with _Sheet(f"Cost of one {width} x {height} output", _heads(timed), _caption(timed)) as to:
+            for place, name, network in networks:
+                to.say(f"{name}, {place} of {len(names)}")
+                for scale in shown_scales(network):
+                    row = _counts(name, network, scale, (height, width), figures)
+                    if timed:
+                        row += _times(name, network, scale, options.limit, kept)
+                    to.add(row)
+    except KeyboardInterrupt:
+        again = "" if kept is None else f" The times so far are in {kept.path}; run it again."
+        raise UserError(f"Stopped.{again}") from None
+    if kept is not None:
+        print(f"Kept in {kept.path}.")
+
+
+def _counts(
+    name: str,
+    network: SRNetwork,
+    scale: float,
+    hr_size: tuple[int, int],
+    figures: PublishedCosts,
+) -> list[str]:
+    cost, stem = complexity(network, hr_size, scale), Path(name).stem
+    return [
+        f"{type(network).__name__} ({stem})",
+        f"x{scale:g}",
+        f"{cost.parameters:,}",
+        f"{cost.macs / 1e9:,.2f}",
+        f"{cost.macs_out / 1e9:,.2f}",
+        f"{cost.macs_out_bias / 1e9:,.2f}",
+        *(_beside(figures.of(stem, scale, kind), network, cost) for kind in _COSTS),
+    ]
+
+
+def _times(
+    name: str, network: SRNetwork, scale: float, limit: float, kept: SpeedFile | None
+) -> list[str]:
+    patch, batch = batch_of(name)
+    if kept is None:
+        took = speed(network, scale, patch, batch, limit=limit)
+    else:
+        took = kept.time(Path(name).stem, network, scale, patch, batch, limit).speed
+    step, gain = "", ""
+    if took.step is not None and took.step_plain is not None:
+        step, gain = str(took.step), f"{took.step_plain.seconds / took.step.seconds:.1f}x"
+    return [step, gain, str(took.image), f"{took.image_plain.seconds / took.image.seconds:.1f}x"]
+
+
+def _kept(names: Iterable[str]) -> SpeedFile:
+    """The file of this machine's times."""
+    for name in names:
+        if Path(name).resolve().parent != _EXPERIMENTS.resolve():
+            raise UserError(
+                f"--save keeps times by the names of experiments, and '{name}' is no file of "
+                f"{_EXPERIMENTS}/ here; leave it out, or time it without --save."
+            )
+    return SpeedFile.here(_EXPERIMENTS / "results")
+
+
+class _Sheet:
+    """Shows rows as they come: in a table that grows on a terminal, in lines elsewhere.
+
+    Args:
+        title: above the rows.
+        heads: of the columns.
+        caption: below.
+    """
+
+    _NAME = 36
+    _ROOM = 16
+
+    def __init__(self, title: str, heads: Sequence[str], caption: str) -> None:
+        self.title, self.heads, self.caption = title, heads, caption
+        self.rows: list[list[str]] = []
+        self.doing = ""
+        self.console = Console()
+        self.live = Live(console=self.console, auto_refresh=False)
+
+    def __enter__(self) -> _Sheet:
+        if self.console.is_terminal:
+            self.live.start()
+        else:
+            print(f"{self.title}\n{self._line(self.heads)}", flush=True)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.console.is_terminal:
+            self.live.update(self._table(self.rows), refresh=True)
+            self.live.stop()
+        else:
+            print(self.caption, flush=True)
+
+    def say(self, doing: str) -> None:
+        """Name what is being worked at, on a terminal."""
+        self.doing = doing
+        self._draw()
+
+    def add(self, row: list[str]) -> None:
+        """Show a row."""
+        self.rows.append(row)
+        if self.console.is_terminal:
+            self._draw()
+        else:
+            print(self._line(row), flush=True)
+
+    def _draw(self) -> None:
+        if self.console.is_terminal:
+            # The newest stay in sight; all stand there at the end.
+            newest = self.rows[-max(1, self.console.height - self._ROOM) :]
+            self.live.update(Group(self._table(newest), self.doing), refresh=True)
+
+    def _table(self, rows: Sequence[Sequence[str]]) -> Table:
+        table = Table(
+            title=self.title, caption=self.caption, title_justify="left", caption_justify="left"
+        )
+        for head in self.heads:
+            table.add_column(head, justify="left" if head == self.heads[0] else "right")
+        for row in rows:
             table.add_row(*row)
-    console.print(table)
+        return table
+
+    def _line(self, row: Sequence[str]) -> str:
+        first, *others = row
+        width = {head: max(len(head), 9) for head in self.heads}
+        cells = [
+            f"{cell:>{width[head]}}" for head, cell in zip(self.heads[1:], others, strict=True)
+        ]
+        return "  ".join([f"{first:<{self._NAME}}", *cells]).rstrip()
 
 
 @dataclass(frozen=True)
@@ -179,29 +291,36 @@ def _all_experiments() -> list[str]:
     return [str(file) for file in files if "model" in (yaml.safe_load(file.read_text()) or {})]
 
 
-def _networks(names: Iterable[str], *, repeated: bool) -> Iterator[tuple[str, SRNetwork]]:
-    """Networks by name; of several experiments with the same network only the first, if wanted."""
+def _networks(names: Iterable[str], *, repeated: bool) -> Iterator[tuple[int, str, SRNetwork]]:
+    """Places, names and networks; of several equal networks only the first, if wanted."""
     seen: list[object] = []
-    for name in names:
+    for place, name in enumerate(names, 1):
         if not name.endswith((".yaml", ".yml")):
-            yield name, load_weights(name)
+            yield place, name, load_weights(name)
             continue
         with torch.device("meta"):
             network = network_of_config(name)
         description = (type(network), network.config)
         if repeated or description not in seen:
             seen.append(description)
-            yield name, network
+            yield place, name, network
 
 
-def _shown_scales(network: SRNetwork) -> list[float]:
-    """All scales of a network, or the whole ones of a network for any scale."""
-    whole = [scale for scale in network.scales if float(scale).is_integer()]
-    return whole if whole and len(network.scales) > 4 else list(network.scales)
+def shown_scales(network: SRNetwork) -> list[float]:
+    """Scales that a network's costs are shown at: its own, or those of most tables for any scale.
+
+    Args:
+        network: of whatever kind.
+    """
+    return [2, 3, 4, 8] if network.any_scale else list(network.scales)
 
 
-def _batch(name: str) -> tuple[int, int]:
-    """Side and number of LR patches in an experiment's batch; those of EDSR for weight files."""
+def batch_of(name: str) -> tuple[int, int]:
+    """Side and number of LR patches in an experiment's batch; those of EDSR for weight files.
+
+    Args:
+        name: experiment file, weight file or zoo name.
+    """
     section = {}
     if name.endswith((".yaml", ".yml")):
         content = yaml.safe_load(Path(name).read_text())
@@ -219,30 +338,24 @@ def _beside(figure: Figure | None, network: SRNetwork, cost: Complexity) -> str:
     return f"{value} ({width}{figure.counting}{off})"
 
 
-def _empty_table(width: int, height: int, timed: bool) -> Table:
+def _heads(timed: bool) -> list[str]:
+    heads = ["network", "scale", "parameters", "GMACs", "GMACs, deconv at HR", "and biases"]
+    heads += ["published parameters", "published GMACs"]
+    return [*heads, "step", "gain", "320x180", "gain"] if timed else heads
+
+
+def _caption(timed: bool) -> str:
     caption = (
         "MACs of convolutions and matrix products, no biases, no bicubic. 'deconv at HR' counts a "
         "deconvolution once per output pixel, as thop does. Published figures stand with the width "
         "of their output, the convention that they follow, and how far our count in that "
         "convention is from them; 'weights' are those of convolutions alone."
     )
-    if timed:
-        device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-        caption += (
-            f" Seconds on this {device} ({torch.get_num_threads()} threads), float32, with the "
-            "experiment's batch: a step is forward, backward and Adam; '~' is an estimate from a "
-            "part; 'gain' is over layers as the papers write them, channels first."
-        )
-    table = Table(
-        title=f"Cost of one {width} x {height} output",
-        caption=caption,
-        title_justify="left",
-        caption_justify="left",
+    if not timed:
+        return caption
+    machine = Machine.here()
+    return (
+        f"{caption} {machine.seconds} on {machine.name}, float32, with the experiment's batch: a "
+        "step is forward, backward and Adam; '~' is an estimate from a part; 'gain' is over layers "
+        "as the papers write them, channels first."
     )
-    heads = ["network", "scale", "parameters", "GMACs", "GMACs, deconv at HR", "and biases"]
-    heads += ["published parameters", "published GMACs"]
-    if timed:
-        heads += ["step", "gain", "320x180", "gain"]
-    for head in heads:
-        table.add_column(head, justify="left" if head == "network" else "right")
-    return table

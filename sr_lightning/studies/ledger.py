@@ -30,7 +30,9 @@ _DECISIVE = (
     "data/patches.py",
     "data/resize.py",
     "data/sampling.py",
-    "inference/*.py",
+    "inference/ensemble.py",
+    "inference/tiling.py",
+    "inference/upscaler.py",
     "metrics/*.py",
     "nn/*.py",
     "training/losses.py",
@@ -138,7 +140,8 @@ class Ledger:
         found = [
             _read(path)
             for path in sorted(self.folder.rglob("*.json"))
-            if not path.name.endswith(".failed.json")
+            # Times of networks are no runs.
+            if not path.name.endswith(".failed.json") and path.parent != self.folder / "speed"
         ]
         return [
             entry
@@ -269,7 +272,7 @@ def _portable(config: dict[str, Any]) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=64)
-def code_digest(*modules: str) -> str:
+def code_digest(*modules: str, shared: tuple[str, ...] = _DECISIVE) -> str:
     """Digest of the code that decides numbers: what all networks share, and the named modules.
 
     Comments, docstrings and layout do not count.
@@ -277,16 +280,17 @@ def code_digest(*modules: str) -> str:
     Args:
         *modules: dotted names of packages or modules inside ``sr_lightning``, such as
             ``sr_lightning.papers.hfdn``.
+        shared: patterns of files inside ``sr_lightning``; default what decides PSNR and SSIM.
     """
     digest = hashlib.sha256()
-    for path in sorted(set(_files(modules))):
+    for path in sorted(set(_files(modules, shared))):
         digest.update(str(path.relative_to(PACKAGE)).encode())
         digest.update(_bare(path).encode())
     return digest.hexdigest()[:16]
 
 
-def _files(modules: tuple[str, ...]) -> Iterator[Path]:
-    for pattern in _DECISIVE:
+def _files(modules: tuple[str, ...], shared: tuple[str, ...]) -> Iterator[Path]:
+    for pattern in shared:
         yield from PACKAGE.glob(pattern)
     for module in modules:
         place = PACKAGE.parent.joinpath(*module.split("."))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ from torch.nn import functional as F
 
 from sr_lightning.data.images import to_pixels, write_image
 
-__all__ = ["busiest_square", "comparison", "save_crops", "strip"]
+__all__ = ["busiest_square", "comparison", "save_crops", "sheet", "strip"]
 
 Pixels = NDArray[np.uint8]
 _GAP, _LABEL = 6, 22
+_MOST_COLUMNS = 4
 
 
 def busiest_square(hr: Tensor, side: int) -> tuple[int, int]:
@@ -89,20 +91,60 @@ def comparison(
     )
     if whole is None:
         return squares
-    pictures = []
-    for label, image in panels:
-        framed = Image.fromarray(to_pixels(image))
-        ImageDraw.Draw(framed).rectangle(
-            (left, top, left + side, top + side), outline="yellow", width=2
-        )
-        pictures.append((label, np.asarray(framed)))
-    above = strip(pictures, whole)
-    canvas = Image.new(
-        "RGB", (max(above.width, squares.width), above.height + _GAP + squares.height), "white"
-    )
-    canvas.paste(above, (0, 0))
-    canvas.paste(squares, (0, above.height + _GAP))
+    pictures = [(label, _framed(image, top, left, side)) for label, image in panels]
+    return _stack([strip(pictures, whole), squares])
+
+
+def sheet(
+    title: str,
+    methods: list[tuple[str, Tensor]],
+    hr: Tensor,
+    square: tuple[int, int, int],
+    *,
+    height: int = 256,
+) -> Image.Image:
+    """The whole original, and beside it a square of it by every method, in rows.
+
+    Args:
+        title: stands above the whole original.
+        methods: label and image (3, H, W) in about [0, 1], all of the size of `hr`.
+        hr: the original, (3, H, W).
+        square: top, left and side of what is shown of each, in pixels.
+        height: of an enlarged square.
+    """
+    top, left, side = square
+    squares = [
+        (label, to_pixels(image[:, top : top + side, left : left + side]))
+        for label, image in methods
+    ]
+    columns = math.ceil(len(squares) / math.ceil(len(squares) / _MOST_COLUMNS))
+    rows = [squares[first : first + columns] for first in range(0, len(squares), columns)]
+    grid = _stack([strip(row, height) for row in rows])
+    whole = strip([(title, _framed(hr, top, left, side))], grid.height - _LABEL)
+    canvas = Image.new("RGB", (whole.width + 2 * _GAP + grid.width, grid.height), "white")
+    canvas.paste(whole, (0, 0))
+    canvas.paste(grid, (whole.width + 2 * _GAP, 0))
     return canvas
+
+
+def _stack(rows: list[Image.Image]) -> Image.Image:
+    """Pictures below one another, on white."""
+    height = sum(row.height for row in rows) + _GAP * (len(rows) - 1)
+    canvas = Image.new("RGB", (max(row.width for row in rows), height), "white")
+    top = 0
+    for row in rows:
+        canvas.paste(row, (0, top))
+        top += row.height + _GAP
+    return canvas
+
+
+def _framed(image: Tensor, top: int, left: int, side: int) -> Pixels:
+    """The pixels of an image with a frame around a square of it."""
+    framed = Image.fromarray(to_pixels(image))
+    ImageDraw.Draw(framed).rectangle(
+        (left, top, left + side, top + side), outline="yellow", width=2
+    )
+    return np.asarray(framed)
 
 
 def enlarged_lr(lr: Tensor, size: tuple[int, int]) -> Tensor:
@@ -111,24 +153,33 @@ def enlarged_lr(lr: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def save_crops(
-    folder: Path, lr: Tensor, methods: dict[str, Tensor], scale: float, side: int = 256
-) -> None:
-    """Save the same busy square of every method, pixel for pixel, and the LR pixels under it.
+    folder: Path,
+    lr: Tensor,
+    methods: dict[str, Tensor],
+    scale: float,
+    side: int = 256,
+    corner: tuple[int, int] | None = None,
+) -> tuple[int, int, int]:
+    """Save the same square of every method, pixel for pixel, and the LR pixels under it.
 
     Reports enlarge and align them; a strip's pictures are scaled and labelled already.
 
     Args:
         folder: where ``lr.png`` and one ``<method>.png`` each go.
         lr: (3, h, w) in about [0, 1].
-        methods: images (3, H, W) in about [0, 1]; "hr", the original, chooses the square.
+        methods: images (3, H, W) in about [0, 1], with "hr", the original.
         scale: H / h.
         side: largest side of the square in HR pixels.
+        corner: about where its top and left are, in HR pixels; default: where "hr" has most detail.
+
+    Returns:
+        Top, left and side of the square in HR pixels.
     """
     hr = methods["hr"]
     # Whole LR pixels, so that the LR square covers the same part of the scene.
     cells = max(1, int(min(side, *hr.shape[1:]) / scale))
     side = round(cells * scale)
-    corner = busiest_square(hr, side)
+    corner = busiest_square(hr, side) if corner is None else corner
     y, x = (
         min(round(n / scale), size - cells) for n, size in zip(corner, lr.shape[1:], strict=True)
     )
@@ -141,3 +192,4 @@ def save_crops(
     squares["lr"] = lr[:, y : y + cells, x : x + cells]
     for name, square in squares.items():
         write_image(folder / f"{name}.png", to_pixels(square))
+    return top, left, side

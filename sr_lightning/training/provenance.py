@@ -19,20 +19,23 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from sr_lightning import __version__
 
-__all__ = ["Provenance", "commit", "data_facts", "hardware"]
+__all__ = ["Provenance", "commit", "data_facts", "hardware", "processor"]
+
+
+def processor() -> str:
+    """Model name of the CPU."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
 
 
 def hardware() -> str:
     """The machine in words: processor, threads in use, GPUs."""
-    cpu = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                cpu = line.partition(":")[2].strip()
-                break
-    except OSError:
-        pass
-    words = f"{cpu}, {torch.get_num_threads()} of {os.cpu_count()} threads"
+    words = f"{processor()}, {torch.get_num_threads()} of {os.cpu_count()} threads"
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
         words += f", {len(names)} x {names[0]}"

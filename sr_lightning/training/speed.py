@@ -1,4 +1,9 @@
-"""How long a network takes on this machine: a training step, and an image."""
+"""How long a network takes on this machine: a training step, and an image.
+
+With one thread on a CPU, time is the processor time of the process: what a quiet core would take,
+also where other programs use the core. inferred: no paper says which clock it read, and on a shared
+core the wall clock measures the neighbours. With several threads or a GPU it is wall time.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +12,31 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from sr_lightning.cubic import enlarged_size
+from sr_lightning.nn.complexity import complexity
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.nn.plain import plain
 from sr_lightning.nn.precision import layout_of, set_layout
 from sr_lightning.training.losses import PixelLoss
 
-__all__ = ["Duration", "Speed", "speed"]
+__all__ = ["Clock", "Duration", "Speed", "clock_here", "speed"]
+
+Clock = Literal["cpu", "wall"]
+_READ: dict[Clock, Callable[[], float]] = {"cpu": time.process_time, "wall": time.perf_counter}
+_TURNS = 3
+_PARTS_OF_A_SIDE = (10, 4, 2, 1)
+
+
+def clock_here() -> Clock:
+    """The clock that times are read from here: "cpu" is the time that the process computed."""
+    alone = torch.get_num_threads() == 1 and not torch.cuda.is_available()
+    return "cpu" if alone else "wall"
 
 
 @dataclass(frozen=True)
@@ -42,16 +60,17 @@ class Speed:
     """Times in float32, by the suite's arrangement and as the papers write their layers.
 
     Attributes:
-        step: forward, L1 of all predictions, backward and Adam.
-        step_plain: the same without fast layers and channels-last memory.
         image: one image, without gradients.
-        image_plain: the same, plainly.
+        image_plain: the same without fast layers and channels-last memory.
+        step: forward, L1 of all predictions, backward and Adam; None at a scale that a network for
+            any scale is not trained at.
+        step_plain: the same, plainly.
     """
 
-    step: Duration
-    step_plain: Duration
     image: Duration
     image_plain: Duration
+    step: Duration | None
+    step_plain: Duration | None
 
 
 def speed(
@@ -70,52 +89,86 @@ def speed(
         patch: side of LR patches.
         batch: patches of a step.
         lr_size: (H, W) of the image.
-        limit: seconds beyond which a call is not made but estimated: a step by an eighth of its
-            patches, an image by a hundredth of its pixels.
+        limit: seconds beyond which a call is not made but estimated from the largest part that
+            takes less: some of the patches of a step, or a smaller image by its
+            multiply-accumulates.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    few = math.ceil(batch / 8)
-    small = (max(1, lr_size[0] // 10), max(1, lr_size[1] // 10))
-    pixels = lr_size[0] * lr_size[1] / (small[0] * small[1])
     runs = [_Arrangement(network, device, fast) for fast in (True, False)]
-    step, step_plain = _durations(
-        [run.step(scale, patch, batch) for run in runs],
-        [run.step(scale, patch, few) for run in runs],
-        batch / few,
-        limit,
-    )
     image, image_plain = _durations(
-        [run.image(scale, lr_size) for run in runs],
-        [run.image(scale, small) for run in runs],
-        pixels,
+        [
+            _Portion([run.image(scale, size) for run in runs], share)
+            for size, share in _images(network, scale, lr_size)
+        ],
         limit,
     )
-    return Speed(step, step_plain, image, image_plain)
+    step = step_plain = None
+    if scale in network.scales:
+        step, step_plain = _durations(
+            [
+                _Portion([run.step(scale, patch, count) for run in runs], count / batch)
+                for count in sorted({1, math.ceil(batch / 8), batch})
+            ],
+            limit,
+        )
+    return Speed(image, image_plain, step, step_plain)
 
 
-def _durations(
-    wholes: list[Callable[[], None]], parts: list[Callable[[], None]], times: float, limit: float
-) -> list[Duration]:
-    """The fastest of three calls each, taking turns, so that other programs disturb all alike.
+def _images(
+    network: SRNetwork, scale: float, lr_size: tuple[int, int]
+) -> list[tuple[tuple[int, int], float]]:
+    """Image sizes, the smallest first, with their shares of the whole image's cost.
 
-    Where a whole would take too long, calls of the part `times` smaller stand for all of them.
+    Attention over a whole image costs more than its pixels, so that their number is no measure.
     """
-    expected = [times * seconds for seconds in _fastest(parts, 1)]
-    if max(expected) > limit:
-        return [Duration(seconds, estimated=True) for seconds in expected]
-    return [Duration(seconds, estimated=False) for seconds in _fastest(wholes, 3)]
+    sizes = [(max(1, lr_size[0] // part), max(1, lr_size[1] // part)) for part in _PARTS_OF_A_SIDE]
+    costs = [complexity(network, enlarged_size(size, scale), scale).macs for size in sizes]
+    return [(size, cost / costs[-1]) for size, cost in zip(sizes, costs, strict=True)]
 
 
-def _fastest(calls: list[Callable[[], None]], turns: int) -> list[float]:
-    """Seconds of the fastest of `turns` calls after a first one that warms up."""
-    best = [math.inf] * len(calls)
-    for turn in range(1 + turns):
-        for index, call in enumerate(calls):
-            begin = time.perf_counter()
-            call()
-            if turn:
-                best[index] = min(best[index], time.perf_counter() - begin)
-    return best
+@dataclass(frozen=True)
+class _Portion:
+    """A share of the work, to be called in each arrangement."""
+
+    calls: list[Callable[[], None]]
+    share: float
+
+
+def _durations(portions: list[_Portion], limit: float) -> list[Duration]:
+    """Times of the last portion, which is the whole, or estimates of it.
+
+    Args:
+        portions: the smallest first.
+        limit: see :func:`speed`.
+    """
+    smallest, *larger = portions
+    seconds, share = _fastest(smallest.calls, limit), smallest.share
+    for portion in reversed(larger):
+        if max(seconds) * portion.share / smallest.share <= limit:
+            seconds, share = _fastest(portion.calls, limit), portion.share
+            break
+    return [Duration(one / share, estimated=share < 1) for one in seconds]
+
+
+def _fastest(calls: list[Callable[[], None]], limit: float) -> list[float]:
+    """Seconds of the fastest of three calls each, or of fewer where they take long.
+
+    The calls take turns, so that other programs disturb all alike. A first one warms up; it counts
+    where it takes longer than the limit by itself.
+    """
+    first = [_seconds(call) for call in calls]
+    if max(first) > limit:
+        return first
+    turns = min(_TURNS, max(1, int(limit / max(first))))
+    rounds = [[_seconds(call) for call in calls] for _ in range(turns)]
+    return [min(times) for times in zip(*rounds, strict=True)]
+
+
+def _seconds(call: Callable[[], None]) -> float:
+    read = _READ[clock_here()]
+    begin = read()
+    call()
+    return read() - begin
 
 
 class _Arrangement:

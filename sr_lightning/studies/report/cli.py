@@ -14,8 +14,8 @@ from sr_lightning.studies.report.build import build_report
 from sr_lightning.studies.report.evidence import Evidence
 from sr_lightning.studies.report.html import page
 from sr_lightning.studies.report.latex import latex
-from sr_lightning.studies.report.markdown import markdown
-from sr_lightning.studies.report.readmes import refresh
+from sr_lightning.studies.report.markdown import findings_markdown, markdown
+from sr_lightning.studies.report.readmes import lasting_evidence, refresh
 from sr_lightning.studies.report.spreadsheet import spreadsheet
 from sr_lightning.studies.report.terminal import summary, terminal_table, verdict_tables
 from sr_lightning.studies.report.views import Report
@@ -47,6 +47,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="run folders of the studies, for pictures; default runs/studies",
     )
     parser.add_argument(
+        "--comparison",
+        type=Path,
+        default=Path("runs/comparison"),
+        help="what 'sr-lightning compare' drew, for pictures; default runs/comparison",
+    )
+    parser.add_argument(
         "--readmes",
         action="store_true",
         help="bring the tables inside the project's READMEs up to date, and do nothing else",
@@ -56,10 +62,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     evidence = Evidence(root, Ledger(root / "experiments" / "results"))
     console = Console()
     if options.readmes:
-        for file in refresh(evidence):
+        for file in refresh(lasting_evidence(root)):
             console.print(f"Changed: {file}", soft_wrap=True)
         return
-    report = build_report(evidence, options.table, options.runs)
+    report = build_report(evidence, options.table, options.runs, options.comparison)
     if options.table is not None:
         for table in report.tables:
             console.print(terminal_table(table))
@@ -75,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def write_report(report: Report, folder: Path) -> Path:
-    """Write the page and every table of a report.
+    """Write the page, what the numbers say, and every table of a report.
 
     Args:
         report: to write; the same report gives the same bytes.
@@ -93,7 +99,8 @@ def write_report(report: Report, folder: Path) -> Path:
             (".csv", spreadsheet(table)),
         ):
             base.with_name(base.name + suffix).write_text(content)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "findings.md").write_text(findings_markdown(report.findings, report.rule))
     out = folder / "index.html"
-    out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(page(report))
     return out

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import torch
 
-from sr_lightning.nn.complexity import HR_720P, Complexity, complexity
+from sr_lightning.nn.complexity import HR_720P, Complexity, complexity, parameter_count
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.studies.ledger import Entry, Failure, Ledger
 from sr_lightning.studies.published import PublishedNumbers, load_published
@@ -17,7 +17,7 @@ from sr_lightning.studies.published_cells import Cell, Label
 from sr_lightning.studies.report.views import Number, Origin
 from sr_lightning.studies.report.words import group_text, label_text
 from sr_lightning.studies.study import BUDGETS, Study, studies
-from sr_lightning.studies.verdicts import mean_and_deviation
+from sr_lightning.studies.verdicts import mean_and_deviation, tested_groups
 from sr_lightning.training.complexity import network_of_config
 from sr_lightning.weights.files import load_network
 from sr_lightning.weights.zoo import WeightRecord, records
@@ -72,16 +72,23 @@ class Evidence:
         root: the checkout.
         ledger: of finished runs.
         weights: records of shipped weights; default those of the package.
+        considered: budgets whose runs count; default all.
     """
 
     def __init__(
-        self, root: Path, ledger: Ledger, weights: Sequence[WeightRecord] | None = None
+        self,
+        root: Path,
+        ledger: Ledger,
+        weights: Sequence[WeightRecord] | None = None,
+        considered: Collection[str] = BUDGETS,
     ) -> None:
         self.root = root
+        self.considered = considered
         self.ledger = ledger
         self.weights = {r.name: r for r in (records() if weights is None else weights)}
         self.studies = studies(root)
         self._networks: dict[str, SRNetwork | None] = {}
+        self._loaded: dict[str, SRNetwork] = {}
         self._costs: dict[tuple[str, tuple[int, int], float | None], Complexity] = {}
 
     @cached_property
@@ -91,7 +98,7 @@ class Evidence:
 
     @cached_property
     def _entries(self) -> list[Entry]:
-        return self.ledger.entries()
+        return [entry for entry in self.ledger.entries() if entry.budget in self.considered]
 
     def entries(self, study: Study, budget: str | None = None) -> list[Entry]:
         """Entries of a study, in the order of its levels, then of the seeds."""
@@ -114,7 +121,7 @@ class Evidence:
 
     def failures(self, study: Study, budget: str) -> list[Failure]:
         """The cells of a study that failed and have not succeeded since."""
-        if budget not in study.budgets:
+        if budget not in study.budgets or budget not in self.considered:
             return []
         found = (self.ledger.failure(cell.name) for cell in study.cells(budget))
         return [failure for failure in found if failure is not None]
@@ -152,13 +159,16 @@ class Evidence:
     def answer(self, cell: Cell) -> Measurement | None:
         """The measured PSNR or SSIM that answers a cell, or None where there is none.
 
-        Shipped weights come first; then runs, at the highest budget first: of the level of a study
-        that the cell is about, or of its experiment unchanged. Numbers under the cell's own
-        protocol are preferred.
+        Shipped weights of the paper's size come first; then runs, at the highest budget first: of
+        the level of a study that the cell is about, or of its experiment unchanged; then lighter
+        weights. A row of an ablation is answered by runs first, as its neighbours are. Numbers
+        under the cell's own protocol are preferred.
         """
         if cell.metric not in ("psnr", "ssim"):
             return None
-        candidates = (*self._of_weights(cell), *self._of_runs(cell))
+        weights, runs = [*self._of_weights(cell)], [*self._of_runs(cell)]
+        whole = [] if cell.factors and runs else [found for found in weights if found.whole]
+        candidates = (*whole, *runs, *weights)
         exact = (found for found in candidates if found.protocol == cell.protocol)
         return next(exact, next(iter(candidates), None))
 
@@ -169,8 +179,13 @@ class Evidence:
         return cell.ours is not None or bool(self._levels(cell))
 
     def studies_with_runs(self, cell: Cell) -> list[str]:
-        """Names of the studies about a cell that the ledger has runs of, on whatever sets."""
-        return [study.name for study, _ in self._levels(cell) if self.entries(study)]
+        """Names of studies about a cell that have runs at its scale, on whatever sets."""
+        end = "" if cell.scale is None else f"_x{cell.scale:g}"
+        return [
+            study.name
+            for study, _ in self._levels(cell)
+            if any(group.endswith(end) for group in tested_groups(study, self.entries(study)))
+        ]
 
     def _levels(self, cell: Cell) -> list[tuple[Study, str]]:
         found = []
@@ -183,15 +198,59 @@ class Evidence:
         return found
 
     def _of_weights(self, cell: Cell) -> Iterator[Measurement]:
-        record = self.weights.get(cell.ours or "")
-        if record is None:
-            return
-        for protocol in dict.fromkeys((cell.protocol, *record.measured)):
-            cells = record.measured.get(protocol or "", {})
-            value = cells.get(group_name(cell.set, cell.scale), {}).get(cell.metric)
-            if protocol is not None and value is not None:
-                origin = origin_of_weights(record, protocol)
-                yield Measurement(value, None, protocol, f"weights {record.name}", origin)
+        found = [r for r in self.weights.values() if self._is_of(cell, r)]
+        # Weights of the experiment's own name come first, then the larger ones.
+        found.sort(key=lambda record: (record.name != cell.ours, -record.parameters))
+        for record in found:
+            whole = self.has_papers_size(record, cell)
+            by = f"weights {record.name}" + ("" if whole else ", smaller network")
+            for protocol in dict.fromkeys((cell.protocol, *record.measured)):
+                cells = record.measured.get(protocol or "", {})
+                value = cells.get(group_name(cell.set, cell.scale), {}).get(cell.metric)
+                if protocol is not None and value is not None:
+                    origin = origin_of_weights(record, protocol)
+                    yield Measurement(value, None, protocol, by, origin, whole)
+
+    def paper_cell(self, record: WeightRecord, name: str, scale: float, metric: str) -> Cell | None:
+        """What a weight file's paper prints of its network, or None where it prints nothing.
+
+        Args:
+            record: of the weights, which may be smaller than the paper's network.
+            name: of the image set.
+            scale: of the number.
+            metric: "psnr" or "ssim".
+        """
+        found = [
+            cell
+            for cell in self.published.cells
+            if (cell.set, cell.scale, cell.metric) == (name, scale, metric)
+            and self._is_of(cell, record)
+        ]
+        # Tables of results before ablations.
+        return min(
+            found,
+            key=lambda cell: (cell.ours != record.name, bool(cell.factors), cell.doubtful),
+            default=None,
+        )
+
+    def has_papers_size(self, record: WeightRecord, cell: Cell) -> bool:
+        """Whether weights are of the network that a published cell of theirs is about."""
+        network = self.network(cell.ours or "")
+        return network is not None and parameter_count(network) == record.parameters
+
+    def _is_of(self, cell: Cell, record: WeightRecord) -> bool:
+        """Whether a cell is about the network that weights are of, whatever its size.
+
+        Weights are named as an experiment is, or begin with the name of their paper's network:
+        ``cmsc_x4`` is compared with ``cmsc``, but not with another network of its class.
+        """
+        ours = cell.ours
+        if ours is None or ours == record.name:
+            return ours is not None
+        paper = record.name.partition("_")[0]
+        if ours not in (paper, group_name(paper, cell.scale)):
+            return False
+        return type(self.network(ours)).__name__ == record.network
 
     def _of_runs(self, cell: Cell) -> Iterator[Measurement]:
         group = group_name(cell.set, cell.scale)
@@ -249,6 +308,21 @@ class Evidence:
         if key not in self._costs:
             self._costs[key] = complexity(network, hr_size, scale)
         return self._costs[key]
+
+    def cost_of_weights(self, record: WeightRecord, scale: float) -> Complexity | None:
+        """Parameters, and MACs for a 1280 x 720 output, of the network in a weight file.
+
+        An experiment of the same name may have another size.
+
+        Args:
+            record: of the weights.
+            scale: that the network can do.
+        """
+        if not record.file.is_file():
+            return None
+        if record.name not in self._loaded:
+            self._loaded[record.name] = load_network(record.file)
+        return complexity(self._loaded[record.name], HR_720P, scale)
 
     def counted(self, cell: Cell) -> Number | None:
         """The parameters or MACs of a cell's experiment, with how far they are from the cell."""

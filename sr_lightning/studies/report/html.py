@@ -14,6 +14,8 @@ from sr_lightning.studies.ledger import Entry
 from sr_lightning.studies.report.svg import cost_plot, curves
 from sr_lightning.studies.report.views import (
     Comparison,
+    CostPlot,
+    Finding,
     Number,
     Origin,
     PaperView,
@@ -21,13 +23,14 @@ from sr_lightning.studies.report.views import (
     Row,
     StudyView,
     Table,
+    ZooView,
 )
 from sr_lightning.studies.report.words import delta_text, text
 
 __all__ = ["page"]
 
 _ASSETS = Path(__file__).parent / "assets"
-_LINE = 44
+_LINE, _PHONE_LINE = 44, 16
 # The browser itself refuses any request, whatever slipped into a text.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
@@ -67,35 +70,63 @@ class _Writer:
 
     def body(self, report: Report) -> str:
         papers = [paper for paper in report.papers if paper.tables or paper.studies]
-        links = [("verdicts", "Verdicts")] if report.verdicts.rows else []
+        links = [("weights", "Weights")] if report.zoo is not None else []
+        links.append(("findings", "What the numbers say"))
         links += [(f"paper-{_id(paper.name)}", paper.title) for paper in papers]
         links += [("plots", "Quality and cost")] if report.plots else []
-        links += [("weights", "Weights")] if report.zoo is not None else []
+        links += [("systems", "Systems")] if report.systems else []
         links.append(("protocols", "Protocols"))
         nav = "".join(f'<a href="#{link}">{escape(label)}</a>' for link, label in links)
         parts = [_head(report), f"<nav>{nav}</nav>"]
-        if report.verdicts.rows:
-            parts.append(_section("verdicts", "Verdicts", self.table(report.verdicts)))
+        if report.zoo is not None:
+            parts.append(_section("weights", "Weights", self.zoo(report.zoo)))
+        parts.append(_section("findings", "What the numbers say", self.findings(report)))
         parts += [self.paper(paper) for paper in papers]
         if report.plots:
-            figures = "".join(
-                _tag(
-                    "figure",
-                    cost_plot(plot) + _tag("figcaption", f"{escape(plot.title)}, PSNR (dB)"),
-                )
-                for plot in report.plots
-            )
-            legend = "<p>Rings are published numbers, filled dots were measured here.</p>"
-            parts.append(
-                _section("plots", "Quality and cost", legend + _tag("div", figures, "plots"))
-            )
-        if report.zoo is not None:
-            parts.append(_section("weights", "Weights", self.table(report.zoo)))
+            parts.append(_section("plots", "Quality and cost", _figures(report.plots)))
+        if report.systems:
+            tables = [self.folded(table, True) for table in report.systems]
+            parts.append(_section("systems", "Systems", "\n".join(tables)))
         protocols = "".join(
             f"<dt><code>{escape(name)}</code></dt><dd>{escape(summary)}</dd>"
             for name, summary in report.protocols
         )
         parts.append(_section("protocols", "Protocols", f"<dl>{protocols}</dl>"))
+        return "\n".join(parts)
+
+    def findings(self, report: Report) -> str:
+        parts = [_tag("p", escape(report.findings.summary)), _tag("p", escape(report.rule), "dim")]
+        for paper, listed in itertools.groupby(report.findings.listed, lambda one: one.paper):
+            parts.append(f"<h3>{escape(paper)}</h3>")
+            for study, found in itertools.groupby(listed, lambda one: one.study):
+                items = "".join(
+                    f'<li class="{one.word.replace(" ", "-")}">{_sentence(one)}</li>'
+                    for one in found
+                )
+                parts.append(f'<p>{escape(study)}</p><ul class="findings">{items}</ul>')
+        if report.verdicts.rows:
+            parts.append(self.folded(report.verdicts, False))
+        return "\n".join(parts)
+
+    def zoo(self, zoo: ZooView) -> str:
+        first, *others = zoo.tables
+        parts = [self.table(first), *(self.folded(t, t is others[0]) for t in others)]
+        figures: dict[float, list[str]] = {}
+        compared: dict[float, int] = {}
+        for comparison in zoo.pictures:
+            scale = comparison.scale or 0
+            figures.setdefault(scale, []).append(_viewer(comparison))
+            compared[scale] = max(compared.get(scale, 0), len(comparison.panels))
+        for scale, plots in itertools.groupby(zoo.plots, lambda plot: plot.scale or 0):
+            drawn = "<h3>PSNR against parameters</h3>" + _figures(list(plots), "plots large")
+            figures.setdefault(scale, []).append(drawn)
+        # The scale with most networks is what people come for.
+        first_open = max(figures, key=lambda scale: compared.get(scale, 0), default=0)
+        for scale in sorted(figures):
+            parts.append(
+                f'<details class="table"{" open" if scale == first_open else ""}>'
+                f"<summary>Figures, x{scale:g}</summary>{''.join(figures[scale])}</details>"
+            )
         return "\n".join(parts)
 
     def paper(self, paper: PaperView) -> str:
@@ -159,7 +190,8 @@ class _Writer:
         elif row.remark or row.missing:
             labels[-1] += f" <small>{escape(row.remark or row.missing)}</small>"
         cells = "".join(
-            f'<th class="stub{_long(label)}" scope="row">{label}</th>' for label in labels
+            f'<th class="stub{_long(label) or _broken(label)}" scope="row">{label}</th>'
+            for label in labels
         )
         cells += "".join(
             self.cell(table, cell, table.is_text(place)) for place, cell in enumerate(row.cells)
@@ -240,8 +272,33 @@ def _head(report: Report) -> str:
         "origin, a heading to sort. Best in bold, second underlined, published and measured apart."
         f'</p><ul class="tally">{items}</ul>'
         f'<p class="dim">Made by sr-lightning {escape(report.version)} from the ledger alone. '
-        "Rows with no second line and no remark are of methods that it has no experiment for.</p>"
+        "Rows with no second line and no remark are of methods that it has no experiment for."
+        f"{_left_out(report)}</p>"
     )
+
+
+def _sentence(finding: Finding) -> str:
+    """A sentence with its verdict in colour."""
+    kind = f"verdict {finding.word.replace(' ', '-')}"
+    before, word, after = finding.sentence.rpartition(f": {finding.word}")
+    shown = _tag("span", escape(finding.word), kind)
+    return f"{escape(before)}: {shown}{escape(after)}" if word else escape(finding.sentence)
+
+
+def _figures(plots: Sequence[CostPlot], cls: str = "plots") -> str:
+    figures = "".join(
+        _tag("figure", cost_plot(plot) + _tag("figcaption", f"{escape(plot.title)}, PSNR (dB)"))
+        for plot in plots
+    )
+    legend = "<p>Rings are published numbers, filled dots were measured here.</p>"
+    return legend + _tag("div", figures, cls)
+
+
+def _left_out(report: Report) -> str:
+    if not report.left_out:
+        return ""
+    are = "comparison of pictures is" if report.left_out == 1 else "comparisons of pictures are"
+    return f" {report.left_out} {are} left out to keep this page small."
 
 
 def _section(link: str, title: str, content: str) -> str:
@@ -288,6 +345,11 @@ def _long(words: str) -> str:
     return " long" if len(words) > _LINE else ""
 
 
+def _broken(words: str) -> str:
+    """The class of labels that a phone has no room for in one line, for a class attribute."""
+    return " broken" if len(words) > _PHONE_LINE else ""
+
+
 def _remark(row: Row) -> str:
     return f": {escape(row.remark)}" if row.remark else ""
 
@@ -324,7 +386,8 @@ def _viewer(comparison: Comparison) -> str:
     )
     return (
         f'<div class="viewer"><h3>{escape(comparison.title)}</h3>'
-        '<p class="dim">Point into any picture to look there in all of them. '
-        '<label>Zoom <input type="range" min="1" max="12" step="0.5" value="2"></label></p>'
+        f'<p class="dim">{escape(comparison.note)} Point into any picture to look there in all of '
+        "them. "
+        '<label>Zoom <input type="range" min="1" max="12" step="0.5" value="1"></label></p>'
         f'<div class="panels">{panels}</div></div>'
     )

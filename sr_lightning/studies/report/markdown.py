@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
-from sr_lightning.studies.report.views import Number, Row, Table
+from sr_lightning.studies.report.views import Findings, Number, Row, Table
 from sr_lightning.studies.report.words import delta_text, text
 
-__all__ = ["markdown"]
+__all__ = ["findings_markdown", "markdown"]
 
 
 def markdown(table: Table, heading: bool = True) -> str:
@@ -23,6 +24,22 @@ def markdown(table: Table, heading: bool = True) -> str:
     if table.rows:
         parts.append(_grid(table))
     parts += [f"{place}. {_plain(note)}" for place, note in enumerate(table.notes, 1)]
+    return "\n\n".join(parts) + "\n"
+
+
+def findings_markdown(findings: Findings, rule: str) -> str:
+    """What the numbers say of the papers, a list for each.
+
+    Args:
+        findings: to write.
+        rule: how verdicts are found.
+    """
+    parts = ["### What the numbers say", _plain(findings.summary), _plain(rule)]
+    for paper, listed in itertools.groupby(findings.listed, lambda one: one.paper):
+        parts.append(f"#### {_plain(paper)}")
+        for study, found in itertools.groupby(listed, lambda one: one.study):
+            items = "\n".join(f"- {_plain(one.sentence)}" for one in found)
+            parts += [_plain(study), items]
     return "\n\n".join(parts) + "\n"
 
 

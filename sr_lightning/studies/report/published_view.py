@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sr_lightning.studies.published_cells import METRICS, Cell, Claim, Label
@@ -12,7 +12,7 @@ from sr_lightning.studies.report.words import group_text, label_text, labels_tex
 from sr_lightning.studies.study import Claim as StudyClaim
 from sr_lightning.studies.verdicts import group_of, judge, tested_groups
 
-__all__ = ["claims_table", "published_table"]
+__all__ = ["claim_verdict", "claims_table", "printed", "published_table"]
 
 _Labels = tuple[Label, ...]
 
@@ -39,13 +39,13 @@ def published_table(evidence: Evidence, name: str) -> Table:
         stub = tuple(label_text(*pair) for pair in zip(shape.stubs, labels, strict=True))
         group = stub[shape.stubs.index("scale")] if "scale" in shape.stubs else ""
         listed = [by_column.get(column) for column in shape.columns]
-        printed = tuple(
-            None if cell is None else _printed(cell, marks[id(cell)], digits) for cell in listed
+        numbers = tuple(
+            None if cell is None else printed(cell, marks[id(cell)], digits) for cell in listed
         )
         waiting = [cell for cell in listed if cell is not None and evidence.expected(cell)]
         measured = _measured_row(evidence, stub, listed, group)
         missing = _missing(evidence, waiting) if waiting and measured is None else ""
-        rows.append(Row(stub, printed, "published", missing=missing, group=group))
+        rows.append(Row(stub, numbers, "published", missing=missing, group=group))
         if measured is not None:
             rows.append(measured)
     table = Table(
@@ -158,7 +158,14 @@ def _digits(cells: Iterable[Cell], metric: str) -> int:
     return max([2 if metric == "psnr" else 3, *shown])
 
 
-def _printed(cell: Cell, marks: tuple[int, ...], digits: dict[str, int]) -> Number:
+def printed(cell: Cell, marks: tuple[int, ...], digits: Mapping[str, int]) -> Number:
+    """A published number with its source, protocol and errata.
+
+    Args:
+        cell: to show.
+        marks: places of its remarks among the table's notes.
+        digits: after the point, by metric.
+    """
     facts = [("source", cell.source)]
     if cell.protocol is not None:
         certain = "" if cell.protocol_certain else " (supposed)"
@@ -257,7 +264,7 @@ def claims_table(evidence: Evidence, name: str) -> Table | None:
         borne_out = sum(claim.supported for claim in members)
         tally: dict[str, int] = {}
         for claim in members:
-            verdict = _verdict(evidence, claim)
+            verdict = claim_verdict(evidence, claim)
             tally[verdict] = tally.get(verdict, 0) + 1
         words = ", ".join(
             verdict if len(tally) == 1 and count == 1 else f"{count} {verdict}"
@@ -299,8 +306,13 @@ def _range(gains: Sequence[float], metric: str, metrics: set[str]) -> str:
     return f"{shown} {unit}".strip()
 
 
-def _verdict(evidence: Evidence, claim: Claim) -> str:
-    """The verdict of a claim's study at its highest budget, or of single runs."""
+def claim_verdict(evidence: Evidence, claim: Claim) -> str:
+    """The verdict of a claim's study at its highest budget, or of single runs, in words.
+
+    Args:
+        evidence: what was published and measured.
+        claim: of a published table.
+    """
     for study in evidence.studies_of(claim.table):
         shared = {"method": claim.method} if "method" not in claim.better else {}
         better = evidence.level(study, {**shared, **claim.better})
@@ -319,6 +331,7 @@ def _verdict(evidence: Evidence, claim: Claim) -> str:
             found = judge(study, asked, entries, group)
             if found.word != "not run":
                 return f"{found.word} ({budget_text(study, budget)}, {group_text(group)})"
-    if claim.cells is not None and None not in (evidence.answer(cell) for cell in claim.cells):
+    answers = [evidence.answer(cell) for cell in claim.cells or ()]
+    if answers and all(answer is not None and answer.whole for answer in answers):
         return "inconclusive (single runs)"
     return "not run"

@@ -11,16 +11,28 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sr_lightning.errors import UserError
+from sr_lightning.studies.ledger import Ledger
 from sr_lightning.studies.located_yaml import meant
 from sr_lightning.studies.report.build import build_report
 from sr_lightning.studies.report.evidence import Evidence
 from sr_lightning.studies.report.markdown import markdown
 from sr_lightning.studies.report.published_view import published_table
 from sr_lightning.studies.report.views import Table
+from sr_lightning.studies.report.zoo_view import zoo_view
 
-__all__ = ["refresh", "stale"]
+__all__ = ["lasting_evidence", "refresh", "stale"]
 
 _BLOCK = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- /table -->)", re.DOTALL)
+
+
+def lasting_evidence(root: Path) -> Evidence:
+    """What READMEs are written from: not the quick runs, which anyone's machine makes and forgets.
+
+    Args:
+        root: the checkout.
+    """
+    ledger = Ledger(root / "experiments" / "results")
+    return Evidence(root, ledger, considered=("short", "paper"))
 
 
 def stale(evidence: Evidence) -> dict[Path, str]:
@@ -39,10 +51,12 @@ def stale(evidence: Evidence) -> dict[Path, str]:
     if not texts:
         return {}
     names = {match[2] for text in texts.values() for match in _BLOCK.finditer(text)}
-    # Published tables alone are quick: the report counts the costs of all networks.
+    # Single tables are quick: the report counts the costs of all networks.
     tables = {
         name: published_table(evidence, name) for name in names & {*evidence.published.tables}
     }
+    if any(name.partition("/")[0] == "weights" for name in names):
+        tables |= {table.name: table for table in zoo_view(evidence).tables}
     if names - set(tables):
         report = build_report(evidence)
         tables = {table.name: table for table in (*report.tables, report.verdicts)}

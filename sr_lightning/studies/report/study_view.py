@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import statistics
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from sr_lightning.data.images import read_rgb, to_tensor
 from sr_lightning.studies.ledger import Entry
 from sr_lightning.studies.published_cells import Cell
 from sr_lightning.studies.report.evidence import (
@@ -38,10 +40,12 @@ from sr_lightning.studies.verdicts import (
     mean_and_deviation,
     tested_groups,
 )
+from sr_lightning.training.pictures import save_crops
 
 __all__ = ["study_views", "verdict_row"]
 
-# A region of a photograph weighs about 100 kB for every method.
+# Tests leave squares of 256 pixels, which weigh 100 kB for every method.
+_SIDE = 128
 _COMPARED_SETS = 2
 _VERDICT_HEADS = ("published", "measured on", "measured ± 95%", "n", "budget", "verdict")
 
@@ -75,6 +79,7 @@ def _view(evidence: Evidence, study: Study, budget: str | None, pictures: Path |
             columns=tuple(Column(("", head)) for head in _VERDICT_HEADS),
             rows=tuple(verdict_row(study, verdict, entries, budget) for verdict in found),
         ),
+        judged=tuple(found),
         curves=_curves(study, entries),
         images=tuple(_images(study, entries, group, name) for group in groups),
         pictures=() if pictures is None else _pictures(study, entries, groups, pictures),
@@ -314,6 +319,7 @@ def _pictures(
 ) -> tuple[Comparison, ...]:
     """One image of some sets by all levels, from the run folders of the first seed."""
     found = []
+    note = f"PSNR / SSIM of the whole image under {study.measure.protocol}, first seed."
     first = {entry.level: entry for entry in reversed(entries)}
     shown = [first[level] for level in study.levels if level in first]
     for group in groups:
@@ -322,18 +328,36 @@ def _pictures(
             crops = [folder / run.name / "images" / group / image for run in shown]
             if not all((crop / "sr.png").is_file() for crop in crops):
                 continue
-            panels = [Panel("LR", "", (crops[0] / "lr.png").read_bytes())]
-            panels.append(_panel("bicubic", by_level, crops[0] / "bicubic.png"))
-            panels += [
-                _panel(run.level, by_level, crop / "sr.png")
-                for run, crop in zip(shown, crops, strict=True)
+            files = {"LR": crops[0] / "lr.png", "bicubic": crops[0] / "bicubic.png"}
+            files |= {run.level: crop / "sr.png" for run, crop in zip(shown, crops, strict=True)}
+            files["HR (original)"] = crops[0] / "hr.png"
+            panels = [
+                Panel(label, _numbers(by_level.get(label)), png)
+                for label, png in _narrowed(files).items()
             ]
-            panels.append(Panel("HR (original)", "", (crops[0] / "hr.png").read_bytes()))
-            found.append(Comparison(f"{image}, {group_text(group)}", tuple(panels)))
+            found.append(Comparison(f"{image}, {group_text(group)}", tuple(panels), note))
             break
     return tuple(found[:_COMPARED_SETS])
 
 
-def _panel(label: str, by_level: dict[str, list[tuple[float, float]]], file: Path) -> Panel:
-    psnr, ssim = by_level[label][0]
-    return Panel(label, f"{psnr:.2f} dB / {ssim:.4f}", file.read_bytes())
+def _numbers(measured: list[tuple[float, float]] | None) -> str:
+    if not measured:
+        return ""
+    psnr, ssim = measured[0]
+    return f"{psnr:.2f} dB / {ssim:.4f}"
+
+
+def _narrowed(files: dict[str, Path]) -> dict[str, bytes]:
+    """The busiest part of squares that a test left, small enough for a page of many studies."""
+    images = {label: to_tensor(read_rgb(file)) for label, file in files.items()}
+    lr, *_, hr = images.values()
+    names = {label: str(place) for place, label in enumerate(files)}
+    methods = {names[label]: image for label, image in images.items() if image is not lr}
+    with tempfile.TemporaryDirectory() as folder:
+        kept = Path(folder)
+        save_crops(kept, lr, {**methods, "hr": hr}, hr.shape[1] / lr.shape[1], side=_SIDE)
+        first, *others = files
+        return {
+            first: (kept / "lr.png").read_bytes(),
+            **{label: (kept / f"{names[label]}.png").read_bytes() for label in others},
+        }

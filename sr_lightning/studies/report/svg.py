@@ -16,6 +16,9 @@ _WIDTH, _HEIGHT = 480, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 14, 12, 34
 _COLOURS = 8
 _LETTER = 6.2
+_FOOT = _HEIGHT - _BOTTOM
+# How far a name may stand above or below its dot.
+_NAME_STEPS = (0, 8, -8, 16, -16, 24, -24, 34, -34, 46, -46)
 
 
 def curves(levels: Sequence[Curve]) -> str:
@@ -70,37 +73,51 @@ def cost_plot(plot: CostPlot) -> str:
             if first <= power + math.log10(factor) <= last:
                 where = power + math.log10(factor)
                 parts.append(_x_tick(x(where), count(factor * 10.0**power)))
-    # Names keep off all dots, also those drawn later.
-    taken = [
-        (x(cost) - 5, x(cost) + 5, y(point.psnr) + 4)
-        for point, cost in zip(plot.points, costs, strict=True)
-    ]
-    for point, cost in zip(plot.points, costs, strict=True):
-        parts.append(_dot(point, x(cost), y(point.psnr), taken))
+    dots = [(point, x(cost), y(point.psnr)) for point, cost in zip(plot.points, costs, strict=True)]
+    parts += [_dot(*dot) for dot in dots]
+    # Names keep off all dots; those of what was measured here are placed first.
+    taken = [(at - 5, at + 5, height - 5, height + 5) for _, at, height in dots]
+    parts += [_name(*dot, taken) for dot in sorted(dots, key=lambda dot: not dot[0].measured)]
     return _svg(f"{plot.title}: PSNR against {plot.cost}", parts)
 
 
 _COSTS = {"parameters": "parameters", "macs": "MACs"}
 
 
-def _dot(point: Point, x: float, y: float, taken: list[tuple[float, float, float]]) -> str:
-    """A point and its name, moved off the names that stand already."""
-    width = _LETTER * len(point.label)
-    on_the_right = x + 8 + width < _WIDTH - _RIGHT
-    anchor, at = ("start", x + 8) if on_the_right else ("end", x - 8)
-    left = at if on_the_right else at - width
-    height = y + 4
-    while any(abs(height - h) < 11 and left < r and left + width > b for b, r, h in taken):
-        height += 2
-    taken.append((left, left + width, height))
+def _dot(point: Point, x: float, y: float) -> str:
     colour = "var(--c1)" if point.measured else "var(--c0)"
     fill = colour if point.measured else "none"
     return (
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{fill}" stroke="{colour}" '
         f'stroke-width="1.6"><title>{escape(point.label)}: {point.psnr:.2f} dB, '
         f"{count(point.cost)}</title></circle>"
-        f'<text x="{at:.1f}" y="{height:.1f}" text-anchor="{anchor}">{escape(point.label)}</text>'
     )
+
+
+def _name(point: Point, x: float, y: float, taken: list[tuple[float, float, float, float]]) -> str:
+    """A point's name where there is room near it, or nothing; the dot tells it, too."""
+    width = _LETTER * len(point.label)
+    for away in _NAME_STEPS:
+        for anchor, left in (("start", x + 8), ("end", x - 8 - width)):
+            box = (left, left + width, y + away - 4.5, y + away + 6.5)
+            inside = box[0] > _LEFT and box[1] < _WIDTH and box[2] > 0 and box[3] < _FOOT
+            if inside and not any(_overlap(box, other) for other in taken):
+                taken.append(box)
+                at = left if anchor == "start" else left + width
+                line = ""
+                if abs(away) > _NAME_STEPS[1]:
+                    near = at - 2 if anchor == "start" else at + 2
+                    line = f'<path class="grid" d="M{x:.1f} {y:.1f}L{near:.1f} {y + away:.1f}"/>'
+                ours = ' class="ours"' if point.measured else ""
+                return (
+                    f'{line}<text{ours} x="{at:.1f}" y="{y + away + 4:.1f}" '
+                    f'text-anchor="{anchor}">{escape(point.label)}</text>'
+                )
+    return ""
+
+
+def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+    return a[0] < b[1] and b[0] < a[1] and a[2] < b[3] and b[2] < a[3]
 
 
 def _range(values: Iterable[float]) -> tuple[float, float]:
@@ -134,10 +151,12 @@ def _horizontal(y: Callable[[float], float], ticks: Sequence[float]) -> str:
 
 
 def _x_tick(x: float, label: str) -> str:
-    foot = _HEIGHT - _BOTTOM
+    # A long label at the right end would be cut off.
+    anchor = "end" if x + _LETTER * len(label) / 2 > _WIDTH else "middle"
+    at = _WIDTH - 1 if anchor == "end" else x
     return (
-        f'<path class="grid" d="M{x:.1f} {foot}v4"/>'
-        f'<text class="tick" x="{x:.1f}" y="{foot + 15}" text-anchor="middle">{label}</text>'
+        f'<path class="grid" d="M{x:.1f} {_FOOT}v4"/>'
+        f'<text class="tick" x="{at:.1f}" y="{_FOOT + 15}" text-anchor="{anchor}">{label}</text>'
     )
 
 

@@ -9,12 +9,15 @@ from typing import Literal
 from sr_lightning.studies.ledger import Entry
 from sr_lightning.studies.published_cells import METRICS
 from sr_lightning.studies.study import Study
+from sr_lightning.studies.verdicts import Verdict
 
 __all__ = [
     "Column",
     "Comparison",
     "CostPlot",
     "Curve",
+    "Finding",
+    "Findings",
     "Number",
     "Origin",
     "Panel",
@@ -25,6 +28,7 @@ __all__ = [
     "StudyView",
     "Table",
     "Tone",
+    "ZooView",
     "ranked",
 ]
 
@@ -202,10 +206,19 @@ class Comparison:
     Attributes:
         title: image, set and scale.
         panels: the methods, the original last.
+        note: what the captions are, and what is not shown.
+        scale: of the enlargement where comparisons are grouped by it.
     """
 
     title: str
     panels: tuple[Panel, ...]
+    note: str = ""
+    scale: float | None = None
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files."""
+        return sum(len(panel.png) for panel in self.panels)
 
 
 @dataclass(frozen=True)
@@ -233,11 +246,13 @@ class CostPlot:
         title: set and scale.
         cost: "parameters" or "macs".
         points: of the networks.
+        scale: of the enlargement where plots are grouped by it.
     """
 
     title: str
     cost: Literal["parameters", "macs"]
     points: tuple[Point, ...]
+    scale: float | None = None
 
 
 @dataclass(frozen=True)
@@ -249,6 +264,7 @@ class StudyView:
         budget: name of the budget, or None where nothing has run.
         table: levels and sets.
         verdicts: claims.
+        judged: the same, as they were found.
         curves: of the validation.
         images: per-image rows, a table for each set.
         pictures: regions of test images by all levels.
@@ -259,6 +275,7 @@ class StudyView:
     budget: str | None
     table: Table
     verdicts: Table
+    judged: tuple[Verdict, ...] = ()
     curves: tuple[Curve, ...] = ()
     images: tuple[Table, ...] = ()
     pictures: tuple[Comparison, ...] = ()
@@ -283,26 +300,77 @@ class PaperView:
 
 
 @dataclass(frozen=True)
+class Finding:
+    """What was measured of one claim, or that nothing was of some.
+
+    Attributes:
+        paper: its title.
+        study: title and budget of the study.
+        word: the verdict.
+        sentence: for people.
+    """
+
+    paper: str
+    study: str
+    word: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the numbers say of the papers.
+
+    Attributes:
+        summary: how many claims have which verdict.
+        listed: paper by paper.
+    """
+
+    summary: str
+    listed: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class ZooView:
+    """The weights that come with the package.
+
+    Attributes:
+        tables: what they reach at the usual scales; where they come from; other scales.
+        plots: PSNR against parameters, beside published networks.
+        pictures: photographs by all of them.
+    """
+
+    tables: tuple[Table, ...]
+    plots: tuple[CostPlot, ...] = ()
+    pictures: tuple[Comparison, ...] = ()
+
+
+@dataclass(frozen=True)
 class Report:
     """The whole report.
 
     Attributes:
         papers: in the order of the files.
         zoo: weights that come with the package; None in a report of one table.
+        systems: size, cost, time and quality of all systems, for each machine with times.
+        findings: what the verdicts say, in sentences.
         verdicts: of all studies.
         plots: quality against cost.
         rule: how verdicts are found.
         protocols: name and summary.
         version: of the code that made the report.
+        left_out: comparisons of pictures that would make the page too large.
     """
 
     papers: tuple[PaperView, ...]
-    zoo: Table | None
+    zoo: ZooView | None
+    systems: tuple[Table, ...]
+    findings: Findings
     verdicts: Table
     plots: tuple[CostPlot, ...]
     rule: str
     protocols: tuple[tuple[str, str], ...]
     version: str
+    left_out: int = 0
 
     @property
     def tables(self) -> tuple[Table, ...]:
@@ -312,7 +380,8 @@ class Report:
             found += paper.tables
             for view in paper.studies:
                 found += [view.table, view.verdicts]
-        return tuple(found) if self.zoo is None else (*found, self.zoo)
+        found += self.systems
+        return tuple(found) if self.zoo is None else (*found, *self.zoo.tables)
 
 
 def ranked(table: Table) -> Table:

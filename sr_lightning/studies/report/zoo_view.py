@@ -1,0 +1,357 @@
+"""The weights that come with the package: what they reach, what they cost, what they look like."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sr_lightning.data.images import natural_key
+from sr_lightning.inference.compare import ComparedPhotograph
+from sr_lightning.nn.complexity import Complexity, parameter_count
+from sr_lightning.studies.published_cells import Cell
+from sr_lightning.studies.report.evidence import Evidence, group_name, origin_of_weights
+from sr_lightning.studies.report.published_view import printed
+from sr_lightning.studies.report.views import (
+    Column,
+    Comparison,
+    CostPlot,
+    Number,
+    Origin,
+    Panel,
+    Point,
+    Row,
+    Table,
+    ZooView,
+)
+from sr_lightning.weights.zoo import WeightRecord
+
+__all__ = ["zoo_view"]
+
+# Every record is measured under it, and papers since 2017 nearly are.
+_PROTOCOL = "edsr2017"
+_SETS = ("Set5", "Set14", "B100")
+_USUAL_SCALES = (2, 3, 4, 8)
+_METRICS = ("psnr", "ssim")
+# Fewer published networks make no picture of the field.
+_FEWEST_POINTS = 4
+
+
+def zoo_view(evidence: Evidence, pictures: Path | None = None) -> ZooView:
+    """Everything about the weights of the package.
+
+    Args:
+        evidence: what was published and measured.
+        pictures: folder that ``sr-lightning compare`` wrote, or None for no pictures.
+    """
+    records = list(evidence.weights.values())
+    measured = sorted({scale for record in records for scale in _scales(record)})
+    usual = [scale for scale in measured if scale in _USUAL_SCALES]
+    others = [scale for scale in measured if scale not in _USUAL_SCALES]
+    title = "Weights that come with the package"
+    tables = [_quality(evidence, "weights", title, usual)]
+    if records:
+        tables.append(_training(records))
+    if others:
+        tables.append(_quality(evidence, "weights/other_scales", f"{title}, other scales", others))
+    return ZooView(
+        tables=tuple(tables),
+        plots=tuple(_plots(evidence, usual)),
+        pictures=() if pictures is None else tuple(_pictures(evidence, pictures)),
+    )
+
+
+def _scales(record: WeightRecord) -> list[float]:
+    cells = record.measured.get(_PROTOCOL, {})
+    return sorted({float(group.rpartition("_x")[2]) for group in cells})
+
+
+# What they reach ---------------------------------------------------------------------------------
+
+
+def _quality(evidence: Evidence, name: str, title: str, scales: Sequence[float]) -> Table:
+    """Bicubic, then every weight file and its paper's own row, scale by scale."""
+    notes: dict[str, None] = {}
+    rows: list[Row] = []
+    for scale in scales:
+        records = [r for r in evidence.weights.values() if scale in _scales(r)]
+        rows.append(_bicubic_row(records, scale))
+        for network in _by_size(records):
+            rows += [_weights_row(evidence, record, scale) for record in network]
+            rows += _published_rows(evidence, network, scale, notes)
+    source = "This version comes with none."
+    if rows:
+        source = (
+            f"PSNR (dB) and SSIM on luminance under {_PROTOCOL}. Light weights are of a smaller "
+            "network than the paper's, whose published row stands below them; previews do not "
+            "reach VDSR's published Set5 PSNR. Parameters and MACs (for a 1280x720 output) are "
+            "counted from the networks, also those of published rows."
+        )
+    columns = [Column(("", "parameters")), Column(("", "MACs"))]
+    for group in _SETS:
+        columns += [Column((group, "PSNR")), Column((group, "SSIM"))]
+    return Table(
+        name=name,
+        title=title,
+        source=source,
+        stubs=("weights", "scale"),
+        columns=tuple(columns) if rows else (),
+        rows=tuple(rows),
+        notes=tuple(notes),
+    )
+
+
+def _by_size(records: Iterable[WeightRecord]) -> list[list[WeightRecord]]:
+    """Weights of each network together, small ones first."""
+    found: dict[str, list[WeightRecord]] = {}
+    for record in sorted(records, key=lambda record: record.parameters):
+        found.setdefault(record.network, []).append(record)
+    return list(found.values())
+
+
+def _bicubic_row(records: Sequence[WeightRecord], scale: float) -> Row:
+    cells: list[Number | None] = [None, None]
+    for group in _SETS:
+        found = [
+            (record, cell)
+            for record in records
+            if "bicubic_psnr" in (cell := _measured(record, group, scale))
+        ]
+        for metric in _METRICS:
+            number = None
+            if found:
+                record, cell = found[0]
+                facts = (("protocol", _PROTOCOL), ("measured with", record.name))
+                origin = Origin(f"Bicubic: {group} x{scale:g}", facts)
+                number = Number(cell.get(f"bicubic_{metric}"), metric, "measured", origin=origin)
+            cells.append(number)
+    return Row(("bicubic", f"x{scale:g}"), tuple(cells), "both", group=f"x{scale:g}")
+
+
+def _weights_row(evidence: Evidence, record: WeightRecord, scale: float) -> Row:
+    marks = ["preview"] if record.preview else []
+    found = (evidence.paper_cell(record, group, scale, "psnr") for group in _SETS)
+    paper = next(filter(None, found), None)
+    if paper is not None and not evidence.has_papers_size(record, paper):
+        marks.append("light")
+    label = f"{record.name} ({', '.join(marks)})" if marks else record.name
+    cost = evidence.cost_of_weights(record, scale)
+    cells: list[Number | None] = [
+        Number(
+            record.parameters,
+            "parameters",
+            "computed",
+            origin=Origin(f"Counted from the weights {record.name}"),
+        ),
+        _macs(cost, f"weights {record.name}"),
+    ]
+    origin = origin_of_weights(record, _PROTOCOL)
+    for group in _SETS:
+        cell = _measured(record, group, scale)
+        cells += [
+            Number(cell[metric], metric, "measured", origin=origin) if metric in cell else None
+            for metric in _METRICS
+        ]
+    return Row((label, f"x{scale:g}"), tuple(cells), "both", group=f"x{scale:g}")
+
+
+def _measured(record: WeightRecord, group: str, scale: float) -> dict[str, float]:
+    return record.measured.get(_PROTOCOL, {}).get(group_name(group, scale), {})
+
+
+def _macs(cost: Complexity | None, what: str) -> Number | None:
+    if cost is None:
+        return None
+    facts = (
+        ("output", "1280 x 720"),
+        ("MACs", f"{cost.macs:,}, true count"),
+        ("in tables", f"{cost.macs_out:,}, deconvolutions once per output pixel"),
+    )
+    return Number(cost.macs_out, "macs", "computed", origin=Origin(f"Counted: {what}", facts))
+
+
+def _published_rows(
+    evidence: Evidence, records: Sequence[WeightRecord], scale: float, notes: dict[str, None]
+) -> Iterator[Row]:
+    """The printed row of each network that some weights are to be compared with."""
+    rows: dict[str, dict[tuple[str, str], Cell]] = {}
+    for record in records:
+        for group in _SETS:
+            for metric in _METRICS:
+                cell = evidence.paper_cell(record, group, scale, metric)
+                if cell is not None:
+                    rows.setdefault(cell.method, {})[group, metric] = cell
+    for method, cells in rows.items():
+        ours = next(iter(cells.values())).ours or ""
+        cost = evidence.cost(ours, scale=scale)
+        numbers: list[Number | None] = [None, None]
+        if cost is not None:
+            origin = Origin(f"Counted from the network of {ours}, no run needed")
+            numbers = [
+                Number(cost.parameters, "parameters", "computed", origin=origin),
+                _macs(cost, f"the network of {ours}"),
+            ]
+        digits = {m: _digits(cells.values(), m) for m in _METRICS}
+        for group in _SETS:
+            for metric in _METRICS:
+                cell = cells.get((group, metric))
+                numbers.append(
+                    Number(word="-") if cell is None else printed(cell, _marks(cell, notes), digits)
+                )
+        label = f"{method}, published, paper's size"
+        yield Row((label, f"x{scale:g}"), tuple(numbers), "published", group=f"x{scale:g}")
+
+
+def _digits(cells: Iterable[Cell], metric: str) -> int:
+    shown = [len(repr(c.value).partition(".")[2]) for c in cells if c.metric == metric]
+    return max([2 if metric == "psnr" else 3, *shown])
+
+
+def _marks(cell: Cell, notes: dict[str, None]) -> tuple[int, ...]:
+    """What must be known before comparing with a printed number, as places in the notes."""
+    remarks = []
+    if cell.protocol != _PROTOCOL:
+        remarks.append(f"Published under {cell.protocol}.")
+    if cell.erratum:
+        remarks.append(cell.erratum)
+    notes.update(dict.fromkeys(remarks))
+    return tuple(list(notes).index(remark) + 1 for remark in remarks)
+
+
+# Where they come from ----------------------------------------------------------------------------
+
+
+def _training(records: Sequence[WeightRecord]) -> Table:
+    rows = []
+    for network in _by_size(records):
+        for record in network:
+            protocol = next(iter(record.measured), _PROTOCOL)
+            size: Number | str = "-"
+            if record.file.is_file():
+                size = Number(
+                    round(record.file.stat().st_size / 1e6, 2),
+                    digits=2,
+                    kind="computed",
+                    origin=origin_of_weights(record, protocol),
+                )
+            cells = (
+                size,
+                f"{record.steps:,}",
+                f"{record.batch} x {record.patch}",
+                f"{record.hours:g}",
+                record.hardware,
+                record.training_data,
+            )
+            rows.append(Row((record.name,), cells, "both"))
+    rights: dict[str, list[str]] = {}
+    for record in records:
+        rights.setdefault(record.data_licence, []).append(record.name)
+    heads = ("MB", "steps", "batch x LR patch", "hours", "hardware", "training images")
+    return Table(
+        name="weights/training",
+        title="Where the weights come from",
+        source=" ".join(
+            f"Rights in the training images{'' if len(rights) == 1 else f' of {_list(names)}'}: "
+            f"{licence}."
+            for licence, names in rights.items()
+            if licence
+        ),
+        stubs=("weights",),
+        columns=tuple(Column(("", head)) for head in heads),
+        rows=tuple(rows),
+    )
+
+
+def _list(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+# Figures -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Published:
+    """One printed network in a plot."""
+
+    psnr: float
+    parameters: float
+
+
+def _plots(evidence: Evidence, scales: Sequence[float]) -> Iterator[CostPlot]:
+    """PSNR against parameters of printed networks and of the weights, set by set."""
+    for scale in scales:
+        for name in _SETS:
+            ours = [
+                Point(record.name, record.parameters, cell["psnr"], measured=True)
+                for record in evidence.weights.values()
+                if "psnr" in (cell := _measured(record, name, scale))
+            ]
+            theirs = [
+                Point(method, found.parameters, found.psnr, measured=False)
+                for method, found in _field(evidence, name, scale).items()
+            ]
+            if ours and len(theirs) >= _FEWEST_POINTS:
+                yield CostPlot(f"{name} x{scale:g}", "parameters", (*theirs, *ours), scale)
+
+
+def _field(evidence: Evidence, name: str, scale: float) -> dict[str, _Published]:
+    """Every printed network whose size is known, by the name that tables give it."""
+    cells = [c for c in evidence.published.cells if not c.doubtful and not c.method.endswith("+")]
+    sizes: dict[str, float] = {}
+    # A paper's own count first, then those of tables that tell how they count.
+    for cell in sorted(cells, key=lambda cell: bool(cell.factors)):
+        if cell.metric == "parameters" and cell.scale in (scale, None):
+            sizes.setdefault(cell.method, cell.value)
+    # A table of one set is an ablation.
+    tested: dict[str, set[str | None]] = {}
+    for cell in cells:
+        tested.setdefault(cell.table, set()).add(cell.set)
+    found: dict[str, _Published] = {}
+    for cell in cells:
+        if (cell.metric, cell.set, cell.scale) != ("psnr", name, scale):
+            continue
+        if cell.factors or len(tested[cell.table]) == 1:
+            continue
+        size = sizes.get(cell.method)
+        network = evidence.network(cell.ours) if size is None and cell.ours else None
+        if network is not None:
+            size = parameter_count(network)
+        if size:
+            found.setdefault(cell.method, _Published(cell.value, size))
+    return found
+
+
+def _pictures(evidence: Evidence, folder: Path) -> Iterator[Comparison]:
+    """What ``sr-lightning compare`` left, without weights that are others by now."""
+    made = [(path, ComparedPhotograph.read(path)) for path in sorted(folder.glob("*.json"))]
+    for path, photograph in sorted(made, key=lambda m: (m[1].scale, natural_key(m[1].title))):
+        panels = []
+        outdated = []
+        for method in photograph.methods:
+            file = path.parent / method.file
+            record = evidence.weights.get(method.label)
+            if method.sha256 and (record is None or record.sha256 != method.sha256):
+                outdated.append(method.label)
+            elif file.is_file():
+                numbers = ""
+                if method.psnr is not None and method.ssim is not None:
+                    numbers = f"{method.psnr:.2f} dB / {method.ssim:.4f}"
+                panels.append(Panel(method.label, numbers, file.read_bytes()))
+        what = f"a part of {photograph.size[1]} x {photograph.size[0]}"
+        what = what if photograph.part else "the whole image"
+        note = f"PSNR / SSIM of {what} under {photograph.protocol}."
+        lacking = [*outdated, *_lacking(evidence, photograph)]
+        if lacking:
+            note += f" Not shown, drawn before these weights came: {', '.join(lacking)}."
+        title = f"{photograph.title}, x{photograph.scale:g}"
+        yield Comparison(title, tuple(panels), note, photograph.scale)
+
+
+def _lacking(evidence: Evidence, photograph: ComparedPhotograph) -> list[str]:
+    shown = {method.label for method in photograph.methods}
+    return [
+        record.name
+        for record in evidence.weights.values()
+        if record.name not in shown
+        and (photograph.scale in record.scales or (record.any_scale and photograph.scale >= 1))
+    ]
