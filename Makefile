@@ -53,6 +53,7 @@ tables: setup  ## published tables beside measured: HTML, Markdown, LaTeX, CSV (
 
 reproduce-tables: setup  ## run the ablations of BUDGET=quick|short|paper, then render every table
 	@$(BIN)/sr-lightning study reproduce --budget $(BUDGET) $(DATA_ROOT)
+	@$(BIN)/sr-lightning compare $(DATA_ROOT) >/dev/null
 	@$(BIN)/sr-lightning tables
 
 verify-weights: setup  ## the authors' weights in WEIGHTS against their published numbers

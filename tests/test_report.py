@@ -21,6 +21,7 @@ from test_studies import entry
 
 from sr_lightning.cli import main
 from sr_lightning.errors import UserError
+from sr_lightning.inference.pictures import save_crops
 from sr_lightning.nn.complexity import parameter_count
 from sr_lightning.papers.hfdn import HFDN
 from sr_lightning.studies import cli as study_cli
@@ -37,7 +38,6 @@ from sr_lightning.studies.report.spreadsheet import spreadsheet
 from sr_lightning.studies.report.views import Column, Number, Row, Table, ranked
 from sr_lightning.studies.report.words import count, delta_text, text
 from sr_lightning.studies.study import find_study
-from sr_lightning.training.pictures import save_crops
 from sr_lightning.weights.zoo import WeightRecord
 
 PUBLISHED = """

@@ -28,11 +28,11 @@ from sr_lightning.data.images import read_picture, to_tensor
 from sr_lightning.data.resize import lr_size
 from sr_lightning.data.sample import find_photographs
 from sr_lightning.errors import UserError
+from sr_lightning.inference.pictures import busiest_square, enlarged_lr, save_crops, sheet
 from sr_lightning.inference.upscale import device_of, files_of, network_for
 from sr_lightning.inference.upscaler import Upscaler
 from sr_lightning.metrics.protocol import PROTOCOLS, Protocol
 from sr_lightning.metrics.quality import psnr, ssim
-from sr_lightning.training.pictures import busiest_square, enlarged_lr, save_crops, sheet
 from sr_lightning.weights.zoo import best_for_scale, find_weights, records
 
 __all__ = ["ComparedMethod", "ComparedPhotograph", "Photograph", "compare", "main", "photographs"]

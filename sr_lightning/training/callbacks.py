@@ -30,11 +30,11 @@ from torch import Tensor
 from sr_lightning.data.degradation import bicubic_up
 from sr_lightning.data.images import to_pixels, write_image
 from sr_lightning.errors import UserError
+from sr_lightning.inference.pictures import comparison, enlarged_lr, save_crops
 from sr_lightning.metrics.protocol import PROTOCOLS
 from sr_lightning.metrics.quality import psnr, ssim
 from sr_lightning.training.curves import curves_of, draw
 from sr_lightning.training.module import Row, SRModule, means
-from sr_lightning.training.pictures import comparison, enlarged_lr, save_crops
 from sr_lightning.training.provenance import commit, data_facts, hardware
 from sr_lightning.training.run_folder import RunFolder
 

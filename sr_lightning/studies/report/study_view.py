@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sr_lightning.data.images import read_rgb, to_tensor
+from sr_lightning.inference.pictures import save_crops
 from sr_lightning.studies.ledger import Entry
 from sr_lightning.studies.published_cells import Cell
 from sr_lightning.studies.report.evidence import (
@@ -40,7 +41,6 @@ from sr_lightning.studies.verdicts import (
     mean_and_deviation,
     tested_groups,
 )
-from sr_lightning.training.pictures import save_crops
 
 __all__ = ["study_views", "verdict_row"]
 
