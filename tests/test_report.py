@@ -418,6 +418,23 @@ def test_texts_are_escaped_in_every_format(checkout):
     assert line[HOSTILE] == HOSTILE
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex")
+def test_latex_of_every_table_compiles(tmp_path):
+    evidence = Evidence(ROOT, Ledger(ROOT / "experiments" / "results"))
+    tables = [*build_report(evidence).tables, hostile_table()]
+    page = "\\clearpage\n".join(latex(table) for table in tables)
+    packages = "\\usepackage[T1]{fontenc}\\usepackage{booktabs}"
+    (tmp_path / "all.tex").write_text(
+        f"\\documentclass{{article}}{packages}\\begin{{document}}\n{page}\\end{{document}}\n"
+    )
+    command = ["pdflatex", "-interaction=nonstopmode", "all.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    errors = [line for line in done.stdout.splitlines() if line.startswith("!")]
+    assert errors == []
+    assert (tmp_path / "all.pdf").is_file()
+
+
 def test_latex_and_markdown_mark_best_and_second(checkout):
     table = published_table(evidence_of(checkout), "toy/results")
     tex, shown = latex(table), markdown(table)

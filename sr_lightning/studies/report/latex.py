@@ -32,13 +32,16 @@ def latex(table: Table) -> str:
     """A ``table`` environment; best in bold, second underlined. It needs ``booktabs``.
 
     Args:
-        table: to write.
+        table: to write; one without columns gives a comment, for LaTeX has no empty tables.
     """
+    caption = f"{_plain(table.title)}. {_plain(table.source)}".rstrip()
+    if not (table.stubs or table.columns):
+        return f"% {caption}\n"
     sides = ["r" if not table.is_text(place) else "l" for place in range(len(table.columns))]
     lines = [
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{f'{_plain(table.title)}. {_plain(table.source)}'.rstrip()}}}",
+        rf"\caption{{{caption}}}",
         rf"\label{{tab:{table.name}}}",
         rf"\begin{{tabular}}{{{'l' * len(table.stubs)}{''.join(sides)}}}",
         r"\toprule",
