@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import textwrap
@@ -389,3 +390,14 @@ def test_real_cells_of_a_study_end_in_the_ledger(tmp_path, monkeypatch, capsys):
     assert list(images) == ["astronaut"]
     again = Runner(study, "quick", ledger, tmp_path / "runs", seeds=1).run()
     assert [s.state for s in again] == ["in ledger", "in ledger", "failed"]
+
+
+def test_no_entry_of_the_projects_ledger_names_a_place_of_a_machine():
+    files = sorted((ROOT / "experiments" / "results").rglob("*.json"))
+    assert files
+    absolute = [
+        (file.name, line)
+        for file in files
+        for line in re.findall(r'"(?:/|~)[^"]*/.*"', file.read_text())
+    ]
+    assert absolute == []

@@ -263,7 +263,8 @@ def _below_here(folder: Path) -> str:
 
 def _portable(config: dict[str, Any]) -> dict[str, Any]:
     """The config without places of this machine."""
-    config.pop("output", None)
+    for place in ("output", "ckpt_path"):
+        config.pop(place, None)
     data = config.get("data", {}).get("init_args", {})
     for key in ("root", "cache"):
         data.pop(key, None)
