@@ -113,7 +113,7 @@ def test_study_about_the_schedule_may_vary_it(tmp_path):
 
 
 def test_unknown_study_and_budget_are_named(tmp_path):
-    with pytest.raises(UserError, match="no study .nothing.; there are .*hfdn_attention"):
+    with pytest.raises(UserError, match=r"no study .nothing.; there are .*hfdn_attention"):
         find_study("nothing", ROOT)
     with pytest.raises(UserError, match="no budget 'short'"):
         list(study_of(tmp_path).cells("short"))
