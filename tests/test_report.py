@@ -298,6 +298,16 @@ def test_study_without_runs_is_shown_with_its_command(checkout):
     assert view.verdicts.rows[0].cells[-1] == "not run"
 
 
+def test_study_of_several_papers_networks_has_a_heading_of_its_own(checkout):
+    shutil.copy(EXPERIMENTS / "hfdn_x4.yaml", checkout / "experiments" / "other_x4.yaml")
+    text = STUDY.replace("paper: toy", "paper: compared").replace("table: toy/unit\n", "")
+    text = text.replace("full: {}", "full: {experiment: other_x4}")
+    (checkout / "experiments" / "studies" / "between.yaml").write_text(text)
+    *_, last = build_report(evidence_of(checkout)).papers
+    assert (last.title, last.tables) == ("Networks of several papers", ())
+    assert [view.study.name for view in last.studies] == ["between"]
+
+
 def test_study_whose_runs_all_failed_says_why(checkout):
     evidence = evidence_of(checkout)
     evidence.ledger.fail(Failure("toy_unit/short/full/seed0", "Loss is not finite.", "log"))

@@ -20,7 +20,7 @@ from sr_lightning.errors import UserError
 from sr_lightning.nn.complexity import parameter_count
 from sr_lightning.studies.ledger import Entry, Ledger, code_digest
 from sr_lightning.studies.runner import Runner
-from sr_lightning.studies.study import BUDGETS, Claim, find_study, load_study, studies
+from sr_lightning.studies.study import Claim, find_study, load_study, studies
 from sr_lightning.studies.verdicts import judge
 from sr_lightning.training.complexity import module_of_config
 
@@ -55,7 +55,9 @@ def study_of(tmp_path: Path, text: str = STUDY):
 @pytest.mark.parametrize("study", studies(ROOT), ids=lambda s: s.name)
 def test_every_study_of_the_project_is_sound(study):
     assert study.claims, "an ablation answers a claim"
-    assert set(study.budgets) == {"quick", "short", "paper"}
+    # Only an ablation has a budget of the paper's own; a comparison has as many recipes as levels.
+    ablation = len(set(study.experiments.values())) == 1
+    assert set(study.budgets) == {"quick", "short"} | ({"paper"} if ablation else set())
     for budget in study.budgets:
         cells = list(study.cells(budget))
         assert len(cells) == len(study.levels) * study.seeds
@@ -63,8 +65,11 @@ def test_every_study_of_the_project_is_sound(study):
         assert len({cell.key("code", "data") for cell in cells}) == len(cells)
 
 
-@pytest.mark.parametrize("study", studies(ROOT), ids=lambda s: s.name)
-@pytest.mark.parametrize("budget", BUDGETS)
+@pytest.mark.parametrize(
+    ("study", "budget"),
+    [(study, budget) for study in studies(ROOT) for budget in study.budgets],
+    ids=lambda value: getattr(value, "name", value),
+)
 def test_every_level_of_a_study_can_be_built(study, budget, tmp_path):
     path = tmp_path / "cell.yaml"
     for cell in study.cells(budget, seeds=1):
@@ -74,7 +79,11 @@ def test_every_level_of_a_study_can_be_built(study, budget, tmp_path):
         for option, value in cell.options.items():
             section, _, name = option.partition(".")
             if section == "model":
-                model["init_args"][name] = value
+                *path_to, last = name.split(".")
+                place = model["init_args"]
+                for step in path_to:
+                    place = place[step]["init_args"]
+                place[last] = value
         path.write_text(yaml.safe_dump({"model": model}))
         with torch.device("meta"):
             module = module_of_config(path)
@@ -104,6 +113,65 @@ def test_every_level_of_a_study_can_be_built(study, budget, tmp_path):
 def test_mistakes_in_a_study_are_named(tmp_path, old, new, words):
     with pytest.raises(UserError, match=words):
         study_of(tmp_path, STUDY.replace(old, new))
+
+
+COMPARISON = """
+title: Two networks
+paper: compared
+factor: network
+measure: {metric: psnr, protocol: edsr2017, sets: [Set5], scales: [4]}
+levels:
+  SRCNN: {experiment: srcnn_x4_fast}
+  CARN-M: {experiment: carn_m_fast, model.network.scale: 4}
+claims:
+  - {better: CARN-M, worse: SRCNN, set: Set5, published: 1.44, source: here}
+budgets:
+  short:
+    overlays: [configs/budget/short.yaml]
+    set: {trainer.callbacks: null}
+"""
+
+
+def test_levels_with_experiments_of_their_own_share_the_budget(tmp_path):
+    study = study_of(tmp_path, COMPARISON)
+    srcnn, carn = study.cells("short", seeds=1)
+    assert [cell.configs[0].name for cell in (srcnn, carn)] == [
+        "srcnn_x4_fast.yaml",
+        "carn_m_fast.yaml",
+    ]
+    assert srcnn.merged_config()["data"] == carn.merged_config()["data"]
+    assert "--model.network.scale=4" in carn.fit_arguments(tmp_path)
+    assert not [word for word in carn.fit_arguments(tmp_path) if word.startswith("--experiment")]
+    assert carn.test_arguments(tmp_path)[-2:] == ["--scale", "[4]"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            "overlays: [configs/budget/short.yaml]",
+            "overlays: []",
+            r"budget 'short' level 'CARN-M' has data\.batch_size 16 and another has 8",
+        ),
+        (
+            "{experiment: srcnn_x4_fast}",
+            "{}",
+            "'base' is missing, and level 'SRCNN' has no 'experiment'",
+        ),
+        ("srcnn_x4_fast", "srcnn_x9", r"no experiment experiments/srcnn_x9\.yaml"),
+    ],
+)
+def test_unfair_comparisons_are_named(tmp_path, old, new, words):
+    with pytest.raises(UserError, match=words):
+        study_of(tmp_path, COMPARISON.replace(old, new))
+
+
+def test_cell_is_another_one_at_other_scales(tmp_path):
+    keys = [
+        next(study_of(tmp_path, text).cells("short")).key("code", "data")
+        for text in (COMPARISON, COMPARISON.replace("scales: [4]", "scales: [2, 4]"))
+    ]
+    assert keys[0] != keys[1]
 
 
 def test_study_about_the_schedule_may_vary_it(tmp_path):

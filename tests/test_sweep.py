@@ -51,6 +51,11 @@ def test_levels_that_are_no_full_grid_are_refused(tmp_path):
         sweep(study_of(tmp_path, text), "quick")
 
 
+def test_networks_of_several_experiments_are_refused():
+    with pytest.raises(UserError, match="equal_steps_x4 have experiments of their own"):
+        sweep(find_study("equal_steps_x4", ROOT), "short")
+
+
 def test_unknown_defaults_are_asked_for(tmp_path):
     text = STUDY.replace("model.unit: dense}", "model.loss_of_mine: 3}")
     with pytest.raises(UserError, match=r"default of model\.loss_of_mine"):

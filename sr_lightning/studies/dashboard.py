@@ -144,12 +144,14 @@ def _panels(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _groups(study: Study, budget: str) -> list[str]:
     """Sets and scales that runs are tested on."""
-    network = network_of_config(study.root / "experiments" / f"{study.base}.yaml")
+    scales = study.measure.scales
+    if not scales:
+        scales = network_of_config(study.experiment(next(iter(study.levels)))).scales
     sets = study.budgets[budget].test
     return [
         f"{name}_x{scale:g}"
         for name in (study.measure.sets if sets is None else sets)
-        for scale in network.scales
+        for scale in scales
     ]
 
 

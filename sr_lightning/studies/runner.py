@@ -101,12 +101,15 @@ class Runner:
 
         Ctrl-C lets the running cells save themselves and stops; a later run goes on.
         """
-        code = code_digest(*_modules(self.study))
         root = dict(pairwise(self.extra)).get("--data-root")
         # Levels may not change the data, so one cell speaks for all.
         data = data_digest(self.states[0].cell, root) if self.states else ""
         pool = ThreadPoolExecutor(self.jobs)
-        futures = [pool.submit(self._one, state, code, data) for state in self.states]
+        codes = {state.cell.experiment: code_digest(*_modules(state.cell)) for state in self.states}
+        futures = [
+            pool.submit(self._one, state, codes[state.cell.experiment], data)
+            for state in self.states
+        ]
         try:
             for future in futures:
                 future.result()
@@ -144,7 +147,7 @@ class Runner:
         try:
             self._prepare(folder, key)
             self._say(state, "running")
-            test = ["test", "--run", str(folder), *self.extra]
+            test = [*cell.test_arguments(folder), *self.extra]
             self._call(state, [self._fit_arguments(cell, folder), test], folder)
             entry = entry_of_run(
                 folder,
@@ -252,10 +255,9 @@ def data_digest(cell: Cell, root: str | None) -> str:
     return hashlib.sha256(json.dumps(sums).encode()).hexdigest()[:16]
 
 
-def _modules(study: Study) -> list[str]:
-    """Modules that the study's experiment names: its paper's room or baseline."""
-    text = (study.root / "experiments" / f"{study.base}.yaml").read_text()
-    found = re.findall(r"sr_lightning\.(?:papers\.\w+|baselines\.\w+)", text)
+def _modules(cell: Cell) -> list[str]:
+    """Modules that a level's experiment names: its paper's room or baseline."""
+    found = re.findall(r"sr_lightning\.(?:papers\.\w+|baselines\.\w+)", cell.experiment.read_text())
     return sorted(set(found))
 
 

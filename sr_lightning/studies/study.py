@@ -1,7 +1,8 @@
 """A study: one ablation table as a grid of runs that differ in nothing but what it is about.
 
 A study file names a base experiment, levels (each a set of changed values), seeds, budgets, what is
-measured, and which published cells it answers. A cell of the grid is one level with one seed at one
+measured, and which published cells it answers. A study that compares networks gives each level an
+`experiment` of its own in place of the base. A cell of the grid is one level with one seed at one
 budget; it is an ordinary ``fit`` and ``test`` with overlays and options.
 """
 
@@ -60,11 +61,13 @@ class Measure:
         metric: "psnr" or "ssim".
         protocol: name of the protocol.
         sets: image sets, those of the paper first.
+        scales: that are measured; none for those of each network.
     """
 
     metric: str
     protocol: str
     sets: tuple[str, ...]
+    scales: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class Study:
         name: of the file.
         title: for people.
         paper: whose table it answers.
-        base: experiment that all levels share.
+        experiments: by level; most often all of them share one.
         factor: what the levels are levels of.
         levels: options that each changes, as dotted keys.
         seeds: default number of seeds.
@@ -108,7 +111,7 @@ class Study:
     name: str
     title: str
     paper: str
-    base: str
+    experiments: Mapping[str, str]
     factor: str
     levels: Mapping[str, Mapping[str, Any]]
     seeds: int
@@ -119,6 +122,10 @@ class Study:
     table: str | None
     reproduce: Mapping[str, int]
     root: Path
+
+    def experiment(self, level: str) -> Path:
+        """The file of a level's experiment."""
+        return self.root / "experiments" / f"{self.experiments[level]}.yaml"
 
     def cells(self, budget: str, seeds: int | None = None) -> Iterator[Cell]:
         """All cells, seed by seed, so that a broken-off study has whole rows.
@@ -162,10 +169,15 @@ class Cell:
         return f"{self.study.name}/{self.budget}/{_slug(self.level)}/seed{self.seed}"
 
     @property
+    def experiment(self) -> Path:
+        """The file of the level's experiment."""
+        return self.study.experiment(self.level)
+
+    @property
     def configs(self) -> list[Path]:
-        """The base experiment and the budget's overlays."""
+        """The level's experiment and the budget's overlays."""
         budget = self.study.budgets[self.budget]
-        relative = [f"experiments/{self.study.base}.yaml", *budget.overlays]
+        relative = [str(self.experiment.relative_to(self.study.root)), *budget.overlays]
         return [self.study.root / path for path in relative]
 
     @property
@@ -196,7 +208,9 @@ class Cell:
             code: digest of the code that it depends on.
             data: digest of the images.
         """
-        identity = [self.merged_config(), dict(sorted(self.options.items())), code, data]
+        options = dict(sorted(self.options.items()))
+        identity: list[Any] = [self.merged_config(), options, code, data]
+        identity += self.study.measure.scales
         text = json.dumps(identity, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -221,6 +235,17 @@ class Cell:
             f"--wandb.ablation_factor={study.factor}",
             f"--wandb.ablation_level={level}",
         ]
+        return arguments
+
+    def test_arguments(self, folder: Path) -> list[str]:
+        """Command line that measures it.
+
+        Args:
+            folder: of the run.
+        """
+        arguments = ["test", "--run", str(folder)]
+        if scales := self.study.measure.scales:
+            arguments += ["--scale", json.dumps(scales)]
         return arguments
 
     @property
@@ -284,10 +309,20 @@ def load_study(path: Path, root: Path) -> Study:
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"The study {path} cannot be read: {error}.") from error
     _check_keys(path, "the study", content, _KEYS)
-    for key in ("title", "paper", "base", "factor", "levels", "measure", "budgets"):
+    for key in ("title", "paper", "factor", "levels", "measure", "budgets"):
         if key not in content:
             raise UserError(f"{path}: '{key}' is missing.")
     levels = {str(name): dict(changed or {}) for name, changed in content["levels"].items()}
+    experiments = {
+        name: changed.pop("experiment", content.get("base")) for name, changed in levels.items()
+    }
+    for name, experiment in experiments.items():
+        if experiment is None:
+            raise UserError(
+                f"{path}: 'base' is missing, and level '{name}' has no 'experiment' of its own."
+            )
+        if not (root / "experiments" / f"{experiment}.yaml").is_file():
+            raise UserError(f"{path}: there is no experiment experiments/{experiment}.yaml.")
     may_vary = tuple(content.get("may_vary", ()))
     for name, changed in levels.items():
         for option in changed:
@@ -298,9 +333,7 @@ def load_study(path: Path, root: Path) -> Study:
                     "and budget. Name it in 'may_vary' if the study is about it."
                 )
     measure = content["measure"]
-    _check_keys(path, "measure", measure, {"metric", "protocol", "sets"})
-    if not (root / "experiments" / f"{content['base']}.yaml").is_file():
-        raise UserError(f"{path}: there is no experiment experiments/{content['base']}.yaml.")
+    _check_keys(path, "measure", measure, {"metric", "protocol", "sets", "scales"})
     budgets = {}
     for name, budget in content["budgets"].items():
         if name not in BUDGETS:
@@ -317,11 +350,11 @@ def load_study(path: Path, root: Path) -> Study:
         )
     reproduce = content.get("reproduce", {})
     _check_keys(path, "'reproduce'", reproduce, set(budgets))
-    return Study(
+    study = Study(
         name=path.stem,
         title=content["title"],
         paper=content["paper"],
-        base=content["base"],
+        experiments=experiments,
         factor=content["factor"],
         levels=levels,
         seeds=int(content.get("seeds", 3)),
@@ -329,6 +362,7 @@ def load_study(path: Path, root: Path) -> Study:
             measure.get("metric", "psnr"),
             measure.get("protocol", "edsr2017"),
             tuple(measure["sets"]),
+            tuple(measure.get("scales", ())),
         ),
         claims=tuple(_claims(path, content.get("claims", []), levels)),
         budgets=budgets,
@@ -337,6 +371,46 @@ def load_study(path: Path, root: Path) -> Study:
         reproduce={name: int(seeds) for name, seeds in reproduce.items()},
         root=root,
     )
+    _check_equal(path, study)
+    return study
+
+
+def _check_equal(path: Path, study: Study) -> None:
+    """Levels with experiments of their own share data, order and budget like any others."""
+    for budget in study.budgets:
+        shared: dict[str, Any] = {}
+        for cell in study.cells(budget, seeds=1):
+            config = _flat({name: cell.merged_config().get(name) for name in ("data", "trainer")})
+            config |= _flat({key: value for key, value in cell.options.items() if "." in key})
+            kept = {
+                key: value
+                for key, value in config.items()
+                if key.startswith(("data.", "trainer.")) and key not in study.may_vary
+            }
+            first = shared or kept
+            for key in sorted(first | kept):
+                if first.get(key) != kept.get(key):
+                    raise UserError(
+                        f"{path}: at budget '{budget}' level '{cell.level}' has {key} "
+                        f"{kept.get(key)} and another has {first.get(key)}, but levels must share "
+                        "data, order and budget. Give it in the budget's overlays or 'set', or "
+                        "name it in 'may_vary' if the study is about it."
+                    )
+            shared = first
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values by dotted key as options name them, without ``init_args``."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        name = prefix + key.replace(".init_args", "")
+        if key == "init_args":
+            name = prefix.removesuffix(".")
+        if isinstance(value, dict):
+            found |= _flat(value, f"{name}.")
+        else:
+            found[name] = value
+    return found
 
 
 def _claims(path: Path, entries: list[Any], levels: Mapping[str, Any]) -> Iterator[Claim]:

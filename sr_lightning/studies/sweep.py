@@ -34,16 +34,18 @@ def sweep(study: Study, budget: str, seeds: int | None = None) -> str:
         seeds: how many; default the study's.
 
     Raises:
-        UserError: the levels are not all combinations of their options, which is all that a sweep
-            can say, or an option's default cannot be told.
+        UserError: the levels have experiments of their own or are not all combinations of their
+            options, which is all that a sweep can say, or an option's default cannot be told.
     """
+    if len(set(study.experiments.values())) > 1:
+        raise UserError(
+            f"The levels of {study.name} have experiments of their own, and a sweep varies the "
+            "options of one; use 'sr-lightning study run'."
+        )
     cells = list(study.cells(budget, seeds))
     options = list(dict.fromkeys(option for level in study.levels.values() for option in level))
     levels = [
-        [
-            level[option] if option in level else _default(study, cells[0], option)
-            for option in options
-        ]
+        [level[option] if option in level else _default(cells[0], option) for option in options]
         for level in study.levels.values()
     ]
     values = [_distinct(column) for column in zip(*levels, strict=True)]
@@ -72,7 +74,7 @@ def _distinct(values: Iterable[Any]) -> list[Any]:
     return list({json.dumps(value): value for value in values}.values())
 
 
-def _default(study: Study, cell: Cell, option: str) -> Any:
+def _default(cell: Cell, option: str) -> Any:
     """The value of an option in a level that leaves it alone."""
     if option in cell.study.budgets[cell.budget].set:
         return cell.study.budgets[cell.budget].set[option]
@@ -83,11 +85,10 @@ def _default(study: Study, cell: Cell, option: str) -> Any:
     for name in names:
         place = place.get(name) if isinstance(place, dict) else None
     if place is None and section == "model" and len(names) == 1:
-        base = study.root / "experiments" / f"{study.base}.yaml"
-        place = network_of_config(base).config.get(names[0])
+        place = network_of_config(cell.experiment).config.get(names[0])
     if place is None:
         raise UserError(
-            f"The default of {option} in {study.name} is not known; write it into every level."
+            f"The default of {option} in {cell.study.name} is not known; write it into every level."
         )
     return place
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -75,6 +75,8 @@ def build_report(
         papers.append(
             PaperView(file, _title(evidence, own), tuple(_tables(evidence, own)), tuple(studies))
         )
+    if table is None:
+        papers += _compared(evidence, [paper.name for paper in papers], pictures)
     zoo = zoo_view(evidence, comparisons) if table is None else None
     zoo, papers, left_out = _with_room_for_pictures(zoo, papers)
     claims = [claim for name in names for claim in evidence.published.claims_of(name)]
@@ -120,6 +122,20 @@ def _with_room_for_pictures(
         for paper in papers
     ]
     return zoo, fitting, left_out
+
+
+def _compared(
+    evidence: Evidence, files: Collection[str], pictures: Path | None
+) -> Iterator[PaperView]:
+    """Studies of several papers' networks, which no file of published numbers is about."""
+    views = [
+        view
+        for study in evidence.studies
+        if study.table is None and study.paper not in files
+        for view in study_views(evidence, study, pictures)
+    ]
+    if views:
+        yield PaperView("compared", "Networks of several papers", (), tuple(views))
 
 
 def _title(evidence: Evidence, tables: Sequence[str]) -> str:

@@ -193,8 +193,12 @@ class Evidence:
             level = self.level(study, labels_of(cell)) if study.table == cell.table else None
             if level is not None:
                 found.append((study, level))
-            elif study.base == cell.ours:
-                found += [(study, name) for name, changed in study.levels.items() if not changed]
+            else:
+                found += [
+                    (study, name)
+                    for name, changed in study.levels.items()
+                    if not changed and study.experiments[name] == cell.ours
+                ]
         return found
 
     def _of_weights(self, cell: Cell) -> Iterator[Measurement]:
