@@ -27,7 +27,7 @@ from sr_lightning.errors import UserError
 from sr_lightning.studies.cli import project_root
 from sr_lightning.studies.ledger import Ledger, code_digest, entry_of_run
 from sr_lightning.weights.ship import ship
-from sr_lightning.weights.zoo import find_weights
+from sr_lightning.weights.zoo import PROTOCOL, find_weights
 
 __all__ = ["Campaign", "Run", "load_campaign", "main"]
 
@@ -314,7 +314,7 @@ def _listing(campaign: Campaign, folder: Path) -> Table:
     table = Table("", "run", "minutes cpu / gpu", "Set5 expected", "Set5 best", "state")
     for run in campaign.runs:
         record = find_weights(run.name)
-        cells = record.measured.get("edsr2017", {}) if record else {}
+        cells = record.measured.get(PROTOCOL, {}) if record else {}
         best = [
             f"{name.removeprefix('Set5_')} {cell['psnr']:.2f}"
             for name, cell in cells.items()

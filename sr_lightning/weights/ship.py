@@ -18,7 +18,7 @@ import yaml
 from sr_lightning.errors import UserError
 from sr_lightning.nn.complexity import parameter_count
 from sr_lightning.weights.files import load_network, save_network
-from sr_lightning.weights.zoo import ZOO, WeightRecord, find_weights
+from sr_lightning.weights.zoo import PROTOCOL, ZOO, WeightRecord, find_weights
 
 __all__ = ["main", "ship"]
 
@@ -108,14 +108,14 @@ def _measured(summary: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]
 
 
 def _refuse_worse(known: WeightRecord, measured: dict[str, dict[str, dict[str, float]]]) -> None:
-    old, new = known.measured.get("edsr2017", {}), measured.get("edsr2017", {})
+    old, new = known.measured.get(PROTOCOL, {}), measured.get(PROTOCOL, {})
     shared = [cell for cell in old if cell in new and cell.startswith("Set5")]
     if shared and all(old[cell]["psnr"] >= new[cell]["psnr"] for cell in shared):
         raise UserError(f"The weights '{known.name}' that are there are as good or better.")
 
 
 def _is_preview(measured: dict[str, dict[str, dict[str, float]]]) -> bool:
-    cells = measured.get("edsr2017", {})
+    cells = measured.get(PROTOCOL, {})
     known = {scale: cells.get(f"Set5_x{scale}", {}).get("psnr") for scale in _VDSR}
     reached = {scale: psnr for scale, psnr in known.items() if psnr is not None}
     return not reached or any(psnr < _VDSR[scale] for scale, psnr in reached.items())

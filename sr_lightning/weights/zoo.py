@@ -12,9 +12,20 @@ from sr_lightning.errors import UserError
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.weights.files import load_network
 
-__all__ = ["WeightRecord", "best_for_scale", "find_weights", "load_weights", "records"]
+__all__ = [
+    "PROTOCOL",
+    "SETS",
+    "WeightRecord",
+    "best_for_scale",
+    "find_weights",
+    "load_weights",
+    "records",
+]
 
 ZOO = Path(__file__).parent / "zoo"
+# Every record is measured under it and on these, as papers since 2017 nearly are.
+PROTOCOL = "edsr2017"
+SETS = ("Set5", "Set14", "B100")
 
 
 @dataclass(frozen=True)
@@ -110,7 +121,7 @@ def best_for_scale(scale: float) -> WeightRecord:
     """
 
     def quality(record: WeightRecord) -> float:
-        cells = record.measured.get("edsr2017", {})
+        cells = record.measured.get(PROTOCOL, {})
         return max(
             (c["psnr"] for n, c in cells.items() if n == f"Set5_x{scale:g}"), default=float("-inf")
         )

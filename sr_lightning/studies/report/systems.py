@@ -13,13 +13,11 @@ from sr_lightning.studies.report.evidence import Evidence, group_name, origin_of
 from sr_lightning.studies.report.views import Column, Number, Origin, Row, Table
 from sr_lightning.studies.report.words import label_text
 from sr_lightning.studies.speeds import Machine, SpeedFile, SpeedRow
-from sr_lightning.weights.zoo import WeightRecord
+from sr_lightning.weights.zoo import PROTOCOL, SETS, WeightRecord
 
 __all__ = ["systems_tables"]
 
 _PAPERS = "sr_lightning.papers."
-_SETS = ("Set5", "Set14", "B100")
-_PROTOCOL = "edsr2017"
 _SIZE = f"{HR_720P[1]} x {HR_720P[0]} output"
 
 
@@ -62,7 +60,7 @@ def _table(evidence: Evidence, file: SpeedFile) -> Table:
     rows = [_row(evidence, file.machine, system) for system in systems]
     heads = [("", "parameters"), ("", "MACs"), ("", "batch"), ("", "step (s)"), ("", "image (s)")]
     heads += [("", "weights")]
-    heads += [(name, metric) for name in _SETS for metric in ("PSNR (dB)", "SSIM")]
+    heads += [(name, metric) for name in SETS for metric in ("PSNR (dB)", "SSIM")]
     return Table(
         name=f"systems/{file.machine.slug}",
         title=f"All systems on {file.machine.name}",
@@ -107,13 +105,13 @@ def _row(evidence: Evidence, machine: Machine, system: _System) -> Row:
         _seconds(machine, system, "image"),
         f"{weights.name}{' (preview)' if weights.preview else ''}" if weights is not None else "",
     ]
-    for name in _SETS:
+    for name in SETS:
         for metric in ("psnr", "ssim"):
             value = _measured(weights, name, system.scale).get(metric)
             if weights is None or value is None:
                 cells.append(None)
             else:
-                origin = origin_of_weights(weights, _PROTOCOL)
+                origin = origin_of_weights(weights, PROTOCOL)
                 cells.append(Number(value, metric, "measured", origin=origin))
     labels = (system.paper, system.experiment, label_text("scale", system.scale))
     return Row(labels, tuple(cells), "both", group=system.paper)
@@ -171,7 +169,7 @@ def _weights(evidence: Evidence, system: _System) -> WeightRecord | None:
     for record in evidence.weights.values():
         experiments = re.findall(r"experiments/([\w-]+)\.yaml", record.recipe)
         fits = system.experiment in experiments and record.parameters == system.parameters
-        if fits and any(_measured(record, name, system.scale) for name in _SETS):
+        if fits and any(_measured(record, name, system.scale) for name in SETS):
             return record
     return None
 
@@ -179,7 +177,7 @@ def _weights(evidence: Evidence, system: _System) -> WeightRecord | None:
 def _measured(record: WeightRecord | None, name: str, scale: float) -> dict[str, float]:
     if record is None:
         return {}
-    return record.measured.get(_PROTOCOL, {}).get(group_name(name, scale), {})
+    return record.measured.get(PROTOCOL, {}).get(group_name(name, scale), {})
 
 
 def _caption(machine: Machine, rows: list[SpeedRow]) -> str:
@@ -199,5 +197,5 @@ def _caption(machine: Machine, rows: list[SpeedRow]) -> str:
         )
     return (
         f"{text}MACs are for a {_SIZE}, without biases and bicubic interpolation. PSNR "
-        f"and SSIM: protocol {_PROTOCOL}, of the weights that come with the package."
+        f"and SSIM: protocol {PROTOCOL}, of the weights that come with the package."
     )

@@ -24,13 +24,10 @@ from sr_lightning.studies.report.views import (
     Table,
     ZooView,
 )
-from sr_lightning.weights.zoo import WeightRecord
+from sr_lightning.weights.zoo import PROTOCOL, SETS, WeightRecord
 
 __all__ = ["zoo_view"]
 
-# Every record is measured under it, and papers since 2017 nearly are.
-_PROTOCOL = "edsr2017"
-_SETS = ("Set5", "Set14", "B100")
 _USUAL_SCALES = (2, 3, 4, 8)
 _METRICS = ("psnr", "ssim")
 # Fewer published networks make no picture of the field.
@@ -62,7 +59,7 @@ def zoo_view(evidence: Evidence, pictures: Path | None = None) -> ZooView:
 
 
 def _scales(record: WeightRecord) -> list[float]:
-    cells = record.measured.get(_PROTOCOL, {})
+    cells = record.measured.get(PROTOCOL, {})
     return sorted({float(group.rpartition("_x")[2]) for group in cells})
 
 
@@ -82,13 +79,13 @@ def _quality(evidence: Evidence, name: str, title: str, scales: Sequence[float])
     source = "This version comes with none."
     if rows:
         source = (
-            f"PSNR (dB) and SSIM on luminance under {_PROTOCOL}. Light weights are of a smaller "
+            f"PSNR (dB) and SSIM on luminance under {PROTOCOL}. Light weights are of a smaller "
             "network than the paper's, whose published row stands below them; previews do not "
             "reach VDSR's published Set5 PSNR. Parameters and MACs (for a 1280x720 output) are "
             "counted from the networks, also those of published rows."
         )
     columns = [Column(("", "parameters")), Column(("", "MACs"))]
-    for group in _SETS:
+    for group in SETS:
         columns += [Column((group, "PSNR")), Column((group, "SSIM"))]
     return Table(
         name=name,
@@ -111,7 +108,7 @@ def _by_size(records: Iterable[WeightRecord]) -> list[list[WeightRecord]]:
 
 def _bicubic_row(records: Sequence[WeightRecord], scale: float) -> Row:
     cells: list[Number | None] = [None, None]
-    for group in _SETS:
+    for group in SETS:
         found = [
             (record, cell)
             for record in records
@@ -121,7 +118,7 @@ def _bicubic_row(records: Sequence[WeightRecord], scale: float) -> Row:
             number = None
             if found:
                 record, cell = found[0]
-                facts = (("protocol", _PROTOCOL), ("measured with", record.name))
+                facts = (("protocol", PROTOCOL), ("measured with", record.name))
                 origin = Origin(f"Bicubic: {group} x{scale:g}", facts)
                 number = Number(cell.get(f"bicubic_{metric}"), metric, "measured", origin=origin)
             cells.append(number)
@@ -130,7 +127,7 @@ def _bicubic_row(records: Sequence[WeightRecord], scale: float) -> Row:
 
 def _weights_row(evidence: Evidence, record: WeightRecord, scale: float) -> Row:
     marks = ["preview"] if record.preview else []
-    found = (evidence.paper_cell(record, group, scale, "psnr") for group in _SETS)
+    found = (evidence.paper_cell(record, group, scale, "psnr") for group in SETS)
     paper = next(filter(None, found), None)
     if paper is not None and not evidence.has_papers_size(record, paper):
         marks.append("light")
@@ -145,8 +142,8 @@ def _weights_row(evidence: Evidence, record: WeightRecord, scale: float) -> Row:
         ),
         _macs(cost, f"weights {record.name}"),
     ]
-    origin = origin_of_weights(record, _PROTOCOL)
-    for group in _SETS:
+    origin = origin_of_weights(record, PROTOCOL)
+    for group in SETS:
         cell = _measured(record, group, scale)
         cells += [
             Number(cell[metric], metric, "measured", origin=origin) if metric in cell else None
@@ -156,7 +153,7 @@ def _weights_row(evidence: Evidence, record: WeightRecord, scale: float) -> Row:
 
 
 def _measured(record: WeightRecord, group: str, scale: float) -> dict[str, float]:
-    return record.measured.get(_PROTOCOL, {}).get(group_name(group, scale), {})
+    return record.measured.get(PROTOCOL, {}).get(group_name(group, scale), {})
 
 
 def _macs(cost: Complexity | None, what: str) -> Number | None:
@@ -176,7 +173,7 @@ def _published_rows(
     """The printed row of each network that some weights are to be compared with."""
     rows: dict[str, dict[tuple[str, str], Cell]] = {}
     for record in records:
-        for group in _SETS:
+        for group in SETS:
             for metric in _METRICS:
                 cell = evidence.paper_cell(record, group, scale, metric)
                 if cell is not None:
@@ -192,7 +189,7 @@ def _published_rows(
                 _macs(cost, f"the network of {ours}"),
             ]
         digits = {m: _digits(cells.values(), m) for m in _METRICS}
-        for group in _SETS:
+        for group in SETS:
             for metric in _METRICS:
                 cell = cells.get((group, metric))
                 numbers.append(
@@ -210,7 +207,7 @@ def _digits(cells: Iterable[Cell], metric: str) -> int:
 def _marks(cell: Cell, notes: dict[str, None]) -> tuple[int, ...]:
     """What must be known before comparing with a printed number, as places in the notes."""
     remarks = []
-    if cell.protocol != _PROTOCOL:
+    if cell.protocol != PROTOCOL:
         remarks.append(f"Published under {cell.protocol}.")
     if cell.erratum:
         remarks.append(cell.erratum)
@@ -225,7 +222,7 @@ def _training(records: Sequence[WeightRecord]) -> Table:
     rows = []
     for network in _by_size(records):
         for record in network:
-            protocol = next(iter(record.measured), _PROTOCOL)
+            protocol = next(iter(record.measured), PROTOCOL)
             size: Number | str = "-"
             if record.file.is_file():
                 size = Number(
@@ -280,7 +277,7 @@ class _Published:
 def _plots(evidence: Evidence, scales: Sequence[float]) -> Iterator[CostPlot]:
     """PSNR against parameters of printed networks and of the weights, set by set."""
     for scale in scales:
-        for name in _SETS:
+        for name in SETS:
             ours = [
                 Point(record.name, record.parameters, cell["psnr"], measured=True)
                 for record in evidence.weights.values()
