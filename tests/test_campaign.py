@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import signal
@@ -26,8 +27,9 @@ def test_queue_of_the_project_is_sound_and_ordered():
     assert priorities == sorted(priorities)
     assert {"Set5", "Set14", "B100"} <= set(queue.test)
     for run in queue.runs:
-        assert run.minutes["cpu"] > 0
+        # What takes a CPU days is for a GPU alone.
         assert run.minutes["gpu"] > 0
+        assert run.minutes.get("cpu", 1) > 0
         assert all(25 < psnr < 40 for psnr in run.expected.values())
 
 
@@ -76,6 +78,26 @@ def sitting(tiny, tmp_path, minutes: float = 30) -> Sitting:
     path, root, _ = tiny
     queue = load_campaign(path, root)
     return Sitting(queue, tmp_path / "runs", "cpu", minutes, [], Console(quiet=True))
+
+
+def test_run_without_a_budget_for_a_device_is_left_to_others(tiny, tmp_path, monkeypatch):
+    path, _, content = tiny
+    content["runs"][0]["minutes"] = {"gpu": 5}
+    path.write_text(yaml.safe_dump(content))
+    monkeypatch.setattr(Sitting, "_call", lambda self, args: pytest.fail("it was run"))
+    one = sitting(tiny, tmp_path)
+    one.console = Console(width=200, record=True, file=io.StringIO())
+    one.work()
+    assert "small is too long for a cpu" in one.console.export_text()
+
+
+def test_listing_never_shortens_names(tiny, tmp_path):
+    path, root, content = tiny
+    content["runs"][0]["name"] = "a_rather_long_name_of_a_run"
+    path.write_text(yaml.safe_dump(content))
+    console = Console(width=60, record=True, file=io.StringIO())
+    console.print(module._listing(load_campaign(path, root), tmp_path / "runs"))
+    assert "a_rather_long_name_of_a_run" in console.export_text()
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import yaml
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from sr_lightning.errors import UserError
 from sr_lightning.studies.cli import project_root
@@ -59,7 +59,7 @@ class Run:
         options: values that differ from the experiment's, by dotted key.
         overlays: config files between the experiment's and the options.
         after: name of the run whose weights it starts from, or "".
-        minutes: budget by device, from measured speed.
+        minutes: budget by device, from measured speed; a device without one is not for this run.
         expected: Set5 PSNR in dB under edsr2017 by scale (``x4``); hoped for, not measured.
         why: what it is good for.
         test_scales: to test at, for a network that takes any scale; default: its own.
@@ -196,6 +196,9 @@ class Sitting:
             # Named, a run whose weights were made elsewhere is made again.
             if state_of(run, self.folder) in ({"finished"} if only else {"finished", "shipped"}):
                 continue
+            if self.device not in run.minutes:
+                self.console.print(f"{run.name} is too long for a {self.device}.")
+                continue
             if run.after and find_weights(run.after) is None:
                 self.console.print(f"{run.name} waits for {run.after}.")
                 continue
@@ -311,7 +314,9 @@ def state_of(run: Run, folder: Path) -> str:
 
 
 def _listing(campaign: Campaign, folder: Path) -> Table:
-    table = Table("", "run", "minutes cpu / gpu", "Set5 expected", "Set5 best", "state")
+    # Names are typed after --only, so that they are never shortened.
+    run_name = Column("run", no_wrap=True, min_width=max(len(run.name) for run in campaign.runs))
+    table = Table("", run_name, "minutes cpu / gpu", "Set5 expected", "Set5 best", "state")
     for run in campaign.runs:
         record = find_weights(run.name)
         cells = record.measured.get(PROTOCOL, {}) if record else {}
