@@ -169,6 +169,20 @@ def test_predict_without_a_folder_says_so(finished_run, capsys):
     assert "--data.predict FOLDER" in refused(capsys, "predict", "--run", str(finished_run))
 
 
+def test_tests_and_predictions_say_how_far_they_are_in_a_log(
+    finished_run, test_folder, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv("SR_PROGRESS_SECONDS", "0")
+    quiet = ["--trainer.accelerator", "cpu", "--wandb.mode", "disabled"]
+    out = ["--output.folder", str(tmp_path)]
+    for command, sets, said in (
+        ("test", ["--data.test", f"[{test_folder}]"], "tested 3/3 images"),
+        ("predict", ["--data.predict", str(test_folder)], "enlarged 3/3 images"),
+    ):
+        main([command, "--run", str(finished_run), *sets, *quiet, *out])
+        assert said in capsys.readouterr().out
+
+
 def test_test_can_measure_under_several_protocols(finished_run, test_folder, tmp_path):
     main(
         [

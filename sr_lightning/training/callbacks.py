@@ -287,6 +287,51 @@ class PlainProgress(Callback):
         ]
         print(f"step {trainer.global_step:,}  " + "  ".join(shown), flush=True)
 
+    @rank_zero_only
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Remember when this test began."""
+        self._said = self._begun = time.monotonic()
+
+    @rank_zero_only
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Print a line if it is time."""
+        self._say_image("tested", batch_idx, sum(trainer.num_test_batches))
+
+    @rank_zero_only
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Remember when this prediction began."""
+        self._said = self._begun = time.monotonic()
+
+    @rank_zero_only
+    def on_predict_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Print a line if it is time."""
+        self._say_image("enlarged", batch_idx, sum(trainer.num_predict_batches))
+
+    def _say_image(self, done: str, index: int, total: float) -> None:
+        """How far a walk over whole images is; they differ in size, so that no end is foretold."""
+        now = time.monotonic()
+        if now - self._said < self.every_s:
+            return
+        self._said = now
+        pace = (now - self._begun) / (index + 1)
+        print(f"{done} {index + 1:,}/{total:,} images  {pace:.1f} s each", flush=True)
+
 
 def _clock(seconds: float) -> str:
     minutes, s = divmod(round(seconds), 60)
