@@ -33,6 +33,12 @@ def test_network_comes_back_from_its_file(saved):
         assert torch.equal(loaded(lr), network(lr))
 
 
+def test_weight_file_can_be_read_by_those_who_can_read_its_neighbours(saved, tmp_path):
+    _, path = saved
+    (tmp_path / "neighbour").write_bytes(b"")
+    assert path.stat().st_mode == (tmp_path / "neighbour").stat().st_mode
+
+
 def edit(path, change):
     tensors = load_file(path)
     network = json.dumps(

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from sr_lightning.errors import UserError
@@ -71,7 +71,8 @@ def save_network(network: SRNetwork, path: str | Path) -> None:
         name: value.detach().to("cpu", torch.float32).contiguous()
         for name, value in network.state_dict().items()
     }
-    save_file(tensors, path, metadata={"network": json.dumps(describe_network(network))})
+    # Its save_file makes files that only their owner can read.
+    path.write_bytes(save(tensors, {"network": json.dumps(describe_network(network))}))
 
 
 def describe_network(network: SRNetwork) -> dict[str, Any]:
