@@ -131,7 +131,7 @@ def rows_of(table: Table) -> dict[tuple[str, ...], Row]:
 def record(**changed) -> WeightRecord:
     facts = dict.fromkeys(WeightRecord.__dataclass_fields__, "")
     numbers = {"parameters": 1, "steps": 9, "batch": 1, "patch": 1, "hours": 1.0, "scales": (4,)}
-    facts.update(numbers, name="toy_x4", measured={}, published={})
+    facts.update(numbers, name="toy_x4", measured={}, published={}, stages=())
     return WeightRecord(**{**facts, **changed})
 
 

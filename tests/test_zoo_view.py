@@ -29,6 +29,7 @@ from sr_lightning.studies.report.svg import cost_plot
 from sr_lightning.studies.report.views import CostPlot, Number, Point, Table
 from sr_lightning.studies.report.words import text
 from sr_lightning.studies.report.zoo_view import zoo_view
+from sr_lightning.weights.zoo import Stage
 
 __all__ = ["checkout"]
 
@@ -142,6 +143,17 @@ def test_licences_of_training_images_are_told_once(checkout):
         "Rights in the training images of toy_c: research use."
     )
     assert shown(table)[0] == ["toy_a", "-", "12,000", "1 x 1", "0.5", "", "A (3)"]
+
+
+def test_costs_are_of_every_training_behind_the_weights(checkout):
+    first = Stage("toy_x2", "", "", 1_000, 4, 8, 0.5, "a CPU", "")
+    second = Stage("toy_a", "", "", 2_000, 4, 8, 0.25, "a CPU", "")
+    facts = {"batch": 16, "patch": 8, "hours": 1.5, "steps": 12_000, "hardware": "a GPU"}
+    one = weights(name="toy_a", stages=(first, second), **facts)
+    table = zoo_view(evidence_of(checkout, weights=(one,))).tables[1]
+    steps, batch, hours, hardware = shown(table)[0][2:6]
+    assert steps == "1,000 (toy_x2) + 2,000 + 12,000"
+    assert (batch, hours, hardware) == ("4 x 8, 16 x 8", "2.25", "a CPU, a GPU")
 
 
 def test_readme_takes_the_tables_of_the_weights(checkout):

@@ -45,6 +45,7 @@ _KEYS = {
     "why",
     "overlays",
     "test_scales",
+    "weights",
 }
 
 
@@ -53,15 +54,16 @@ class Run:
     """A training of the queue.
 
     Attributes:
-        name: of the run and of the weights that it makes.
+        name: of the run.
         priority: lower ones go first.
         experiment: stem of a file in ``experiments``.
         options: values that differ from the experiment's, by dotted key.
         overlays: config files between the experiment's and the options.
-        after: name of the run whose weights it starts from, or "".
+        after: name of the weights that it starts from, or "".
         minutes: budget by device, from measured speed; a device without one is not for this run.
         expected: Set5 PSNR in dB under edsr2017 by scale (``x4``); hoped for, not measured.
         why: what it is good for.
+        weights: name of those that it makes; another one's where it goes on with its training.
         test_scales: to test at, for a network that takes any scale; default: its own.
     """
 
@@ -71,9 +73,10 @@ class Run:
     options: dict[str, Any]
     overlays: tuple[str, ...]
     after: str
-    minutes: dict[str, float]
+    minutes: dict[Device, float]
     expected: dict[str, float]
     why: str
+    weights: str
     test_scales: tuple[float, ...] = ()
 
     def fit_arguments(self, device: Device, folder: Path) -> list[str]:
@@ -93,6 +96,19 @@ class Run:
             shown = value if isinstance(value, str) else json.dumps(value)
             arguments.append(f"--{key}={shown}")
         return [*arguments, f"--output.folder={folder}", f"--output.name={self.name}"]
+
+    def recipe(self, device: Device) -> str:
+        """The command as records of weights name it."""
+        arguments = self.fit_arguments(device, Path())
+        return shlex.join(["sr-lightning", *(a for a in arguments if "--output." not in a)])
+
+    def is_shipped(self) -> bool:
+        """Whether it is behind weights that come with the package."""
+        record = find_weights(self.weights)
+        if record is None or self.weights == self.name:
+            return record is not None
+        recipes = {stage.recipe for stage in record.history}
+        return any(self.recipe(device) in recipes for device in self.minutes)
 
 
 @dataclass(frozen=True)
@@ -142,15 +158,16 @@ def load_campaign(path: Path, root: Path) -> Campaign:
             minutes=given["minutes"],
             expected=given.get("expected", {}),
             why=given["why"],
+            weights=given.get("weights", name),
             test_scales=tuple(given.get("test_scales", ())),
         )
         for file in (f"experiments/{run.experiment}.yaml", *run.overlays):
             if not (root / file).is_file():
                 raise UserError(f"{path}: {name} names {file}, which does not exist.")
         runs.append(run)
-    names = {run.name for run in runs}
+    made = {run.weights for run in runs}
     for run in runs:
-        if run.after and run.after not in names and find_weights(run.after) is None:
+        if run.after and run.after not in made and find_weights(run.after) is None:
             raise UserError(f"{path}: {run.name} starts from unknown weights, '{run.after}'.")
     ordered = tuple(sorted(runs, key=lambda run: run.priority))
     return Campaign(ordered, tuple(content["test"]), content["data_licence"], root)
@@ -268,11 +285,10 @@ class Sitting:
             code=code,
         )
         ledger.write(entry)
-        arguments = run.fit_arguments(self.device, folder)
-        recipe = shlex.join(["sr-lightning", *(a for a in arguments if "--output." not in a)])
         licence = self.campaign.data_licence
+        recipe = run.recipe(self.device)
         try:
-            record = ship(folder, run.name, data_licence=licence, recipe=recipe)
+            record = ship(folder, run.weights, data_licence=licence, recipe=recipe)
             said = f"kept as {record.file}"
         except UserError as error:
             said = f"not kept: {error}"
@@ -310,7 +326,7 @@ def state_of(run: Run, folder: Path) -> str:
         return "trained"
     if step := _last_step(own):
         return f"at step {step:,}"
-    return "shipped" if find_weights(run.name) is not None else "waiting"
+    return "shipped" if run.is_shipped() else "waiting"
 
 
 def _listing(campaign: Campaign, folder: Path) -> Table:
@@ -318,7 +334,7 @@ def _listing(campaign: Campaign, folder: Path) -> Table:
     run_name = Column("run", no_wrap=True, min_width=max(len(run.name) for run in campaign.runs))
     table = Table("", run_name, "minutes cpu / gpu", "Set5 expected", "Set5 best", "state")
     for run in campaign.runs:
-        record = find_weights(run.name)
+        record = find_weights(run.weights)
         cells = record.measured.get(PROTOCOL, {}) if record else {}
         best = [
             f"{name.removeprefix('Set5_')} {cell['psnr']:.2f}"

@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 
 from sr_lightning import __version__
+from sr_lightning.training.warm_start import start_facts
 
 __all__ = ["Provenance", "commit", "data_facts", "hardware", "processor"]
 
@@ -83,6 +84,10 @@ class Provenance(Callback):
         if self.path.is_file():
             self._facts = json.loads(self.path.read_text())
         self._facts["data"] = data_facts(trainer)
+        start: str | None = getattr(pl_module, "init_from", None)
+        # Of the first sitting alone: the others start from a checkpoint, and weights may change.
+        if start is not None and "sittings" not in self._facts:
+            self._facts["start"] = start_facts(start)
         self._begun = time.monotonic()
         self._sitting = {
             "begun": datetime.now(UTC).isoformat(timespec="seconds"),

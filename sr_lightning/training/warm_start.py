@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import hashlib
+from dataclasses import asdict
+from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from sr_lightning.errors import UserError
 from sr_lightning.weights.files import read_weights
+from sr_lightning.weights.zoo import records, weight_file
 
-__all__ = ["load_matching"]
+__all__ = ["load_matching", "start_facts"]
 
 
-def load_matching(network: nn.Module, path: str | Path) -> None:
+def load_matching(network: nn.Module, path: str) -> None:
     """Copy every tensor whose name and shape the network has; leave the others as they are.
 
     Args:
         network: to be trained.
-        path: weight file or checkpoint.
+        path: weight file, checkpoint or name of the zoo.
 
     Raises:
-        UserError: not one tensor fits.
+        UserError: there are no such weights, or not one tensor fits.
     """
-    weights = read_weights(path)
+    weights = read_weights(weight_file(path))
     own = network.state_dict()
     fitting = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
     if not fitting:
@@ -35,3 +38,19 @@ def load_matching(network: nn.Module, path: str | Path) -> None:
         + (f"; left at their initial values: {', '.join(fresh[:6])}" if fresh else "")
         + (" ..." if len(fresh) > 6 else "")
     )
+
+
+def start_facts(path: str) -> dict[str, Any]:
+    """What a training notes of the weights that it starts from.
+
+    Args:
+        path: weight file, checkpoint or name of the zoo.
+
+    Returns:
+        ``init_from``, the file's ``sha256``, and as ``stages`` the trainings behind it, as far as
+        it is weights of the zoo.
+    """
+    digest = hashlib.sha256(weight_file(path).read_bytes()).hexdigest()
+    record = next((record for record in records() if record.sha256 == digest), None)
+    history = record.history if record is not None else ()
+    return {"init_from": path, "sha256": digest, "stages": [asdict(stage) for stage in history]}

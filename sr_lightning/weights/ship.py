@@ -18,7 +18,7 @@ import yaml
 from sr_lightning.errors import UserError
 from sr_lightning.nn.complexity import parameter_count
 from sr_lightning.weights.files import load_network, save_network
-from sr_lightning.weights.zoo import PROTOCOL, ZOO, WeightRecord, find_weights
+from sr_lightning.weights.zoo import PROTOCOL, ZOO, Stage, WeightRecord, find_weights
 
 __all__ = ["main", "ship"]
 
@@ -37,8 +37,8 @@ def ship(run: Path, name: str, *, data_licence: str, recipe: str, notes: str = "
         notes: anything else.
 
     Raises:
-        UserError: something is missing, or weights of that name are as good or better under the
-            same protocol.
+        UserError: something is missing, it started from weights that are not of the zoo, or
+            weights of that name are as good or better under the same protocol.
     """
     checkpoint = _only(run / "checkpoints", "best_*.ckpt")
     summary = _json(run / "results" / "summary.json", "test it first")
@@ -46,6 +46,7 @@ def ship(run: Path, name: str, *, data_licence: str, recipe: str, notes: str = "
     config = yaml.safe_load((run / "config.yaml").read_text())
     network = load_network(checkpoint)
     measured = _measured(summary)
+    stages = _stages(facts)
     known = find_weights(name)
     if known is not None:
         _refuse_worse(known, measured)
@@ -74,9 +75,22 @@ def ship(run: Path, name: str, *, data_licence: str, recipe: str, notes: str = "
         preview=_is_preview(measured),
         notes=notes,
         any_scale=network.any_scale,
+        stages=stages,
     )
     record.write()
     return record
+
+
+def _stages(facts: dict[str, Any]) -> tuple[Stage, ...]:
+    start = facts.get("start")
+    if start is None:
+        return ()
+    if not start["stages"]:
+        raise UserError(
+            f"It started from {start['init_from']}, of which nothing is known; "
+            "ship the training that made it first."
+        )
+    return tuple(Stage(**stage) for stage in start["stages"])
 
 
 def _only(folder: Path, pattern: str) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,46 @@ from sr_lightning.weights.files import load_network
 __all__ = [
     "PROTOCOL",
     "SETS",
+    "Stage",
     "WeightRecord",
     "best_for_scale",
     "find_weights",
     "load_weights",
     "records",
+    "weight_file",
 ]
 
 ZOO = Path(__file__).parent / "zoo"
 # Every record is measured under it and on these, as papers since 2017 nearly are.
 PROTOCOL = "edsr2017"
 SETS = ("Set5", "Set14", "B100")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """An earlier training, which a later one started from.
+
+    Attributes:
+        name: of the weights that it made.
+        sha256: of their file.
+        recipe: command that trained it.
+        steps: optimiser steps.
+        batch: patches per step.
+        patch: side of LR patches.
+        hours: wall time.
+        hardware: that it was trained on.
+        commit: of the code.
+    """
+
+    name: str
+    sha256: str
+    recipe: str
+    steps: int
+    batch: int
+    patch: int
+    hours: float
+    hardware: str
+    commit: str
 
 
 @dataclass(frozen=True)
@@ -54,6 +83,8 @@ class WeightRecord:
         licence: of the weights.
         notes: anything else.
         any_scale: whether it enlarges by every real scale from 1 on.
+        stages: trainings that the recipe started from (``model.init_from``), first one first;
+            steps, batch, patch and hours above are of the last one alone.
     """
 
     name: str
@@ -77,11 +108,18 @@ class WeightRecord:
     licence: str = "MIT"
     notes: str = ""
     any_scale: bool = False
+    stages: tuple[Stage, ...] = ()
 
     @property
     def file(self) -> Path:
         """The safetensors file."""
         return ZOO / f"{self.name}.safetensors"
+
+    @property
+    def history(self) -> tuple[Stage, ...]:
+        """Every training behind the weights, first one first, their own the last."""
+        own = {f.name: getattr(self, f.name) for f in fields(Stage)}
+        return (*self.stages, Stage(**own))
 
     def write(self) -> Path:
         """Write the record beside its weights."""
@@ -98,7 +136,8 @@ class WeightRecord:
         """
         try:
             content: dict[str, Any] = json.loads(path.read_text())
-            return cls(**{**content, "scales": tuple(content["scales"])})
+            stages = tuple(Stage(**stage) for stage in content.get("stages", ()))
+            return cls(**{**content, "scales": tuple(content["scales"]), "stages": stages})
         except (ValueError, TypeError, KeyError) as error:
             raise UserError(f"The weight record {path} is damaged: {error}.") from error
 
@@ -137,22 +176,32 @@ def best_for_scale(scale: float) -> WeightRecord:
     return max(found, key=quality)
 
 
-def load_weights(name_or_path: str) -> SRNetwork:
-    """A network with its weights, by zoo name or by path to a weight file or checkpoint.
+def weight_file(name_or_path: str) -> Path:
+    """The file of a zoo name, checked against its record, or of a path.
 
     Raises:
         UserError: there is neither, or a zoo file is not the one that its record describes.
     """
     record = find_weights(name_or_path)
     if record is None:
-        if not Path(name_or_path).expanduser().exists():
+        path = Path(name_or_path).expanduser()
+        if not path.exists():
             known = ", ".join(r.name for r in records()) or "none"
             raise UserError(
                 f"'{name_or_path}' is neither a weight file nor a name of the zoo ({known})."
             )
-        return load_network(name_or_path)
+        return path
     if not record.file.is_file():
         raise UserError(f"{record.file} is missing; install the package again.")
     if hashlib.sha256(record.file.read_bytes()).hexdigest() != record.sha256:
         raise UserError(f"{record.file} is damaged (checksum differs); install the package again.")
-    return load_network(record.file)
+    return record.file
+
+
+def load_weights(name_or_path: str) -> SRNetwork:
+    """A network with its weights, by zoo name or by path to a weight file or checkpoint.
+
+    Raises:
+        UserError: there is neither, or a zoo file is not the one that its record describes.
+    """
+    return load_network(weight_file(name_or_path))

@@ -383,11 +383,18 @@ def origin_of_weights(record: WeightRecord, protocol: str) -> Origin:
     return Origin(
         f"Weights {record.name}",
         (
+            *(("started from", stage.recipe) for stage in record.stages),
             ("run", record.recipe),
             ("protocol", protocol),
-            ("steps", f"{record.steps:,}, batch {record.batch}, patch {record.patch}"),
+            (
+                "steps",
+                ", then ".join(
+                    f"{stage.steps:,}, batch {stage.batch}, patch {stage.patch}"
+                    for stage in record.history
+                ),
+            ),
             ("training data", record.training_data),
-            ("wall time", f"{record.hours:g} h"),
+            ("wall time", " + ".join(f"{stage.hours:g}" for stage in record.history) + " h"),
             ("hardware", record.hardware),
             ("commit", record.commit),
             ("weights sha256", record.sha256),

@@ -218,6 +218,10 @@ def _marks(cell: Cell, notes: dict[str, None]) -> tuple[int, ...]:
 # Where they come from ----------------------------------------------------------------------------
 
 
+def _distinct(facts: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(facts))
+
+
 def _training(records: Sequence[WeightRecord]) -> Table:
     rows = []
     for network in _by_size(records):
@@ -233,10 +237,13 @@ def _training(records: Sequence[WeightRecord]) -> Table:
                 )
             cells = (
                 size,
-                f"{record.steps:,}",
-                f"{record.batch} x {record.patch}",
-                f"{record.hours:g}",
-                record.hardware,
+                " + ".join(
+                    f"{stage.steps:,}" + f" ({stage.name})" * (stage.name != record.name)
+                    for stage in record.history
+                ),
+                _distinct(f"{stage.batch} x {stage.patch}" for stage in record.history),
+                f"{round(sum(stage.hours for stage in record.history), 2):g}",
+                _distinct(stage.hardware for stage in record.history),
                 record.training_data,
             )
             rows.append(Row((record.name,), cells, "both"))
