@@ -12,6 +12,7 @@ from sr_lightning.data.datamodule import PatchDataModule
 from sr_lightning.data.images import find_images, read_rgb, write_image
 from sr_lightning.data.patches import dihedral, words_to_float
 from sr_lightning.data.resize import imresize
+from sr_lightning.errors import UserError
 
 
 def module(folder, **kwargs) -> PatchDataModule:
@@ -104,6 +105,48 @@ def test_later_start_continues_the_same_batches(train_folder):
     rest = list(StepDataset(sources, start=5, **options))
     assert len(rest) == 3
     assert all(same(a, b) for a, b in zip(whole[5:], rest, strict=True))
+
+
+def test_of_several_candidates_the_one_with_most_texture_is_taken(train_folder):
+    def texture(patch):
+        green = patch[..., 1].double()
+        down, across = (green.diff(dim=dim).abs().mean() for dim in (0, 1))
+        return float(down + across) / 2
+
+    several = dataset(train_folder, candidates=3, augment=False)
+    (sampler,), slots = several._samplers, np.arange(8)
+    chosen = []
+    for step in range(5):
+        offers = [several._sources[0].cut(sampler(step, slots, n), 12)[1] for n in range(3)]
+        bytes_of = [torch.from_numpy(o.view(np.uint8).reshape(*o.shape, 4)) for o in offers]
+        hr = several.batch(step)["hr"]
+        for slot in range(8):
+            values = [texture(patches[slot]) for patches in bytes_of]
+            chosen.append(int(np.argmax(values)))
+            assert torch.equal(hr[slot], bytes_of[chosen[-1]][slot])
+    assert set(chosen) == {0, 1, 2}
+
+
+def test_one_candidate_is_the_first_of_several(train_folder):
+    one, several = dataset(train_folder), dataset(train_folder, candidates=3)
+    (sampler,), slots = several._samplers, np.arange(8)
+    _, high = several._sources[0].cut(sampler(4, slots, 0), 12)
+    assert (one.batch(4)["hr"].numpy().view(np.uint32)[..., 0] == high).all()
+
+
+def test_candidates_are_the_same_on_one_rank_and_on_two(train_folder):
+    from sr_lightning.data.patches import StepDataset
+
+    sources = module(train_folder)._sources
+    options = {"patch": 12, "batch": 8, "seed": 5, "candidates": 4}
+    full = StepDataset(sources, **options).batch(9)
+    parts = [StepDataset(sources, rank=r, world=2, **options).batch(9) for r in (0, 1)]
+    assert torch.equal(torch.cat([p["lr"] for p in parts]), full["lr"])
+
+
+def test_less_than_one_candidate_is_refused(train_folder):
+    with pytest.raises(UserError, match=r"data\.candidates is 0; give 1 or more"):
+        dataset(train_folder, candidates=0)
 
 
 def test_several_scales_are_drawn_one_per_step(train_folder):

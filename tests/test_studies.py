@@ -316,7 +316,7 @@ print("step 1/2  loss 0.1", flush=True)
 """
 
 
-def fake_runner(tmp_path, body: str, monkeypatch, **options) -> Runner:
+def fake_runner(tmp_path, body: str, monkeypatch, psnr: float = 30.0, **options) -> Runner:
     script = tmp_path / "fake.py"
     script.write_text(FAKE.replace("{body}", textwrap.dedent(body)))
     from sr_lightning.studies import runner as module
@@ -324,8 +324,8 @@ def fake_runner(tmp_path, body: str, monkeypatch, **options) -> Runner:
     def made(run: Path, **facts) -> Entry:
         return Entry(
             **{
-                **entry(facts["level"], facts["seed"], 30.0).__dict__,
-                **{k: facts[k] for k in ("name", "key")},
+                **entry(facts["level"], facts["seed"], psnr).__dict__,
+                **{k: facts[k] for k in ("name", "key", "code")},
             }
         )
 
@@ -345,6 +345,36 @@ def test_finished_cells_are_not_run_again(tmp_path, monkeypatch):
     assert [s.state for s in states] == ["done"] * 4
     again = fake_runner(tmp_path, "", monkeypatch).run()
     assert [s.state for s in again] == ["in ledger"] * 4
+
+
+def test_after_a_change_of_code_one_seed_speaks_for_the_others(tmp_path, monkeypatch):
+    from sr_lightning.studies import runner as module
+
+    def states(code: str, psnr: float = 30.0) -> list[str]:
+        monkeypatch.setattr(module, "code_digest", lambda *names: code)
+        return [s.state for s in fake_runner(tmp_path, "", monkeypatch, psnr).run()]
+
+    # Seed 0 of both levels, then seed 1 of both.
+    assert states("a") == ["done"] * 4
+    assert states("b") == ["done", "done", "in ledger", "in ledger"]
+    assert states("b") == ["in ledger"] * 4
+    # What was left out then is known by the code before that.
+    assert states("c") == ["done", "done", "in ledger", "in ledger"]
+    ledger = Ledger(tmp_path / "ledger")
+    assert ledger.read("a_study/quick/plain/seed0").same_as == ["a", "b"]
+    assert ledger.read("a_study/quick/plain/seed1").code == "a"
+    # Other numbers speak for nobody.
+    assert states("d", 30.1) == ["done"] * 4
+    assert ledger.read("a_study/quick/plain/seed0").same_as == []
+
+
+def test_change_of_data_runs_every_cell_again(tmp_path, monkeypatch):
+    from sr_lightning.studies import runner as module
+
+    fake_runner(tmp_path, "", monkeypatch).run()
+    monkeypatch.setattr(module, "data_digest", lambda *args: "others")
+    monkeypatch.setattr(module, "code_digest", lambda *names: "another")
+    assert [s.state for s in fake_runner(tmp_path, "", monkeypatch).run()] == ["done"] * 4
 
 
 @pytest.mark.parametrize(

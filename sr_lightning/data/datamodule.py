@@ -62,6 +62,9 @@ class PatchDataModule(pl.LightningDataModule):
         weighting: draw every image equally often ("image") or in proportion to its size
             ("pixel").
         augment: mirror and rotate patches at random (8 ways).
+        candidates: draw so many patches for each place in a batch and take the one with the most
+            texture (largest mean difference of neighbouring HR pixels); 1 takes what comes.
+            inferred: 1, for no paper here says that it selects.
         lr: where LR patches come from: "cached" makes all LR images once, "on_the_fly" makes each
             patch from its HR patch (the same bytes, less disk), "paired" reads `paired_lr`.
         paired_lr: LR folders by set name, such as ``{DIV2K: /data/LR_bicubic/X{scale}}``; used
@@ -94,6 +97,7 @@ class PatchDataModule(pl.LightningDataModule):
         num_workers: int = 0,
         weighting: Weighting = "image",
         augment: bool = True,
+        candidates: int = 1,
         lr: Literal["cached", "on_the_fly", "paired"] = "cached",
         paired_lr: dict[str, str] | None = None,
         boundary: Boundary = "replicate",
@@ -118,6 +122,7 @@ class PatchDataModule(pl.LightningDataModule):
         self.num_workers = num_workers
         self.weighting: Weighting = weighting
         self.augment = augment
+        self.candidates = candidates
         self.lr = lr
         self.paired_lr = {name.lower(): folder for name, folder in (paired_lr or {}).items()}
         self.boundary: Boundary = boundary
@@ -367,6 +372,8 @@ class PatchDataModule(pl.LightningDataModule):
                 f"data.batch_size is {self.batch_size} patches over all devices, which {world} "
                 "devices cannot share evenly; make it a multiple."
             )
+        if self.candidates < 1:
+            raise UserError(f"data.candidates is {self.candidates}; give 1 or more.")
         # Lightning counts optimiser steps; batches are what patches are numbered by.
         per_step = trainer.accumulate_grad_batches if trainer else 1
         start = trainer.global_step * per_step if trainer else 0
@@ -378,6 +385,7 @@ class PatchDataModule(pl.LightningDataModule):
             seed=self.seed if self.seed is not None else int(os.environ.get("PL_GLOBAL_SEED", 0)),
             weighting=self.weighting,
             augment=self.augment,
+            candidates=self.candidates,
             start=start,
             stop=max(end, start + 1),
             rank=trainer.global_rank if trainer else 0,

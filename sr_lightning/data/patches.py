@@ -7,7 +7,7 @@ Step t of a run is one batch; what is in it depends on the seed and t alone (see
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -100,6 +100,19 @@ class PatchSource:
             low = _resized(high, (patch, patch), self.boundary)
         return low, high
 
+    def texture(self, where: Patches, patch: int) -> NDArray[np.float64]:
+        """Mean absolute difference of neighbouring HR pixels of each patch (green, 8 bits)."""
+        side, _ = enlarged_size((patch, patch), self.scale)
+        found = np.empty(len(where.image))
+        for slot, image in enumerate(where.image):
+            store, index = self.images[image]
+            top, left = (int(x[slot] * self.scale) for x in (where.row, where.column))
+            words = store[index][top : top + side, left : left + side]
+            green = ((words >> 8) & 255).astype(np.int16)
+            found[slot] = np.abs(np.diff(green, axis=0)).mean()
+            found[slot] += np.abs(np.diff(green, axis=1)).mean()
+        return found / 2
+
     def _shrunk(self, where: Patches, patch: int, scale: int) -> Words:
         """LR patches from HR patches, equal to crops of the shrunken images byte for byte.
 
@@ -160,6 +173,7 @@ class StepDataset(IterableDataset[dict[str, Any]]):
         seed: of the run.
         weighting: see :class:`~sr_lightning.data.sampling.PatchSampler`.
         augment: the same.
+        candidates: patches that are drawn for each place; the one with the most texture is taken.
         start: first step.
         stop: step before which to end.
         rank: of this process; it takes its part of each batch.
@@ -175,6 +189,7 @@ class StepDataset(IterableDataset[dict[str, Any]]):
         seed: int,
         weighting: str = "image",
         augment: bool = True,
+        candidates: int = 1,
         start: int = 0,
         stop: int = 1_000_000_000,
         rank: int = 0,
@@ -186,6 +201,7 @@ class StepDataset(IterableDataset[dict[str, Any]]):
             for source in sources
         ]
         self._patch, self._seed = patch, seed
+        self._candidates = candidates
         self._start, self._stop = start, stop
         share = batch // world
         self._slots = np.arange(rank * share, (rank + 1) * share)
@@ -204,7 +220,7 @@ class StepDataset(IterableDataset[dict[str, Any]]):
         """The batch of one step: this rank's part of it."""
         which = int(draw_one(self._seed, SCALE, step) * len(self._sources))
         source = self._sources[which]
-        where = self._samplers[which](step, self._slots)
+        where = self._where(which, step)
         low, high = source.cut(where, self._patch)
         return {
             "lr": _as_bytes(low),
@@ -215,6 +231,19 @@ class StepDataset(IterableDataset[dict[str, Any]]):
                 for store, index in (source.images[image] for image in where.image)
             ],
         }
+
+    def _where(self, which: int, step: int) -> Patches:
+        source, sampler = self._sources[which], self._samplers[which]
+        if self._candidates == 1:
+            return sampler(step, self._slots)
+        offers = [sampler(step, self._slots, n) for n in range(self._candidates)]
+        best = np.argmax([source.texture(offer, self._patch) for offer in offers], axis=0)
+        return Patches(
+            *(
+                np.choose(best, [getattr(offer, field.name) for offer in offers])
+                for field in fields(Patches)
+            )
+        )
 
 
 def _as_bytes(words: Words) -> Tensor:

@@ -109,8 +109,16 @@ class PatchSampler:
         places = room.prod(axis=1) if weighting == "pixel" else np.ones(len(room), dtype=np.int64)
         self._edges = np.cumsum(places) / places.sum()
 
-    def __call__(self, step: int, slots: NDArray[np.int64]) -> Patches:
-        """Patches at these places of the whole batch of a step."""
+    def __call__(self, step: int, slots: NDArray[np.int64], candidate: int = 0) -> Patches:
+        """Patches at these places of the whole batch of a step.
+
+        Args:
+            step: training step.
+            slots: places in the whole batch.
+            candidate: which of the patches that could be at each place; they are independent.
+        """
+        # No batch has so many patches that two candidates would share their numbers.
+        slots = slots + (candidate << 32)
         image = np.searchsorted(self._edges, draw(self._seed, IMAGE, step, slots), side="right")
         image = image.clip(0, len(self._edges) - 1)
         room = self._room[image]

@@ -67,6 +67,7 @@ class Entry:
         config: full config of the run.
         curve: ``{"step": [...], "psnr": [...]}`` of the validation.
         run: folder of the run if it lies below the working directory; no paths of a machine.
+        same_as: digests of earlier code that gave this cell the same numbers to the last digit.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Entry:
     config: dict[str, Any]
     curve: dict[str, list[float]] = field(default_factory=dict)
     run: str = ""
+    same_as: list[str] = field(default_factory=list)
 
     def value(self, metric: str, protocol: str, group: str) -> float | None:
         """The network's mean on a set such as ``Set5_x4``, or None where it was not measured."""

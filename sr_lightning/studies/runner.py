@@ -2,6 +2,8 @@
 
 A cell whose number is in the ledger already (same config, code, images and budget) is skipped; one
 that was broken off goes on from its last checkpoint; one that fails is noted and the others go on.
+Where nothing but code has changed since, one cell of a level is run again; if it gives the same
+numbers to the last digit, the change did not touch them, and its other seeds are skipped, too.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +29,7 @@ from sr_lightning.data.catalog import find_set
 from sr_lightning.data.sample import find_photographs
 from sr_lightning.data.store import PixelStore
 from sr_lightning.errors import UserError
-from sr_lightning.studies.ledger import Failure, Ledger, code_digest, entry_of_run
+from sr_lightning.studies.ledger import Entry, Failure, Ledger, code_digest, entry_of_run
 from sr_lightning.studies.study import Cell, Study, load_study
 
 __all__ = ["CellState", "Runner", "data_digest", "run_cell"]
@@ -139,7 +141,8 @@ class Runner:
         cell = state.cell
         key = cell.key(code, data)
         known = self.ledger.read(cell.name)
-        if known is not None and known.key == key:
+        older = _older_code(known, cell, data)
+        if known is not None and (known.key == key or (older & self._same_as(cell, code, data))):
             self._say(state, "in ledger")
             return
         state.begun = time.monotonic()
@@ -159,6 +162,8 @@ class Runner:
                 key=key,
                 code=code,
             )
+            if known is not None and older and known.metrics == entry.metrics:
+                entry = replace(entry, same_as=sorted({*known.same_as, *older}))
             self.ledger.write(entry)
             self._say(state, "done")
         except StoppedError:
@@ -166,6 +171,16 @@ class Runner:
         except (UserError, subprocess.SubprocessError, OSError, ValueError, LookupError) as error:
             self.ledger.fail(Failure(cell.name, str(error), str(folder / "log.txt")))
             self._say(state, "failed", str(error))
+
+    def _same_as(self, cell: Cell, code: str, data: str) -> set[str]:
+        """Earlier code that is known to give a cell of this level the numbers of today's."""
+        found: set[str] = set()
+        for sibling in self.study.cells(self.budget):
+            if sibling.level == cell.level:
+                entry = self.ledger.read(sibling.name)
+                if entry is not None and entry.key == sibling.key(code, data):
+                    found |= set(entry.same_as)
+        return found
 
     def _fit_arguments(self, cell: Cell, folder: Path) -> list[str]:
         if list((folder / "checkpoints").glob("*.ckpt")) and (folder / "config.yaml").is_file():
@@ -253,6 +268,13 @@ def data_digest(cell: Cell, root: str | None) -> str:
                 raise
             sums.append((role, name, PixelStore.of_files(found.files, label=found.name).checksum))
     return hashlib.sha256(json.dumps(sums).encode()).hexdigest()[:16]
+
+
+def _older_code(known: Entry | None, cell: Cell, data: str) -> set[str]:
+    """The code that made an entry, where nothing else of its cell has changed since."""
+    if known is None or known.key != cell.key(known.code, data):
+        return set()
+    return {known.code}
 
 
 def _modules(cell: Cell) -> list[str]:
