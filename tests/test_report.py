@@ -298,6 +298,26 @@ def test_study_without_runs_is_shown_with_its_command(checkout):
     assert view.verdicts.rows[0].cells[-1] == "not run"
 
 
+def test_study_with_a_reference_shows_differences_in_place_of_verdicts(checkout):
+    head, _, rest = STUDY.partition("claims:")
+    own = head + "reference: plain\n" + rest[rest.index("budgets:") :]
+    (checkout / "experiments" / "studies" / "toy_unit.yaml").write_text(own)
+    values = [("plain", 0, 29.5), ("full", 0, 29.9), ("plain", 1, 28.5), ("full", 1, 29.0)]
+    report = build_report(evidence_of(checkout, *(run(*value) for value in values)))
+    (view,) = report.papers[0].studies
+    heads = [column.head for column in view.table.columns]
+    place = heads.index(("Set5 x4", "minus plain ± 95%"))
+    rows = rows_of(view.table)
+    assert text(rows["full", "both"].cells[place]) == "+0.450 ± 0.635"
+    assert rows["plain", "both"].cells[place] is None
+    assert view.table.notes == ("Differences are paired by seed, with 95% t-intervals.",)
+    # Nobody claimed anything, so there is no verdict to show or to count.
+    assert view.verdicts not in report.tables
+    assert report.verdicts.rows == ()
+    assert report.findings.listed == ()
+    assert "<h3>Verdicts</h3>" not in page(report)
+
+
 def test_study_of_several_papers_networks_has_a_heading_of_its_own(checkout):
     shutil.copy(EXPERIMENTS / "hfdn_x4.yaml", checkout / "experiments" / "other_x4.yaml")
     text = STUDY.replace("paper: toy", "paper: compared").replace("table: toy/unit\n", "")

@@ -21,7 +21,7 @@ from sr_lightning.nn.complexity import parameter_count
 from sr_lightning.studies.ledger import Entry, Ledger, code_digest
 from sr_lightning.studies.runner import Runner
 from sr_lightning.studies.study import Claim, find_study, load_study, studies
-from sr_lightning.studies.verdicts import judge
+from sr_lightning.studies.verdicts import against_reference, judge
 from sr_lightning.training.complexity import module_of_config
 
 STUDY = """
@@ -54,9 +54,10 @@ def study_of(tmp_path: Path, text: str = STUDY):
 
 @pytest.mark.parametrize("study", studies(ROOT), ids=lambda s: s.name)
 def test_every_study_of_the_project_is_sound(study):
-    assert study.claims, "an ablation answers a claim"
-    # Only an ablation has a budget of the paper's own; a comparison has as many recipes as levels.
-    ablation = len(set(study.experiments.values())) == 1
+    assert study.claims or study.reference, "a study answers a claim, or compares with a level"
+    # Only an ablation of a paper's has a budget of the paper's own: a comparison has as many recipes
+    # as levels, and how to train in few steps is no question of the papers.
+    ablation = len(set(study.experiments.values())) == 1 and bool(study.claims)
     assert set(study.budgets) == {"quick", "short"} | ({"paper"} if ablation else set())
     for budget in study.budgets:
         cells = list(study.cells(budget))
@@ -275,6 +276,23 @@ def test_interval_is_students_and_paired_by_seed(tmp_path):
     assert verdict.deviation == pytest.approx(0.1)
     assert verdict.half_width == pytest.approx(4.303 * 0.1 / 3**0.5)
     assert verdict.word == "inconclusive"
+
+
+def test_levels_are_compared_with_the_reference_by_seed(tmp_path):
+    study = study_of(tmp_path, STUDY + "reference: plain\n")
+    entries = [entry("plain", s, 20.0 + 5 * s) for s in range(3)]
+    entries += [entry("full", s, 20.0 + 5 * s + g) for s, g in enumerate([0.1, 0.2, 0.3])]
+    found = against_reference(study, "full", entries, "Set5_x4")
+    assert found.mean == pytest.approx(0.2)
+    assert found.half_width == pytest.approx(4.303 * 0.1 / 3**0.5)
+    assert against_reference(study, "plain", entries, "Set5_x4") is None
+    assert against_reference(study, "full", entries[:3], "Set5_x4") is None
+    assert against_reference(study_of(tmp_path), "full", entries, "Set5_x4") is None
+
+
+def test_reference_that_is_no_level_is_refused(tmp_path):
+    with pytest.raises(UserError, match="the reference 'fast' is not a level; there are plain, fu"):
+        study_of(tmp_path, STUDY + "reference: fast\n")
 
 
 # ---- ledger -------------------------------------------------------------------------------------

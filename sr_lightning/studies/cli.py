@@ -20,6 +20,8 @@ from sr_lightning.studies.runner import CellState, Runner
 from sr_lightning.studies.study import BUDGETS, Study, find_study, studies
 from sr_lightning.studies.verdicts import (
     RULE,
+    Verdict,
+    against_reference,
     group_of,
     judge,
     level_values,
@@ -94,7 +96,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         _run(study, options, ledger, options.seeds)
     console = Console()
     console.print(results_table(study, ledger, options.budget))
-    _print_verdicts(console, study, ledger, options.budget)
+    if study.claims:
+        _print_verdicts(console, study, ledger, options.budget)
+    for cell in study.cells(options.budget):
+        failure = ledger.failure(cell.name)
+        if failure is not None:
+            console.print(f"{failure.name} failed: {failure.reason} (log: {failure.log})")
 
 
 def _list(root: Path, ledger: Ledger) -> None:
@@ -229,6 +236,8 @@ def results_table(study: Study, ledger: Ledger, budget: str) -> Table:
     table.add_column(study.factor)
     for group in groups:
         table.add_column(group, justify="right")
+        if study.reference is not None:
+            table.add_column(f"minus {study.reference} ± 95%", justify="right")
     table.add_column("seeds", justify="right")
     for level in study.levels:
         cells, counts = [], [0]
@@ -238,8 +247,18 @@ def results_table(study: Study, ledger: Ledger, budget: str) -> Table:
             counts.append(len(values))
             spread = f" ± {deviation:.3f}" if deviation is not None else ""
             cells.append("not run" if mean is None else f"{mean:.3f}{spread}")
+            if study.reference is not None:
+                cells.append(_signed(against_reference(study, level, entries, group)))
         table.add_row(level, *cells, str(max(counts)))
     return table
+
+
+def _signed(verdict: Verdict | None) -> str:
+    """A measured difference with its interval; nothing where there is none."""
+    if verdict is None or verdict.mean is None:
+        return ""
+    half = "" if verdict.half_width is None else f" ± {verdict.half_width:.3f}"
+    return f"{verdict.mean:+.3f}{half}"
 
 
 def _print_verdicts(console: Console, study: Study, ledger: Ledger, budget: str) -> None:
@@ -250,10 +269,7 @@ def _print_verdicts(console: Console, study: Study, ledger: Ledger, budget: str)
         group = group_of(claim, groups)
         verdict = judge(study, claim, entries, group)
         published = "-" if claim.published is None else f"{claim.published:+.2f} ({claim.set})"
-        measured = "-"
-        if verdict.mean is not None:
-            half = "" if verdict.half_width is None else f" ± {verdict.half_width:.3f}"
-            measured = f"{verdict.mean:+.3f}{half}"
+        measured = _signed(verdict) or "-"
         table.add_row(
             f"{claim.better} > {claim.worse}",
             published,
@@ -264,7 +280,3 @@ def _print_verdicts(console: Console, study: Study, ledger: Ledger, budget: str)
         )
     console.print(table)
     console.print(RULE, style="dim")
-    for cell in study.cells(budget):
-        failure = ledger.failure(cell.name)
-        if failure is not None:
-            console.print(f"{failure.name} failed: {failure.reason} (log: {failure.log})")

@@ -102,6 +102,8 @@ class Study:
         budgets: by name.
         may_vary: keys of ``data`` or ``trainer`` that levels are allowed to change, because the
             study is about them.
+        reference: level that the others are compared with where there is no claim to answer, or
+            None.
         table: id of the published table it answers, or None.
         reproduce: seeds by budget that ``make reproduce-tables`` runs; none if the study is not
             part of it.
@@ -122,6 +124,7 @@ class Study:
     table: str | None
     reproduce: Mapping[str, int]
     root: Path
+    reference: str | None = None
 
     def experiment(self, level: str) -> Path:
         """The file of a level's experiment."""
@@ -295,6 +298,7 @@ _KEYS = {
     "may_vary",
     "table",
     "reproduce",
+    "reference",
 }
 
 
@@ -370,7 +374,13 @@ def load_study(path: Path, root: Path) -> Study:
         table=content.get("table"),
         reproduce={name: int(seeds) for name, seeds in reproduce.items()},
         root=root,
+        reference=content.get("reference"),
     )
+    if study.reference is not None and study.reference not in levels:
+        raise UserError(
+            f"{path}: the reference '{study.reference}' is not a level; there are "
+            f"{', '.join(levels)}."
+        )
     _check_equal(path, study)
     return study
 

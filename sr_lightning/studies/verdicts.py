@@ -12,8 +12,10 @@ from sr_lightning.studies.ledger import Entry
 from sr_lightning.studies.study import Claim, Study
 
 __all__ = [
+    "PAIRED",
     "RULE",
     "Verdict",
+    "against_reference",
     "group_of",
     "judge",
     "level_values",
@@ -21,6 +23,7 @@ __all__ = [
     "tested_groups",
 ]
 
+PAIRED = "Differences are paired by seed, with 95% t-intervals."
 RULE = (
     "Differences are paired by seed: both sides saw the same patches in the same order for as many "
     "steps. Replicated: the 95% t-interval of the mean difference lies above zero. Not "
@@ -130,3 +133,19 @@ def judge(study: Study, claim: Claim, entries: list[Entry], group: str) -> Verdi
     elif mean + half < 0:
         word = "not replicated"
     return Verdict(claim, word, mean, deviation, half, seeds, group)
+
+
+def against_reference(study: Study, level: str, entries: list[Entry], group: str) -> Verdict | None:
+    """A level less the study's reference, paired by seed; None where there is nothing to compare.
+
+    Args:
+        study: with a reference or without.
+        level: of the study.
+        entries: of one budget.
+        group: set and scale that were measured.
+    """
+    if study.reference is None or level == study.reference:
+        return None
+    pair = Claim(level, study.reference, group.rpartition("_x")[0], None, "")
+    found = judge(study, pair, entries, group)
+    return None if found.mean is None else found

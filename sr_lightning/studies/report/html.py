@@ -137,7 +137,9 @@ class _Writer:
         return _section(f"paper-{_id(paper.name)}", paper.title, "\n".join(parts))
 
     def study(self, view: StudyView) -> str:
-        parts = [self.table(view.table), "<h3>Verdicts</h3>", self.table(view.verdicts)]
+        parts = [self.table(view.table)]
+        if view.verdicts.rows:
+            parts += ["<h3>Verdicts</h3>", self.table(view.verdicts)]
         if view.curves:
             caption = "Validation PSNR (dB); lines are means, bands span the seeds."
             parts.append(_tag("figure", curves(view.curves) + _tag("figcaption", caption)))

@@ -34,7 +34,9 @@ from sr_lightning.studies.report.views import (
 from sr_lightning.studies.report.words import group_text, metric_text
 from sr_lightning.studies.study import Study
 from sr_lightning.studies.verdicts import (
+    PAIRED,
     Verdict,
+    against_reference,
     group_of,
     judge,
     level_values,
@@ -112,25 +114,7 @@ def verdict_row(
         )
     cells: tuple[Number | str | None, ...] = (published, "", "", "0", "", verdict.word)
     if verdict.mean is not None and budget is not None:
-        sides = [
-            entry
-            for entry in entries
-            if entry.level in (claim.better, claim.worse) and entry.seed in verdict.seeds
-        ]
-        measured = Number(
-            verdict.mean,
-            metric,
-            kind="measured",
-            half_width=verdict.half_width,
-            digits=3 if metric == "psnr" else 5,
-            signed=True,
-            origin=origin_of_runs(
-                sides,
-                f"{claim.better} - {claim.worse} on {group_text(verdict.set)}, paired by seed"
-                + _spread(verdict.deviation),
-                study.measure.protocol,
-            ),
-        )
+        measured = _gap(study, verdict, _sides(verdict, entries))
         cells = (
             published,
             group_text(verdict.set),
@@ -140,6 +124,38 @@ def verdict_row(
             verdict.word,
         )
     return Row((f"{claim.better} > {claim.worse}",), cells, "both")
+
+
+def _gap(study: Study, verdict: Verdict, sides: Sequence[Entry]) -> Number:
+    """The difference of two levels with its interval."""
+    claim, metric = verdict.claim, study.measure.metric
+    return Number(
+        verdict.mean,
+        metric,
+        kind="measured",
+        half_width=verdict.half_width,
+        digits=3 if metric == "psnr" else 5,
+        signed=True,
+        origin=origin_of_runs(
+            sides,
+            f"{claim.better} - {claim.worse} on {group_text(verdict.set)}, paired by seed"
+            + _spread(verdict.deviation),
+            study.measure.protocol,
+        ),
+    )
+
+
+def _difference(study: Study, level: str, entries: list[Entry], group: str) -> Number | None:
+    found = against_reference(study, level, entries, group)
+    if found is None:
+        return None
+    return _gap(study, found, _sides(found, entries))
+
+
+def _sides(verdict: Verdict, entries: Sequence[Entry]) -> list[Entry]:
+    """The runs that a verdict is from."""
+    levels = (verdict.claim.better, verdict.claim.worse)
+    return [e for e in entries if e.level in levels and e.seed in verdict.seeds]
 
 
 def _spread(deviation: float | None) -> str:
@@ -160,6 +176,9 @@ def _levels(
     head = metric_text(measure.metric)
     columns = [Column((group_text(group), f"published {head}")) for group in published]
     columns += [Column((group_text(group), f"measured {head}")) for group in groups]
+    if study.reference is not None:
+        heads = [f"minus {study.reference} ± 95%"] * len(groups)
+        columns += [Column(pair) for pair in zip(map(group_text, groups), heads, strict=True)]
     columns += [Column(("", text)) for text in ("seeds", "parameters", "minutes each")]
     rows = []
     for level in study.levels:
@@ -170,6 +189,8 @@ def _levels(
             cells.append(None if cell is None else _printed(level, cell))
         for group in groups:
             cells.append(_measured(study, level, runs, group, published))
+        if study.reference is not None:
+            cells += [_difference(study, level, entries, group) for group in groups]
         cells += [
             str(len({run.seed for run in runs})),
             Number(runs[0].parameters, "parameters", kind="computed") if runs else None,
@@ -184,7 +205,7 @@ def _levels(
             stubs=(study.factor,),
             columns=tuple(columns),
             rows=tuple(rows),
-            notes=_failures(evidence, study, budget),
+            notes=_failures(evidence, study, budget) + ((PAIRED,) if study.reference else ()),
         )
     )
 

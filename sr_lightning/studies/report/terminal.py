@@ -85,6 +85,8 @@ def verdict_tables(report: Report) -> list[RichTable]:
     for paper in report.papers:
         for view in paper.studies:
             table = view.verdicts
+            if not table.rows:
+                continue
             kept = [n for n, column in enumerate(table.columns) if column.head[1] != "budget"]
             rows = (
                 replace(row, cells=tuple(row.cells[place] for place in kept)) for row in table.rows

@@ -379,7 +379,7 @@ class Report:
         for paper in self.papers:
             found += paper.tables
             for view in paper.studies:
-                found += [view.table, view.verdicts]
+                found += [view.table, view.verdicts] if view.verdicts.rows else [view.table]
         found += self.systems
         return tuple(found) if self.zoo is None else (*found, *self.zoo.tables)
 
