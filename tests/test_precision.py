@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+import yaml
 from conftest import CONFIGS, SMALL_HFDN, only_run, tiny_fit
+from lightning.pytorch.plugins import MixedPrecision
 
 from sr_lightning.cli import main
+from sr_lightning.errors import UserError
 from sr_lightning.papers.hfdn import HFDN, HFDNModule
 from sr_lightning.training.precision import MeasuredPrecision
 
@@ -54,3 +59,44 @@ def test_choice_is_stored_in_the_checkpoint_and_taken_back(tmp_path, train_folde
     plugin._module = HFDNModule(**SMALL)
     plugin.load_state_dict({"bf16": True, "channels_last": True})
     assert plugin._module.network.shallow[0].weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_named_precision_leaves_measuring_out_and_clips_fused_gradients(
+    tmp_path, train_folder, val_folder
+):
+    args = tiny_fit(
+        "hfdn_x4_fast",
+        tmp_path,
+        train_folder,
+        val_folder,
+        trainer__max_steps=2,
+        trainer__precision="bf16-mixed",
+    )
+    overlay = ["--config", str(CONFIGS / "trainer" / "cpu.yaml")]
+    main([*args[:3], *overlay, *args[3:], *SMALL_HFDN])
+    run = only_run(tmp_path)
+    trainer = yaml.safe_load((run / "config.yaml").read_text())["trainer"]
+    assert (trainer["precision"], trainer["plugins"]) == ("bf16-mixed", None)
+    assert trainer["gradient_clip_val"] == 1.0
+    (last,) = (run / "checkpoints").glob("last_*.ckpt")
+    stored = torch.load(last, weights_only=True)
+    assert "MeasuredPrecision" not in stored
+    assert stored["optimizer_states"][0]["param_groups"][0]["fused"] is True
+
+
+@pytest.mark.parametrize(("scaler", "clips"), [(None, True), (object(), False)])
+def test_fused_gradients_are_clipped_unless_a_scaler_forbids_it(scaler, clips):
+    module = HFDNModule(**SMALL)
+    optimizer = torch.optim.Adam(module.parameters(), fused=True)
+    for parameter in module.parameters():
+        parameter.grad = torch.full_like(parameter, 10.0)
+    plugin = MixedPrecision("bf16-mixed", device="cpu")
+    plugin.scaler = scaler
+    module._trainer = SimpleNamespace(precision_plugin=plugin, strategy=None)
+    if not clips:
+        with pytest.raises(UserError, match=r"give --model\.optimizer\.fused false"):
+            module.configure_gradient_clipping(optimizer, 1.0, "norm")
+        return
+    module.configure_gradient_clipping(optimizer, 1.0, "norm")
+    norm = torch.stack([p.grad.norm() for p in module.parameters()]).norm()
+    assert float(norm) == pytest.approx(1.0, rel=1e-3)

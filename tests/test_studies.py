@@ -55,8 +55,8 @@ def study_of(tmp_path: Path, text: str = STUDY):
 @pytest.mark.parametrize("study", studies(ROOT), ids=lambda s: s.name)
 def test_every_study_of_the_project_is_sound(study):
     assert study.claims or study.reference, "a study answers a claim, or compares with a level"
-    # Only an ablation of a paper's has a budget of the paper's own: a comparison has as many recipes
-    # as levels, and how to train in few steps is no question of the papers.
+    # Only an ablation has a budget of the paper's own: a comparison has as many recipes as levels,
+    # and how to train in few steps is no question of the papers.
     ablation = len(set(study.experiments.values())) == 1 and bool(study.claims)
     assert set(study.budgets) == {"quick", "short"} | ({"paper"} if ablation else set())
     for budget in study.budgets:

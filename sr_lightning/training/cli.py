@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from sr_lightning import __version__
 from sr_lightning.data import PatchDataModule  # noqa: F401 (short names in YAML)
@@ -22,6 +22,7 @@ from sr_lightning.errors import UserError
 from sr_lightning.training import callbacks
 from sr_lightning.training.config_errors import PlainParser, refusal
 from sr_lightning.training.module import SRModule
+from sr_lightning.training.precision import MeasuredPrecision
 from sr_lightning.training.provenance import Provenance
 from sr_lightning.training.run_folder import OutputOptions, RunFolder
 from sr_lightning.training.wandb_logging import (
@@ -74,6 +75,7 @@ class SRCLI(LightningCLI):
         if self.subcommand == "test":
             # ResultTables prints one with a protocol in its title.
             config.verbose = False
+        _prefer_named_precision(config.trainer)
         self.run_folder = RunFolder.create(OutputOptions(**config.output.as_dict()))
         if self.subcommand == "fit" and config.ckpt_path is None:
             config.ckpt_path = _after_requeue(self.run_folder)
@@ -146,6 +148,17 @@ def _after_requeue(folder: RunFolder) -> str | None:
         return str(folder.last_checkpoint())
     except UserError:
         return None
+
+
+def _prefer_named_precision(trainer: Namespace) -> None:
+    """Leave measuring out where a precision is named, whichever came later; Lightning takes one."""
+    if trainer.precision is None or not isinstance(trainer.plugins, list):
+        return
+    measured = f"{MeasuredPrecision.__module__}.{MeasuredPrecision.__qualname__}"
+    kept = [p for p in trainer.plugins if getattr(p, "class_path", None) != measured]
+    if len(kept) < len(trainer.plugins):
+        rank_zero_info(f"Training in {trainer.precision}, as asked; nothing is measured.")
+        trainer.plugins = kept or None
 
 
 def _refuse_wandb_settings(logger: Any) -> None:

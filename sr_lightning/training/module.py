@@ -9,7 +9,10 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.plugins import MixedPrecision, Precision
+from lightning.pytorch.utilities import GradClipAlgorithmType
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from sr_lightning.data.degradation import bicubic_up, degrade
 from sr_lightning.errors import UserError
@@ -143,6 +146,32 @@ class SRModule(pl.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip, also with fused optimisers where no gradient scaler conflicts with them (bfloat16).
+
+        Raises:
+            UserError: there is one.
+        """
+        precision = self.trainer.precision_plugin
+        if not gradient_clip_val or not isinstance(precision, MixedPrecision):
+            super().configure_gradient_clipping(
+                optimizer, gradient_clip_val, gradient_clip_algorithm
+            )
+            return
+        if precision.scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
+            raise UserError(
+                "In 16-mixed precision gradients of a fused optimizer cannot be clipped; give "
+                "--model.optimizer.fused false, or --trainer.precision bf16-mixed."
+            )
+        # Lightning's own refuses every fused optimiser, scaler or none.
+        algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
+        Precision.clip_gradients(precision, optimizer, gradient_clip_val, algorithm)
 
     def setup(self, stage: str) -> None:
         """Warm start and memory layout, before the strategy takes the module over."""

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.plugins import MixedPrecision, Precision
+from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
@@ -67,10 +67,6 @@ class MeasuredPrecision(MixedPrecision):
         """Autocast to bfloat16, if that was chosen."""
         with self.autocast_context_manager() if self.bf16 else nullcontext():
             yield
-
-    def clip_gradients(self, *args: Any, **kwargs: Any) -> None:
-        """Clip, also with fused optimisers: bfloat16 needs no gradient scaler to conflict with."""
-        Precision.clip_gradients(self, *args, **kwargs)
 
     def state_dict(self) -> dict[str, Any]:
         """The choice, for resumed runs."""
