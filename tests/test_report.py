@@ -17,6 +17,7 @@ import torch
 import yaml
 from conftest import EXPERIMENTS, ROOT
 from PIL import Image
+from rich.console import Console
 from test_studies import entry
 
 from sr_lightning.cli import main
@@ -35,6 +36,7 @@ from sr_lightning.studies.report.markdown import markdown
 from sr_lightning.studies.report.published_view import claims_table, published_table
 from sr_lightning.studies.report.readmes import lasting_evidence, stale
 from sr_lightning.studies.report.spreadsheet import spreadsheet
+from sr_lightning.studies.report.terminal import terminal_tables
 from sr_lightning.studies.report.views import Column, Number, Row, Table, ranked
 from sr_lightning.studies.report.words import count, delta_text, text
 from sr_lightning.studies.study import find_study
@@ -334,6 +336,25 @@ def test_study_whose_runs_all_failed_says_why(checkout):
     (view,) = build_report(evidence).papers[0].studies
     assert view.budget == "short"
     assert view.table.notes == ("toy_unit/short/full/seed0 failed: Loss is not finite.",)
+
+
+def test_table_too_wide_for_a_terminal_is_told_in_parts():
+    heads = [Column((f"Set{n}", "PSNR (dB)")) for n in range(6)]
+    cells = tuple(Number(30.0 + n, "psnr") for n in range(6))
+    rows = tuple(Row((f"x{scale}", "A network"), cells) for scale in (2, 4))
+    table = Table("t", "Results", "here", ("scale", "method"), tuple(heads), rows, ("a note",))
+    for width, number in ((50, 3), (200, 1)):
+        parts = terminal_tables(table, width)
+        assert len(parts) == number
+        console = Console(width=width, record=True, file=io.StringIO())
+        for part in parts:
+            console.print(part)
+        said = console.export_text()
+        assert "…" not in said
+        assert said.count("A network") == 2 * number
+        assert (said.count("Results"), said.count("a note")) == (1, 1)
+        for n in range(6):
+            assert said.count(f"{30 + n}.00") == 2
 
 
 # ---- pictures -----------------------------------------------------------------------------------

@@ -73,6 +73,27 @@ def test_weights_stand_between_bicubic_and_their_papers_own_row(checkout):
     assert dict(number.origin.facts)["protocol"] == "edsr2017"
 
 
+def test_weights_with_a_published_row_of_their_own_do_not_answer_another(checkout):
+    own = PUBLISHED.replace("Later: later_x*", "Later: toy_m")
+    (checkout / "experiments" / "published" / "toy.yaml").write_text(own)
+    evidence = evidence_of(checkout, weights=(weights(name="toy_m"),))
+    table = zoo_view(evidence).tables[0]
+    assert [row.labels[0] for row in table.rows][-1] == "Later, published, paper's size"
+    rows = rows_of(published_table(evidence, "toy/results"))
+    assert ("x4", "Later", "measured") in rows
+    assert ("x4", "Toy", "measured") not in rows
+
+
+def test_printed_zeros_at_the_end_are_shown(checkout):
+    (checkout / "experiments" / "published" / "toy.yaml").write_text(
+        PUBLISHED.replace("Toy:   [30.00, 0.8105]", "Toy:   [30.00, 0.8100]").replace(
+            "Old:   [29.50, 0.8000]", "Old:   [29.50, 0.8001]"
+        )
+    )
+    table = zoo_view(evidence_of(checkout, weights=(weights(),))).tables[0]
+    assert shown(table)[-1][4:6] == ["30.00", "0.8100"]
+
+
 def test_light_weights_and_previews_say_so(checkout):
     light = weights(name="toy_small_x4", parameters=1000, preview=True)
     table = zoo_view(evidence_of(checkout, weights=(weights(), light))).tables[0]

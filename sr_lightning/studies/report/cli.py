@@ -17,7 +17,7 @@ from sr_lightning.studies.report.latex import latex
 from sr_lightning.studies.report.markdown import findings_markdown, markdown
 from sr_lightning.studies.report.readmes import lasting_evidence, refresh
 from sr_lightning.studies.report.spreadsheet import spreadsheet
-from sr_lightning.studies.report.terminal import summary, terminal_table, verdict_tables
+from sr_lightning.studies.report.terminal import summary, terminal_tables, verdict_tables
 from sr_lightning.studies.report.views import Report
 from sr_lightning.studies.verdicts import RULE
 
@@ -68,10 +68,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     report = build_report(evidence, options.table, options.runs, options.comparison)
     if options.table is not None:
         for table in report.tables:
-            console.print(terminal_table(table))
+            for part in terminal_tables(table, console.width):
+                console.print(part)
     else:
         console.print(summary(report))
-        for verdicts in verdict_tables(report):
+        for verdicts in verdict_tables(report, console.width):
             console.print(verdicts)
     if report.verdicts.rows:
         console.print(RULE, style="dim")

@@ -246,11 +246,14 @@ class Evidence:
         """Whether a cell is about the network that weights are of, whatever its size.
 
         Weights are named as an experiment is, or begin with the name of their paper's network:
-        ``cmsc_x4`` is compared with ``cmsc``, but not with another network of its class.
+        ``cmsc_x4`` is compared with ``cmsc``, but not with another network of its class, and
+        ``carn_m``, which has rows of its own, not with ``carn``.
         """
         ours = cell.ours
         if ours is None or ours == record.name:
             return ours is not None
+        if any(other.ours == record.name for other in self.published.cells):
+            return False
         paper = record.name.partition("_")[0]
         if ours not in (paper, group_name(paper, cell.scale)):
             return False

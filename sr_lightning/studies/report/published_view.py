@@ -12,7 +12,7 @@ from sr_lightning.studies.report.words import group_text, label_text, labels_tex
 from sr_lightning.studies.study import Claim as StudyClaim
 from sr_lightning.studies.verdicts import group_of, judge, tested_groups
 
-__all__ = ["claim_verdict", "claims_table", "printed", "published_table"]
+__all__ = ["claim_verdict", "claims_table", "printed", "printed_digits", "published_table"]
 
 _Labels = tuple[Label, ...]
 
@@ -33,7 +33,7 @@ def published_table(evidence: Evidence, name: str) -> Table:
         return Table(name, source, "Only claims are published, no numbers.", (), (), ())
     shape = _Shape.of(cells)
     notes, marks = _notes(cells)
-    digits = {metric: _digits(cells, metric) for metric in ("psnr", "ssim")}
+    digits = {metric: printed_digits(cells, metric) for metric in ("psnr", "ssim")}
     rows: list[Row] = []
     for labels, by_column in shape.rows(cells):
         stub = tuple(label_text(*pair) for pair in zip(shape.stubs, labels, strict=True))
@@ -152,7 +152,7 @@ def _notes(cells: Sequence[Cell]) -> tuple[tuple[str, ...], dict[int, tuple[int,
     return tuple(order), marks
 
 
-def _digits(cells: Iterable[Cell], metric: str) -> int:
+def printed_digits(cells: Iterable[Cell], metric: str) -> int:
     """Digits after the point that a table prints of a metric."""
     shown = [len(repr(c.value).partition(".")[2]) for c in cells if c.metric == metric]
     return max([2 if metric == "psnr" else 3, *shown])

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from sr_lightning.studies.report.views import Number, PaperView, Report, Row, Table
+from sr_lightning.studies.report.views import Column, Number, PaperView, Report, Row, Table
 from sr_lightning.studies.report.words import delta_text, text
 
-__all__ = ["summary", "terminal_table", "verdict_tables"]
+__all__ = ["summary", "terminal_tables", "verdict_tables"]
 
 _STYLES = {
     "replicated": "green",
@@ -23,36 +24,68 @@ _UNBROKEN = 14
 _TONES = {"better": "green", "worse": "red", "same": "dim", None: ""}
 
 
-def terminal_table(table: Table) -> RichTable:
+def terminal_tables(table: Table, width: int) -> list[RichTable]:
     """A table for a terminal; best in bold, second underlined.
 
     Args:
         table: to print.
+        width: of the terminal in characters. A table that is too wide is told in parts, each with
+            the labels, rather than with its numbers cut off.
     """
-    caption = [f"{place}. {note}" for place, note in enumerate(table.notes, 1)]
-    made = RichTable(
-        title=Text("\n".join(filter(None, (table.title, table.source)))),
-        title_justify="left",
-        caption=Text("\n".join(caption)) if caption else None,
-        caption_justify="left",
-        box=box.SIMPLE,
-        padding=(0, 1),
-    )
-    for stub in table.stubs:
-        made.add_column(stub)
-    rows = [[*_labels(row), *(_cell(cell) for cell in row.cells)] for row in table.rows]
-    for place, column in enumerate(table.columns, len(table.stubs)):
-        head = "\n".join(filter(None, column.head))
-        longest = max([*map(len, column.head), *(len(row[place]) for row in rows)])
-        made.add_column(
-            head,
-            justify="left" if table.is_text(place - len(table.stubs)) else "right",
-            # A narrow terminal breaks sentences, not numbers and verdicts.
-            no_wrap=longest <= _UNBROKEN,
+    rows = [(_labels(row), [_cell(cell) for cell in row.cells]) for row in table.rows]
+    stubs = [
+        max([len(stub), *(min(len(labels[place]), _UNBROKEN) for labels, _ in rows)])
+        for place, stub in enumerate(table.stubs)
+    ]
+    needed = [_needed(column, place, rows) for place, column in enumerate(table.columns)]
+    parts = _parts(needed, width - sum(least + 2 for least in stubs) - 2)
+    caption = "\n".join(f"{place}. {note}" for place, note in enumerate(table.notes, 1))
+    made = []
+    for number, part in enumerate(parts):
+        last = number == len(parts) - 1
+        title = "\n".join(filter(None, (table.title, table.source))) if number == 0 else None
+        one = RichTable(
+            title=Text(title) if title else None,
+            title_justify="left",
+            caption=Text(caption) if caption and last else None,
+            caption_justify="left",
+            box=box.SIMPLE,
+            padding=(0, 1),
         )
-    for row in rows:
-        made.add_row(*row)
+        for stub, least in zip(table.stubs, stubs, strict=True):
+            one.add_column(stub, min_width=least)
+        for place in part:
+            one.add_column(
+                "\n".join(filter(None, table.columns[place].head)),
+                justify="left" if table.is_text(place) else "right",
+                # A narrow terminal breaks sentences, not numbers and verdicts.
+                no_wrap=needed[place][1],
+            )
+        for labels, cells in rows:
+            one.add_row(*labels, *(cells[place] for place in part))
+        made.append(one)
     return made
+
+
+def _needed(
+    column: Column, place: int, rows: Sequence[tuple[list[Text], list[Text]]]
+) -> tuple[int, bool]:
+    """The least width of a column, and whether its contents are never broken."""
+    longest = max([*map(len, column.head), *(len(cells[place]) for _, cells in rows)])
+    return min(longest, _UNBROKEN) + 2, longest <= _UNBROKEN
+
+
+def _parts(needed: Sequence[tuple[int, bool]], room: int) -> list[list[int]]:
+    """Columns side by side as far as there is room, at least one a part."""
+    parts: list[list[int]] = [[]]
+    left = room
+    for place, (least, _) in enumerate(needed):
+        if parts[-1] and least > left:
+            parts.append([])
+            left = room
+        parts[-1].append(place)
+        left -= least
+    return parts
 
 
 def _labels(row: Row) -> list[Text]:
@@ -75,11 +108,12 @@ def _cell(cell: Number | str | None) -> Text:
     return shown
 
 
-def verdict_tables(report: Report) -> list[RichTable]:
+def verdict_tables(report: Report, width: int) -> list[RichTable]:
     """The verdicts of every study, narrow enough for most terminals.
 
     Args:
         report: of all or some tables.
+        width: of the terminal in characters.
     """
     made = []
     for paper in report.papers:
@@ -97,7 +131,7 @@ def verdict_tables(report: Report) -> list[RichTable]:
                 columns=tuple(table.columns[place] for place in kept),
                 rows=tuple(rows),
             )
-            made.append(terminal_table(shown))
+            made += terminal_tables(shown, width)
     return made
 
 

@@ -11,7 +11,7 @@ from sr_lightning.inference.compare import ComparedPhotograph
 from sr_lightning.nn.complexity import Complexity, parameter_count
 from sr_lightning.studies.published_cells import Cell
 from sr_lightning.studies.report.evidence import Evidence, group_name, origin_of_weights
-from sr_lightning.studies.report.published_view import printed
+from sr_lightning.studies.report.published_view import printed, printed_digits
 from sr_lightning.studies.report.views import (
     Column,
     Comparison,
@@ -188,7 +188,10 @@ def _published_rows(
                 Number(cost.parameters, "parameters", "computed", origin=origin),
                 _macs(cost, f"the network of {ours}"),
             ]
-        digits = {m: _digits(cells.values(), m) for m in _METRICS}
+        # Of their whole tables: a row may end in zeros alone.
+        tables = {cell.table for cell in cells.values()}
+        beside = [cell for table in tables for cell in evidence.published.table(table)]
+        digits = {metric: printed_digits(beside, metric) for metric in _METRICS}
         for group in SETS:
             for metric in _METRICS:
                 cell = cells.get((group, metric))
@@ -197,11 +200,6 @@ def _published_rows(
                 )
         label = f"{method}, published, paper's size"
         yield Row((label, f"x{scale:g}"), tuple(numbers), "published", group=f"x{scale:g}")
-
-
-def _digits(cells: Iterable[Cell], metric: str) -> int:
-    shown = [len(repr(c.value).partition(".")[2]) for c in cells if c.metric == metric]
-    return max([2 if metric == "psnr" else 3, *shown])
 
 
 def _marks(cell: Cell, notes: dict[str, None]) -> tuple[int, ...]:
