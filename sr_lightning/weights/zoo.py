@@ -44,6 +44,7 @@ class Stage:
         hours: wall time.
         hardware: that it was trained on.
         commit: of the code.
+        notes: anything else.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Stage:
     hours: float
     hardware: str
     commit: str
+    notes: str = ""
 
 
 @dataclass(frozen=True)
