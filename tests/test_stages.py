@@ -55,7 +55,7 @@ def test_record_keeps_the_trainings_that_its_own_started_from(
         first.sha256,
         "sr-lightning fit one",
     )
-    assert (stage.steps, stage.hours) == (first.steps, first.hours)
+    assert (stage.steps, stage.hours, stage.measured) == (first.steps, first.hours, first.measured)
     assert [s.recipe for s in record.history] == ["sr-lightning fit one", "sr-lightning fit two"]
 
 

@@ -44,6 +44,7 @@ class Stage:
         hours: wall time.
         hardware: that it was trained on.
         commit: of the code.
+        measured: as of a :class:`WeightRecord`.
         notes: anything else.
     """
 
@@ -56,6 +57,7 @@ class Stage:
     hours: float
     hardware: str
     commit: str
+    measured: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     notes: str = ""
 
 
