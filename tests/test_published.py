@@ -27,6 +27,7 @@ def published() -> PublishedNumbers:
 # The papers' numbers ---------------------------------------------------------------------------
 
 CELLS_PER_TABLE = {
+    "compared/results": 192,  # 12 methods x 2 scales x 4 sets x 2
     "asdn/fixed_scale": 480,  # (13 + 12 + 13 + 10 methods) x 5 sets x 2
     "asdn/any_scale": 114,  # 7 methods x 18 scales, of which Meta-EDSR and Meta-RDN lack 6 each
     "asdn/recursion": 24,
@@ -159,6 +160,12 @@ def test_numbers_that_cannot_be_right_are_marked_doubtful_and_warned_of(publishe
     assert "(Set5 x2 ssim) do not bear out that method FSDN beats method ASDN" in third
 
 
+# What is in print with two values, neither of them a slip of ours: ASDN's table and IMDN's.
+IN_PRINT_TWICE = {
+    (method, scale, "Set14", "psnr") for method in ("SRCNN", "LapSRN") for scale in (2.0, 4.0)
+}
+
+
 def test_tables_agree_on_what_they_copy_from_each_other(published):
     """Papers copy rows with small slips; a slip of ours would be larger."""
     groups: dict[tuple, list[float]] = {}
@@ -169,8 +176,14 @@ def test_tables_agree_on_what_they_copy_from_each_other(published):
             groups.setdefault(key, []).append(cell.value)
     shared = {key: values for key, values in groups.items() if len(values) > 1}
     assert len(shared) > 60
-    for key, values in shared.items():
-        assert max(values) - min(values) < (0.07 if key[-1] == "psnr" else 0.006), key
+    apart = {
+        key
+        for key, values in shared.items()
+        if max(values) - min(values) >= (0.07 if key[-1] == "psnr" else 0.006)
+    }
+    assert apart == IN_PRINT_TWICE
+    noted = {(c.method, c.scale, c.set, c.metric) for c in published.cells if c.note}
+    assert noted >= apart
 
 
 def test_every_cell_says_where_it_stands_and_how_it_was_measured(published):
