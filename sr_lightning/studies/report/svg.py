@@ -14,7 +14,7 @@ __all__ = ["cost_plot", "curves"]
 
 _WIDTH, _HEIGHT = 480, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 14, 12, 34
-_COLOURS = 8
+_COLOURS = 10
 _LETTER = 6.2
 _FOOT = _HEIGHT - _BOTTOM
 # How far a name may stand above or below its dot.
