@@ -167,8 +167,9 @@ def test_licences_of_training_images_are_told_once(checkout):
 
 
 def test_costs_are_of_every_training_behind_the_weights(checkout):
-    first = Stage("toy_x2", "", "", 1_000, 4, 8, 0.5, "a CPU", "")
-    second = Stage("toy_a", "", "", 2_000, 4, 8, 0.25, "a CPU", "")
+    same = {"sha256": "", "recipe": "", "commit": "", "batch": 4, "patch": 8, "hardware": "a CPU"}
+    first = Stage(name="toy_x2", steps=1_000, hours=0.5, **same)
+    second = Stage(name="toy_a", steps=2_000, hours=0.25, **same)
     facts = {"batch": 16, "patch": 8, "hours": 1.5, "steps": 12_000, "hardware": "a GPU"}
     one = weights(name="toy_a", stages=(first, second), **facts)
     table = zoo_view(evidence_of(checkout, weights=(one,))).tables[1]

@@ -30,21 +30,21 @@ PROTOCOL = "edsr2017"
 SETS = ("Set5", "Set14", "B100")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Stage:
-    """An earlier training, which a later one started from.
+    """A training and what it reached.
 
     Attributes:
         name: of the weights that it made.
-        sha256: of their file.
+        sha256: of their safetensors file.
         recipe: command that trained it.
         steps: optimiser steps.
         batch: patches per step.
         patch: side of LR patches.
-        hours: wall time.
+        hours: wall time of the training.
         hardware: that it was trained on.
         commit: of the code.
-        measured: as of a :class:`WeightRecord`.
+        measured: ``{protocol: {set: {"scale", "psnr", "ssim", "bicubic_psnr"}}}``.
         notes: anything else.
     """
 
@@ -61,56 +61,33 @@ class Stage:
     notes: str = ""
 
 
-@dataclass(frozen=True)
-class WeightRecord:
-    """What is known of a weight file.
+@dataclass(frozen=True, kw_only=True)
+class WeightRecord(Stage):
+    """What is known of a weight file: its last training, and what that started from.
 
     Attributes:
-        name: of the record and the file, such as ``hfdn_x4``.
         network: class name.
         scales: that it enlarges by.
         parameters: trainable parameters.
-        sha256: of the safetensors file.
         training_data: sets that it was trained on, with the number of images.
         data_licence: rights in the training images as far as stated.
-        recipe: command that trained it.
-        steps: optimiser steps.
-        batch: patches per step.
-        patch: side of LR patches.
-        hours: wall time of the training.
-        hardware: that it was trained on.
-        commit: of the code.
-        measured: ``{protocol: {set: {"scale", "psnr", "ssim", "bicubic_psnr"}}}``.
         published: the paper's numbers for the same cells, for comparison.
         preview: weaker than VDSR's published Set5 result; good for trying out, not for tables.
         origin: "trained by this suite", or where converted weights come from.
         licence: of the weights.
-        notes: anything else.
         any_scale: whether it enlarges by every real scale from 1 on.
-        stages: trainings that the recipe started from (``model.init_from``), first one first;
-            steps, batch, patch and hours above are of the last one alone.
+        stages: trainings that this one started from (``model.init_from``), first one first.
     """
 
-    name: str
     network: str
     scales: tuple[float, ...]
     parameters: int
-    sha256: str
     training_data: str
     data_licence: str
-    recipe: str
-    steps: int
-    batch: int
-    patch: int
-    hours: float
-    hardware: str
-    commit: str
-    measured: dict[str, dict[str, dict[str, float]]]
     published: dict[str, dict[str, float]] = field(default_factory=dict)
     preview: bool = True
     origin: str = "trained by this suite"
     licence: str = "MIT"
-    notes: str = ""
     any_scale: bool = False
     stages: tuple[Stage, ...] = ()
 
