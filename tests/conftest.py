@@ -130,14 +130,19 @@ def only_run(root: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def finished_run(tmp_path_factory, train_folder, val_folder, test_folder) -> Path:
-    """A small HFDN x4 run that was trained and tested through the command line, W&B offline."""
+def finished_commands(tmp_path_factory, train_folder, val_folder, test_folder) -> dict[str, Path]:
+    """A small HFDN x4 run that was trained and tested through the command line, W&B offline.
+
+    ``run`` is its folder, ``fit`` and ``test`` the W&B folders of the two commands: noted as each
+    ends, for their names have the second alone, and later tests add theirs.
+    """
     from sr_lightning.cli import main
 
     out = tmp_path_factory.mktemp("runs")
     args = tiny_fit("hfdn_x4", out, train_folder, val_folder, wandb__mode="offline")
     main([*args, *SMALL_HFDN, "--wandb.group", "a-group"])
     run = only_run(out)
+    (fit,) = (run / "wandb").glob("offline-run-*")
     main(
         [
             "test",
@@ -149,4 +154,11 @@ def finished_run(tmp_path_factory, train_folder, val_folder, test_folder) -> Pat
             "cpu",
         ]
     )
-    return run
+    (test,) = set((run / "wandb").glob("offline-run-*")) - {fit}
+    return {"run": run, "fit": fit, "test": test}
+
+
+@pytest.fixture(scope="session")
+def finished_run(finished_commands) -> Path:
+    """The folder of a small HFDN x4 run that was trained and tested."""
+    return finished_commands["run"]

@@ -72,16 +72,12 @@ def _wandb(run_folder) -> dict:
     return {"records": [json.loads(line) for line in out.splitlines() if line.strip()], "text": out}
 
 
-def test_offline_wandb_runs_hold_config_group_and_table(finished_run):
-    # The first two are of the fixture's fit and test, in either order if one second saw both begin;
-    # other tests may add theirs.
-    first = sorted((finished_run / "wandb").glob("offline-run-*"))[:2]
-    fit, test = sorted(first, key=lambda folder: any(folder.rglob("*.table.json")))
-    read = _wandb(fit)
+def test_offline_wandb_runs_hold_config_group_and_table(finished_commands):
+    read = _wandb(finished_commands["fit"])
     assert "a-group" in read["text"]
     assert "sr_lightning.papers.hfdn.HFDNModule" in read["text"]
     assert "val/edsr2017/psnr" in read["text"]
-    tables = list(test.rglob("*.table.json"))
+    tables = list(finished_commands["test"].rglob("*.table.json"))
     assert len(tables) == 1
     table = json.loads(tables[0].read_text())
     assert len(table["data"]) == 3 * 2
