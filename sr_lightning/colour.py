@@ -18,6 +18,8 @@ _MATRIX = (
     (112.0, -93.786, -18.214),
 )
 _OFFSET = (16.0, 128.0, 128.0)
+# Numbers, not a computation at each call: exported graphs have no inverse of a matrix.
+_INVERSE = torch.linalg.inv(torch.tensor(_MATRIX, dtype=torch.float64)).mul_(255).tolist()
 
 
 def rgb_to_y(rgb: Tensor) -> Tensor:
@@ -36,6 +38,6 @@ def rgb_to_ycbcr(rgb: Tensor) -> Tensor:
 
 def ycbcr_to_rgb(ycbcr: Tensor) -> Tensor:
     """Exact inverse of :func:`rgb_to_ycbcr`; not clamped."""
-    inverse = torch.linalg.inv(torch.tensor(_MATRIX, dtype=torch.float64)).mul_(255).to(ycbcr)
+    inverse = ycbcr.new_tensor(_INVERSE)
     offset = ycbcr.new_tensor(_OFFSET).div_(255)
     return torch.einsum("dc,...chw->...dhw", inverse, ycbcr - offset[:, None, None])

@@ -144,7 +144,7 @@ def test_two_images_of_one_name_do_not_replace_each_other(tmp_path, photo, weigh
 @pytest.mark.parametrize(
     ("extra", "words"),
     [
-        (["--weights", "nothing"], "neither a weight file nor a name of the zoo"),
+        (["--weights", "nothing"], "neither a weight file, nor the folder"),
         (["--scale", "0.5"], "No weights for x0.5 come with this version"),
         (["--region", "80", "0", "20"], "20 does not lie in"),
     ],

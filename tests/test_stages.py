@@ -87,9 +87,7 @@ def test_start_that_is_nowhere_is_named_with_those_that_are(
     args = tiny_fit("hfdn_x4", tmp_path / "a", train_folder, val_folder, model__init_from="furst")
     with pytest.raises(SystemExit):
         main([*args, *SMALL_HFDN])
-    assert "'furst' is neither a weight file nor a name of the zoo (first)" in (
-        capsys.readouterr().err
-    )
+    assert "nor the folder of a run, nor a name of the zoo (first)" in (capsys.readouterr().err)
 
 
 def test_run_that_goes_on_from_weights_waits_until_it_is_behind_them(

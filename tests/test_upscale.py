@@ -67,7 +67,7 @@ def test_one_bad_file_does_not_stop_the_others(tmp_path, weights, capsys):
 @pytest.mark.parametrize(
     ("extra", "words"),
     [
-        (["--weights", "nothing"], "neither a weight file nor a name of the zoo"),
+        (["--weights", "nothing"], "neither a weight file, nor the folder"),
         (["--scale", "0.5"], "No weights for x0.5 come with this version"),
         (["--device", "warp"], "device 'warp' is not there"),
     ],
@@ -78,6 +78,26 @@ def test_mistakes_are_said_in_one_sentence(tmp_path, capsys, extra, words):
         main(["upscale", str(tmp_path / "a.png"), *extra])
     assert stopped.value.code == 2
     assert words in capsys.readouterr().err
+
+
+def test_scale_is_what_the_weights_can_do(tmp_path, weights):
+    Image.fromarray(picture(5, 10, 12)).save(tmp_path / "a.png")
+    main(["upscale", str(tmp_path / "a.png"), "--weights", weights, "--device", "cpu"])
+    assert Image.open(tmp_path / "a_x2.png").size == (24, 20)
+
+
+def test_folder_of_a_run_stands_for_its_best_weights(tmp_path, finished_run, capsys):
+    Image.fromarray(picture(5, 10, 12)).save(tmp_path / "a.png")
+    best = next((finished_run / "checkpoints").glob("best_*.ckpt"))
+    enlarged = []
+    # A run, the experiment that it is of, and the file itself.
+    for name in (finished_run, finished_run.parent, best):
+        main(["upscale", str(tmp_path / "a.png"), "--weights", str(name), "--device", "cpu"])
+        enlarged.append((tmp_path / "a_x4.png").read_bytes())
+    assert enlarged[0] == enlarged[1] == enlarged[2]
+    with pytest.raises(SystemExit):
+        upscale(str(tmp_path / "a.png"), "--weights", str(tmp_path))
+    assert "holds no run (no config.yaml)" in capsys.readouterr().err
 
 
 def test_wrong_scale_for_the_weights_is_refused(tmp_path, weights, capsys):

@@ -379,7 +379,8 @@ def _parser() -> argparse.ArgumentParser:
         "--weights",
         nargs="+",
         metavar="NAME",
-        help="zoo names, weight files or checkpoints; default: all of the zoo at that scale",
+        help="zoo names, weight files, checkpoints or folders of runs; default: all of the zoo "
+        "at that scale",
     )
     parser.add_argument(
         "--region",

@@ -27,7 +27,9 @@ from sr_lightning.nn.network import SRNetwork
 from sr_lightning.nn.precision import set_layout
 from sr_lightning.weights.zoo import best_for_scale, load_weights
 
-__all__ = ["device_of", "files_of", "main", "network_for", "upscale_picture"]
+__all__ = ["device_of", "files_of", "main", "network_for", "upscale_picture", "usual_scale"]
+
+_USUAL_SCALE = 4
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -43,17 +45,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(argv)
     files = files_of(options.images)
     device = device_of(options.device)
-    weights = options.weights or best_for_scale(options.scale).name
-    network = network_for(weights, options.scale, device)
+    scale: float | None = options.scale
+    weights = options.weights or best_for_scale(_USUAL_SCALE if scale is None else scale).name
+    network = network_for(weights, scale, device)
+    if scale is None:
+        scale = usual_scale(network)
     upscaler = Upscaler(network, tile=options.tile, ensemble=options.ensemble)
     console = Console()
-    console.print(f"{type(network).__name__} x{options.scale:g} ({weights}) on {device}")
+    console.print(f"{type(network).__name__} x{scale:g} ({weights}) on {device}")
     failed: list[str] = []
     for path in track(files, description="Enlarging", disable=len(files) < 2, console=console):
         try:
-            target = _target(path, options.out, options.scale, len(files))
+            target = _target(path, options.out, scale, len(files))
             picture = upscale_picture(
-                upscaler, read_picture(path), options.scale, device, bf16=options.bf16
+                upscaler, read_picture(path), scale, device, bf16=options.bf16
             )
             write_image(target, picture.rgb, alpha=picture.alpha, grey=picture.grey)
         except UserError as error:
@@ -65,12 +70,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(" ".join(failed))
 
 
-def network_for(weights: str, scale: float, device: torch.device) -> SRNetwork:
-    """A network with its weights, ready to enlarge by a scale.
+def network_for(weights: str, scale: float | None, device: torch.device) -> SRNetwork:
+    """A network with its weights, ready to enlarge.
 
     Args:
-        weights: zoo name, weight file or checkpoint.
-        scale: by which to enlarge.
+        weights: zoo name, weight file, checkpoint or folder of a run.
+        scale: by which to enlarge; None for one that it is made for.
         device: to compute on.
 
     Raises:
@@ -78,10 +83,15 @@ def network_for(weights: str, scale: float, device: torch.device) -> SRNetwork:
     """
     network = load_weights(weights).to(device)
     set_layout(network, channels_last=True)
-    if not network.enlarges_by(scale):
+    if scale is not None and not network.enlarges_by(scale):
         have = ", ".join(f"x{known:g}" for known in network.scales)
         raise UserError(f"The weights '{weights}' enlarge by {have}, not by x{scale:g}.")
     return network
+
+
+def usual_scale(network: SRNetwork) -> float:
+    """The scale that is meant where none is named: x4, or the largest that a network can do."""
+    return _USUAL_SCALE if network.enlarges_by(_USUAL_SCALE) else max(network.scales)
 
 
 def upscale_picture(
@@ -116,9 +126,13 @@ def _parser() -> argparse.ArgumentParser:
         prog="sr-lightning upscale", description="Enlarge photographs by super-resolution."
     )
     parser.add_argument("images", nargs="+", help="image files or folders of them")
-    parser.add_argument("--scale", type=float, default=4, help="default: 4")
+    parser.add_argument("--scale", type=float, help="default: 4, or what the --weights enlarge by")
     parser.add_argument("--out", help="file or folder; default: beside the image, NAME_x4.png")
-    parser.add_argument("--weights", help="zoo name, weight file or checkpoint; default: the best")
+    parser.add_argument(
+        "--weights",
+        metavar="NAME",
+        help="zoo name, weight file, checkpoint or folder of a run; default: the best",
+    )
     parser.add_argument("--ensemble", action="store_true", help="8-fold self-ensemble")
     parser.add_argument("--tile", type=int, help="tiles of this side, for large images")
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16: faster")

@@ -46,9 +46,10 @@ class SRModule(pl.LightningModule):
         scheduler: makes the learning-rate schedule of the optimiser, stepped per optimiser step.
         protocols: how validation and test images are measured; the first one chooses the best
             weights.
-        init_from: weight file, checkpoint or name of the zoo to start from (shapes that differ
-            are left as they are, so that a x2 network starts a x4 one). To go on with an
-            interrupted run, use ``--ckpt_path`` or ``--run`` instead, which restore everything.
+        init_from: weight file, checkpoint, folder of a run or name of the zoo to start from
+            (shapes that differ are left as they are, so that a x2 network starts a x4 one). To
+            go on with an interrupted run, use ``--ckpt_path`` or ``--run`` instead, which restore
+            everything.
         ensemble: measure with the 8-fold self-ensemble (the papers' "+" rows).
         tile: measure and predict in tiles of this side (LR pixels); default: whole images.
         channels_last: keep images and weights channels last in memory, which convolutions on

@@ -21,7 +21,7 @@ def load_matching(network: nn.Module, path: str) -> None:
 
     Args:
         network: to be trained.
-        path: weight file, checkpoint or name of the zoo.
+        path: weight file, checkpoint, folder of a run or name of the zoo.
 
     Raises:
         UserError: there are no such weights, or not one tensor fits.
@@ -44,7 +44,7 @@ def start_facts(path: str) -> dict[str, Any]:
     """What a training notes of the weights that it starts from.
 
     Args:
-        path: weight file, checkpoint or name of the zoo.
+        path: weight file, checkpoint, folder of a run or name of the zoo.
 
     Returns:
         ``init_from``, the file's ``sha256``, and as ``stages`` the trainings behind it, as far as

@@ -10,6 +10,7 @@ from typing import Any
 
 from sr_lightning.errors import UserError
 from sr_lightning.nn.network import SRNetwork
+from sr_lightning.training.run_folder import RunFolder
 from sr_lightning.weights.files import load_network
 
 __all__ = [
@@ -160,16 +161,23 @@ def best_for_scale(scale: float) -> WeightRecord:
 def weight_file(name_or_path: str) -> Path:
     """The file of a zoo name, checked against its record, or of a path.
 
+    Args:
+        name_or_path: name of the zoo, weight file, checkpoint, folder of a run (its best
+            checkpoint is taken) or of an experiment (of its newest run).
+
     Raises:
-        UserError: there is neither, or a zoo file is not the one that its record describes.
+        UserError: there is none of these, or a zoo file is not the one that its record describes.
     """
     record = find_weights(name_or_path)
     if record is None:
         path = Path(name_or_path).expanduser()
+        if path.is_dir():
+            return RunFolder.existing(path).best_checkpoint()
         if not path.exists():
             known = ", ".join(r.name for r in records()) or "none"
             raise UserError(
-                f"'{name_or_path}' is neither a weight file nor a name of the zoo ({known})."
+                f"'{name_or_path}' is neither a weight file, nor the folder of a run, nor a name "
+                f"of the zoo ({known})."
             )
         return path
     if not record.file.is_file():
@@ -180,9 +188,13 @@ def weight_file(name_or_path: str) -> Path:
 
 
 def load_weights(name_or_path: str) -> SRNetwork:
-    """A network with its weights, by zoo name or by path to a weight file or checkpoint.
+    """A network with its weights, in evaluation mode.
+
+    Args:
+        name_or_path: as :func:`weight_file` takes it.
 
     Raises:
-        UserError: there is neither, or a zoo file is not the one that its record describes.
+        UserError: as :func:`weight_file` and
+            :func:`~sr_lightning.weights.files.load_network` raise it.
     """
     return load_network(weight_file(name_or_path))

@@ -45,16 +45,15 @@ class ConcatConv(nn.Conv2d):
         self, sizes: Sequence[int], out_channels: int, kernel: int, adaptive: bool
     ) -> None:
         super().__init__(sum(sizes), out_channels, kernel, padding=kernel // 2)
-        self.register_buffer("_sizes", torch.tensor(list(sizes)), persistent=False)
+        part_of = [part for part, size in enumerate(sizes) for _ in range(size)]
+        self.register_buffer("_part_of", torch.tensor(part_of), persistent=False)
         self.scalars = nn.Parameter(torch.ones(len(sizes))) if adaptive and len(sizes) > 1 else None
 
     def forward(self, parts: Sequence[Tensor]) -> Tensor:  # type: ignore[override]
         """Convolve the concatenation of `parts`, each (N, C_i, H, W)."""
         weight = self.weight
         if self.scalars is not None:
-            per_channel = self.scalars.repeat_interleave(
-                self.get_buffer("_sizes"), output_size=self.in_channels
-            )
+            per_channel = self.scalars.index_select(0, self.get_buffer("_part_of"))
             weight = weight * per_channel[:, None, None]
         whole = parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=1)
         return F.conv2d(whole, weight, self.bias, padding=self.padding)
