@@ -20,6 +20,7 @@ TOOLS = {
     "prepare": ("sr_lightning.data.prepare", "get image sets and check them"),
     "upscale": ("sr_lightning.inference.upscale", "enlarge photographs"),
     "compare": ("sr_lightning.inference.compare", "all networks on your HR photographs"),
+    "export": ("sr_lightning.inference.export", "a network as ONNX or as a PyTorch program"),
     "study": ("sr_lightning.studies.cli", "ablations: run, resume, verdicts"),
     "tables": ("sr_lightning.studies.report.cli", "published numbers beside measured ones"),
     "dashboard": ("sr_lightning.studies.dashboard", "the W&B workspace of a study"),

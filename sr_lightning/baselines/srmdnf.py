@@ -61,7 +61,7 @@ class SRMDNF(SRNetwork):
 
     def forward(self, lr: Tensor) -> Tensor:
         """Enlarge RGB images shrunk by bicubic; see :meth:`SRNetwork.forward`."""
-        return self.deblur(lr, self.code.expand(len(lr), -1))
+        return self.deblur(lr, self.code.expand(lr.shape[0], -1))
 
     def deblur(self, lr: Tensor, code: Tensor) -> Tensor:
         """Enlarge images that were blurred before they were shrunk.
