@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 
+import pytest
 import torch
 from conftest import ROOT, picture
 from PIL import Image
 
 from sr_lightning.cli import TOOLS, TRAINER_COMMANDS
+from sr_lightning.inference.compare import ComparedPhotograph, Photograph, compare, photographs
+from sr_lightning.inference.upscaler import Upscaler
+from sr_lightning.metrics.protocol import get_protocol
+from sr_lightning.weights.zoo import load_weights
 
 README = (ROOT / "README.md").read_text()
 
@@ -36,3 +41,19 @@ def test_experiments_and_overlays_of_the_readme_exist():
     named = set(re.findall(r"(?:experiments|configs)/[\w/]+\.yaml", README))
     assert len(named) > 8
     assert [name for name in sorted(named) if not (ROOT / name).is_file()] == []
+
+
+def test_picture_of_the_readme_is_of_todays_weights(tmp_path):
+    (path,) = [one.path for one in photographs(root=tmp_path) if one.path.stem == "astronaut"]
+    caption = re.search(r"!\[LR, bicubic (.*?), and the original\]", README).group(1)
+    named = {"FSRCNN": "fsrcnn_x4", "LESRCNN": "lesrcnn_x4", "HFDN": "hfdn_x4"}
+    upscalers = {label: Upscaler(load_weights(name)) for label, name in named.items()}
+    drawn = compare(Photograph("astronaut", path), upscalers, 4, get_protocol("edsr2017"), tmp_path)
+    psnr = {m.label: m.psnr for m in ComparedPhotograph.read(drawn.with_suffix(".json")).methods}
+    found = {
+        label: float(re.search(rf"(?:^|, ){label} ([\d.]+) dB", f"bicubic {caption}").group(1))
+        for label in ("bicubic", *named)
+    }
+    for label, value in found.items():
+        # Another processor's convolutions sum in another order.
+        assert psnr[label] == pytest.approx(value, abs=0.011)

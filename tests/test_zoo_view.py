@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from conftest import ROOT, picture
 from PIL import Image
 from test_report import PUBLISHED, STUDY, checkout, evidence_of, record, rows_of, run
 
+from sr_lightning.errors import UserError
 from sr_lightning.inference.compare import Photograph, compare
 from sr_lightning.metrics.protocol import PROTOCOLS
 from sr_lightning.nn.complexity import parameter_count
@@ -24,7 +26,7 @@ from sr_lightning.studies.report.evidence import Evidence
 from sr_lightning.studies.report.html import page
 from sr_lightning.studies.report.markdown import markdown
 from sr_lightning.studies.report.published_view import claims_table, published_table
-from sr_lightning.studies.report.readmes import stale
+from sr_lightning.studies.report.readmes import refresh, stale
 from sr_lightning.studies.report.svg import cost_plot
 from sr_lightning.studies.report.views import CostPlot, Number, Point, Table
 from sr_lightning.studies.report.words import text
@@ -207,7 +209,9 @@ SIZES = {
 }
 
 
-def test_weights_are_plotted_among_the_published_networks(checkout):
+@pytest.fixture
+def plotted(checkout):
+    """Evidence of a field of four published networks and weights of ours."""
     published = yaml.safe_load(PUBLISHED)
     published["methods"] = {"Old": None, "Later": None, "Third": None, "Fourth": None}
     cells = {m: [[30 + n, 0.9], [29 + n, 0.8]] for n, m in enumerate(published["methods"])}
@@ -227,7 +231,11 @@ def test_weights_are_plotted_among_the_published_networks(checkout):
     published["tables"] = {"ablation": ablation, "results": results, "sizes": SIZES}
     (checkout / "experiments" / "published" / "toy.yaml").write_text(yaml.safe_dump(published))
     (checkout / "experiments" / "studies" / "toy_unit.yaml").unlink()
-    (plot,) = zoo_view(evidence_of(checkout, weights=(weights(),))).plots
+    return evidence_of(checkout, weights=(weights(),))
+
+
+def test_weights_are_plotted_among_the_published_networks(plotted):
+    (plot,) = zoo_view(plotted).plots
     assert plot.title == "Set5 x4"
     points = {point.label: (point.cost, point.psnr, point.measured) for point in plot.points}
     assert points == {
@@ -257,6 +265,21 @@ def test_names_in_a_crowded_plot_do_not_cover_each_other():
         for other_left, other_right, other_y in boxes[:place]:
             apart = right <= other_left or other_right <= left or abs(y - other_y) >= 10
             assert apart
+
+
+def test_readme_takes_plots_of_the_weights_as_files(plotted, checkout):
+    readme = checkout / "README.md"
+    readme.write_text("![a plot](.readme/Set5_x4.svg)\n")
+    ((path, drawn),) = stale(plotted).items()
+    assert path == checkout / ".readme" / "Set5_x4.svg"
+    assert ">toy_x4<" in drawn
+    assert ElementTree.fromstring(drawn).tag == "{http://www.w3.org/2000/svg}svg"
+    assert refresh(plotted) == [path]
+    assert path.read_text() == drawn
+    assert stale(plotted) == {}
+    readme.write_text("![a plot](.readme/Set6_x4.svg)\n")
+    with pytest.raises(UserError, match=r"no plot of Set6 x4 \(did you mean 'Set5 x4'"):
+        stale(plotted)
 
 
 # ---- pictures -----------------------------------------------------------------------------------

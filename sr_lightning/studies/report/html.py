@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 
 from sr_lightning.studies.ledger import Entry
-from sr_lightning.studies.report.svg import cost_plot, curves
+from sr_lightning.studies.report.svg import STYLES, cost_plot, curves
 from sr_lightning.studies.report.views import (
     Comparison,
     CostPlot,
@@ -48,7 +48,7 @@ def page(report: Report) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         "<title>sr-lightning: published beside measured</title>\n"
-        f"<style>\n{(_ASSETS / 'report.css').read_text()}</style>\n</head>\n<body>\n"
+        f"<style>\n{STYLES.read_text()}</style>\n</head>\n<body>\n"
         f"{body}\n{writer.origins()}\n"
         f"<script>\n{(_ASSETS / 'report.js').read_text()}</script>\n</body>\n</html>\n"
     )

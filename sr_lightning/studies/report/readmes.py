@@ -1,7 +1,8 @@
-"""Tables inside READMEs, written by the same code as the report and never by hand.
+"""Tables and plots of READMEs, written by the same code as the report and never by hand.
 
 A README says where: ``<!-- table hfdn/attention -->`` on one line, ``<!-- /table -->`` on a later
-one. What stands between them is replaced.
+one. What stands between them is replaced. A picture ``.readme/Set5_x4.svg`` that a README shows is
+drawn: PSNR against parameters on that set.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from sr_lightning.studies.report.build import build_report
 from sr_lightning.studies.report.evidence import Evidence
 from sr_lightning.studies.report.markdown import markdown
 from sr_lightning.studies.report.published_view import published_table
+from sr_lightning.studies.report.svg import cost_plot, standalone
 from sr_lightning.studies.report.views import Table
 from sr_lightning.studies.report.zoo_view import zoo_view
 
 __all__ = ["lasting_evidence", "refresh", "stale"]
 
+_PLOT = re.compile(r"\]\((\.readme/(\w+)_x([\d.]+)\.svg)\)")
 _BLOCK = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
@@ -36,20 +39,20 @@ def lasting_evidence(root: Path) -> Evidence:
 
 
 def stale(evidence: Evidence) -> dict[Path, str]:
-    """The READMEs whose tables are not what the ledger gives, and what they should be.
+    """The READMEs and plots that are not what the ledger gives, and what they should be.
 
     Args:
         evidence: of the checkout.
 
     Raises:
-        UserError: a README names a table that does not exist.
+        UserError: a README names a table or a plot that does not exist.
     """
     root = evidence.root
     files = [root / "README.md", *sorted(root.glob("sr_lightning/**/README.md"))]
     texts = {file: file.read_text() for file in files if file.is_file()}
-    texts = {file: text for file, text in texts.items() if _BLOCK.search(text)}
-    if not texts:
-        return {}
+    texts = {
+        file: text for file, text in texts.items() if _BLOCK.search(text) or _PLOT.search(text)
+    }
     names = {match[2] for text in texts.values() for match in _BLOCK.finditer(text)}
     # Single tables are quick: the report counts the costs of all networks.
     tables = {
@@ -61,7 +64,9 @@ def stale(evidence: Evidence) -> dict[Path, str]:
         report = build_report(evidence)
         tables = {table.name: table for table in (*report.tables, report.verdicts)}
     fresh = {file: _filled(file, text, tables) for file, text in texts.items()}
-    return {file: text for file, text in fresh.items() if text != texts[file]}
+    for file, text in texts.items():
+        fresh |= _plots(evidence, file, text)
+    return {file: text for file, text in fresh.items() if text != _content(file)}
 
 
 def refresh(evidence: Evidence) -> list[Path]:
@@ -75,8 +80,26 @@ def refresh(evidence: Evidence) -> list[Path]:
     """
     changed = stale(evidence)
     for file, text in changed.items():
+        file.parent.mkdir(exist_ok=True)
         file.write_text(text)
     return list(changed)
+
+
+def _content(file: Path) -> str | None:
+    return file.read_text() if file.is_file() else None
+
+
+def _plots(evidence: Evidence, readme: Path, text: str) -> dict[Path, str]:
+    """The plots that a README shows."""
+    shown = _PLOT.findall(text)
+    known = {plot.title: plot for plot in zoo_view(evidence).plots} if shown else {}
+    drawn = {}
+    for path, name, scale in shown:
+        title = f"{name} x{scale}"
+        if title not in known:
+            raise UserError(f"{readme}: there is no plot of {title}{meant(title, known)}.")
+        drawn[readme.parent / path] = standalone(cost_plot(known[title]))
+    return drawn
 
 
 def _filled(file: Path, text: str, tables: Mapping[str, Table]) -> str:

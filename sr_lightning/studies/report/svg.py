@@ -1,24 +1,27 @@
-"""Plots as inline SVG, coloured by the page's own variables."""
+"""Plots as SVG: inline, coloured by the page's own variables, or as a file of its own."""
 
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
+from pathlib import Path
 
 from sr_lightning.studies.report.views import CostPlot, Curve, Point
 from sr_lightning.studies.report.words import count
 
-__all__ = ["cost_plot", "curves"]
+__all__ = ["cost_plot", "curves", "standalone"]
 
+STYLES = Path(__file__).parent / "assets" / "report.css"
 _WIDTH, _HEIGHT = 480, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 14, 12, 34
 _COLOURS = 10
 _LETTER = 6.2
 _FOOT = _HEIGHT - _BOTTOM
 # How far a name may stand above or below its dot.
-_NAME_STEPS = (0, 8, -8, 16, -16, 24, -24, 34, -34, 46, -46)
+_NAME_STEPS = (0, 8, -8, 16, -16, 24, -24, 34, -34, 46, -46, 60, -60)
 
 
 def curves(levels: Sequence[Curve]) -> str:
@@ -81,6 +84,24 @@ def cost_plot(plot: CostPlot) -> str:
     return _svg(f"{plot.title}: PSNR against {plot.cost}", parts)
 
 
+def standalone(drawing: str) -> str:
+    """An inline plot as a file of its own, for READMEs.
+
+    It is light on any page: such a picture cannot know what surrounds it.
+    """
+    styles = STYLES.read_text()
+    colours = re.search(r":root \{.*?\}", styles, re.DOTALL)
+    rules = re.findall(r"^svg .*$", styles, re.MULTILINE)
+    assert colours is not None
+    kept = "\n".join(
+        [colours[0].replace("light dark", "light"), "svg { font: 11px sans-serif; }", *rules]
+    )
+    opened = f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH * 3 // 2}" '
+    paper = '<rect width="100%" height="100%" style="fill: var(--page)"/>'
+    head, body = drawing.removeprefix("<svg ").split(">", 1)
+    return f"{opened}{head}>\n<style>\n{kept}\n</style>\n{paper}{body}\n"
+
+
 _COSTS = {"parameters": "parameters", "macs": "MACs"}
 
 
@@ -96,7 +117,8 @@ def _dot(point: Point, x: float, y: float) -> str:
 
 def _name(point: Point, x: float, y: float, taken: list[tuple[float, float, float, float]]) -> str:
     """A point's name where there is room near it, or nothing; the dot tells it, too."""
-    width = _LETTER * len(point.label)
+    # Those of what was measured here are bold.
+    width = _LETTER * len(point.label) * (1.05 if point.measured else 1)
     for away in _NAME_STEPS:
         for anchor, left in (("start", x + 8), ("end", x - 8 - width)):
             box = (left, left + width, y + away - 4.5, y + away + 6.5)
