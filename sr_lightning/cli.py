@@ -26,7 +26,10 @@ TOOLS = {
     "dashboard": ("sr_lightning.studies.dashboard", "the W&B workspace of a study"),
     "campaign": ("sr_lightning.studies.campaign", "the queue of trainings that weights come from"),
     "doctor": ("sr_lightning.doctor.cli", "why is my PSNR not the paper's? judge LR, SR images"),
-    "weights": ("sr_lightning.weights.cli", "convert and verify weights that authors released"),
+    "weights": (
+        "sr_lightning.weights.cli",
+        "convert, verify and measure weights, authors' and ours",
+    ),
     "complexity": ("sr_lightning.studies.complexity", "parameters, MACs and speed of networks"),
     "curve": ("sr_lightning.studies.any_scale", "draw PSNR over scale, of one tested run or more"),
 }

@@ -1,4 +1,4 @@
-"""``sr-lightning weights``: convert and verify what authors released."""
+"""``sr-lightning weights``: convert and verify what authors released, measure what comes along."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import yaml
 from rich.console import Console
 
 from sr_lightning.errors import UserError
-from sr_lightning.weights import verify
+from sr_lightning.weights import measure, verify
 from sr_lightning.weights.convert import convert
 from sr_lightning.weights.releases import RELEASES
 
@@ -18,13 +18,14 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Convert or verify weight files.
+    """Convert, verify or measure weight files.
 
     Args:
         argv: options; default the process's own.
     """
     parser = argparse.ArgumentParser(
-        prog="sr-lightning weights", description="Weights that authors released."
+        prog="sr-lightning weights",
+        description="Weights that authors released, and those of the zoo.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("convert", help="write an authors' file as safetensors")
@@ -41,7 +42,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="argument of the network's constructor, where the file does not tell it",
     )
     verify.add_options(commands.add_parser("verify", help=verify.SUMMARY))
+    measure.add_options(commands.add_parser("measure", help=measure.SUMMARY))
     options = parser.parse_args(argv)
+    if options.command == "measure":
+        measure.run(options)
+        return
     if options.command == "verify":
         verify.run(options)
         return

@@ -24,6 +24,7 @@ from sr_lightning.data import PatchDataModule
 from sr_lightning.data.catalog import data_root, find_set
 from sr_lightning.data.degradation import degrade
 from sr_lightning.errors import UserError
+from sr_lightning.inference.upscaler import Upscaler
 from sr_lightning.metrics.protocol import PROTOCOLS, Protocol
 from sr_lightning.metrics.quality import psnr, ssim
 from sr_lightning.nn.network import LumaNetwork, SRNetwork
@@ -38,6 +39,7 @@ __all__ = [
     "Printed",
     "ReleasedFile",
     "add_options",
+    "bar",
     "measure",
     "released_files",
     "run",
@@ -186,6 +188,9 @@ def measure(
     images: Iterable[dict[str, Any]],
     protocol: Protocol,
     advance: Callable[[], None] = lambda: None,
+    *,
+    ensemble: bool = False,
+    device: torch.device | None = None,
 ) -> tuple[float, float]:
     """Mean PSNR in dB and SSIM of a network on whole images.
 
@@ -195,19 +200,23 @@ def measure(
             them.
         protocol: of the measurement.
         advance: called after each image.
+        ensemble: with the 8-fold self-ensemble.
+        device: of the network; default: the CPU.
     """
     rows = []
+    upscaler = Upscaler(network, ensemble=ensemble)
     for batch in images:
         scale, grey = batch["scale"], bool(batch["grey"])
         lr = batch["lr"]
         if protocol.lr != "rgb_uint8":
             lr = degrade(batch["hr"], scale, protocol.lr, grey=grey)
+        lr = lr.to(device)
         if grey and protocol.grey == "direct" and isinstance(network, LumaNetwork):
             # The scripts of that time give the levels of a grey file to the network as luminance.
             sr = network.predict(lr[:, :1], scale)[-1].expand(-1, 3, -1, -1)
         else:
-            sr = network.enlarge(lr, scale)
-        a, b = protocol.compared(sr, batch["hr"], scale, grey)
+            sr = upscaler(lr, scale)
+        a, b = protocol.compared(sr.cpu(), batch["hr"], scale, grey)
         rows.append((psnr(a, b), ssim(a, b, protocol.ssim_window, protocol.ssim_border)))
         advance()
     means = torch.tensor(rows, dtype=torch.float64).mean(dim=0).tolist()
@@ -244,7 +253,7 @@ def verify(
                 data = PatchDataModule(test=[image_set], scale=scale, root=str(root))
                 data.setup("test")
                 loader = data.test_dataloader()
-                with _bar(progress, f"{released.name} x{scale} {image_set}", len(loader)) as step:
+                with bar(progress, f"{released.name} x{scale} {image_set}", len(loader)) as step:
                     measured = measure(network, loader, PROTOCOLS[released.protocol], step)
                 yield Comparison(
                     released.name, scale, image_set, released.protocol, cells[image_set], measured
@@ -252,7 +261,7 @@ def verify(
 
 
 @contextmanager
-def _bar(progress: Progress | None, title: str, total: int) -> Iterator[Callable[[], None]]:
+def bar(progress: Progress | None, title: str, total: int) -> Iterator[Callable[[], None]]:
     """A task of a progress display, which disappears when it is done; gives what advances it."""
     if progress is None:
         yield lambda: None

@@ -45,7 +45,8 @@ class Stage:
         hours: wall time of the training.
         hardware: that it was trained on.
         commit: of the code.
-        measured: ``{protocol: {set: {"scale", "psnr", "ssim", "bicubic_psnr"}}}``.
+        measured: ``{protocol: {"Set5_x4": {"psnr", "ssim", "bicubic_psnr", "bicubic_ssim",
+            "images"}}}``; "ensemble_psnr" and "ensemble_ssim" where `weights measure` added them.
         notes: anything else.
     """
 

@@ -204,13 +204,16 @@ class Evidence:
     def _of_weights(self, cell: Cell) -> Iterator[Measurement]:
         found = [r for r in self.weights.values() if self._is_of(cell, r)]
         # Weights of the experiment's own name come first, then the larger ones.
-        found.sort(key=lambda record: (record.name != cell.ours, -record.parameters))
+        own = (cell.ours or "").removesuffix("+")
+        found.sort(key=lambda record: (record.name != own, -record.parameters))
         for record in found:
             whole = self.has_papers_size(record, cell)
             by = f"weights {record.name}" + ("" if whole else ", smaller network")
             for protocol in dict.fromkeys((cell.protocol, *record.measured)):
                 cells = record.measured.get(protocol or "", {})
-                value = cells.get(group_name(cell.set, cell.scale), {}).get(cell.metric)
+                # The "+" rows of papers: with the 8-fold self-ensemble.
+                key = f"{'ensemble_' if _is_ensemble(cell) else ''}{cell.metric}"
+                value = cells.get(group_name(cell.set, cell.scale), {}).get(key)
                 if protocol is not None and value is not None:
                     origin = origin_of_weights(record, protocol)
                     yield Measurement(value, None, protocol, by, origin, whole)
@@ -229,6 +232,7 @@ class Evidence:
             for cell in self.published.cells
             if (cell.set, cell.scale, cell.metric) == (name, scale, metric)
             and self._is_of(cell, record)
+            and not _is_ensemble(cell)
         ]
         # Tables of results before ablations.
         return min(
@@ -249,9 +253,11 @@ class Evidence:
         ``cmsc_x4`` is compared with ``cmsc``, but not with another network of its class, and
         ``carn_m``, which has rows of its own, not with ``carn``.
         """
-        ours = cell.ours
-        if ours is None or ours == record.name:
-            return ours is not None
+        if cell.ours is None:
+            return False
+        ours = cell.ours.removesuffix("+")
+        if ours == record.name:
+            return True
         if any(other.ours == record.name for other in self.published.cells):
             return False
         paper = record.name.partition("_")[0]
@@ -364,6 +370,10 @@ class Evidence:
 
     def _config(self, name: str) -> Path:
         return self.root / "experiments" / f"{name}.yaml"
+
+
+def _is_ensemble(cell: Cell) -> bool:
+    return cell.ours is not None and cell.ours.endswith("+")
 
 
 def budget_text(study: Study, budget: str) -> str:

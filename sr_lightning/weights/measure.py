@@ -1,0 +1,262 @@
+"""``sr-lightning weights measure hfdn_x4``: weights on benchmark sets, beside their record.
+
+The numbers of the zoo were measured by the test of the training that made them. This measures the
+files that come with the package, on your copy of the sets and your machine; or weights of yours.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from sr_lightning.data import PatchDataModule
+from sr_lightning.data.catalog import data_root, find_set
+from sr_lightning.errors import UserError
+from sr_lightning.inference.upscale import device_of
+from sr_lightning.metrics.protocol import PROTOCOLS
+from sr_lightning.nn.network import SRNetwork
+from sr_lightning.nn.precision import set_layout
+from sr_lightning.weights.verify import bar, measure
+from sr_lightning.weights.zoo import (
+    PROTOCOL,
+    SETS,
+    WeightRecord,
+    find_weights,
+    load_weights,
+    records,
+)
+
+__all__ = [
+    "PSNR_LIMIT",
+    "SSIM_LIMIT",
+    "SUMMARY",
+    "Measured",
+    "add_options",
+    "measured",
+    "run",
+    "save",
+]
+
+SUMMARY = "measure weights on benchmark sets, beside what their record says"
+# More than another order of summation, or 16 bits in the test of a training, changes of a mean.
+PSNR_LIMIT = 0.01
+SSIM_LIMIT = 0.0005
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Means over a set, beside those of the record.
+
+    Attributes:
+        weights: as they were named.
+        image_set: that was measured.
+        scale: of the task.
+        protocol: its name.
+        ensemble: whether with the 8-fold self-ensemble.
+        images: number of them.
+        psnr: in dB.
+        ssim: from -1 to 1.
+        recorded: PSNR and SSIM of the record, or None where it has none.
+    """
+
+    weights: str
+    image_set: str
+    scale: float
+    protocol: str
+    ensemble: bool
+    images: int
+    psnr: float
+    ssim: float
+    recorded: tuple[float, float] | None
+
+    @property
+    def group(self) -> str:
+        """As records name it: ``Set5_x4``."""
+        return f"{self.image_set}_x{self.scale:g}"
+
+    @property
+    def agrees(self) -> bool:
+        """Whether it is what the record says, or the record says nothing."""
+        if self.recorded is None:
+            return True
+        psnr, ssim = self.recorded
+        return abs(self.psnr - psnr) <= PSNR_LIMIT and abs(self.ssim - ssim) <= SSIM_LIMIT
+
+
+def measured(
+    weights: str,
+    *,
+    sets: Sequence[str] = SETS,
+    scales: Sequence[float] | None = None,
+    protocol: str = PROTOCOL,
+    ensemble: bool = False,
+    root: str | None = None,
+    device: torch.device | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Measured]:
+    """Measure weights, set by set.
+
+    Args:
+        weights: name of the zoo, weight file, checkpoint or folder of a run.
+        sets: names of benchmark sets, or folders of HR images.
+        scales: default: those that the network is made for.
+        protocol: its name.
+        ensemble: average over the 8 mirrorings and rotations, as papers' "+" rows do.
+        root: data root.
+        device: to compute on; default: the CPU.
+        progress: to draw a bar on.
+
+    Raises:
+        UserError: the weights cannot be used or do not do a scale, or a set is not there.
+    """
+    network: SRNetwork = load_weights(weights)
+    set_layout(network, channels_last=True)
+    network.to(device)
+    record = find_weights(weights)
+    for scale in network.scales if scales is None else scales:
+        if not network.enlarges_by(scale):
+            have = ", ".join(f"x{one:g}" for one in network.scales)
+            raise UserError(f"The weights '{weights}' enlarge by {have}, not by x{scale:g}.")
+        for image_set in sets:
+            data = PatchDataModule(test=[image_set], scale=scale, root=root)
+            data.setup("test")
+            loader = data.test_dataloader()
+            with bar(progress, f"{weights} x{scale:g} {image_set}", len(loader)) as step:
+                psnr, ssim = measure(
+                    network, loader, PROTOCOLS[protocol], step, ensemble=ensemble, device=device
+                )
+            name = find_set(image_set, root).name
+            found = Measured(
+                weights, name, scale, protocol, ensemble, len(loader), psnr, ssim, None
+            )
+            yield replace(found, recorded=_recorded(record, found))
+
+
+def _keys(ensemble: bool) -> tuple[str, str]:
+    return ("ensemble_psnr", "ensemble_ssim") if ensemble else ("psnr", "ssim")
+
+
+def _recorded(record: WeightRecord | None, found: Measured) -> tuple[float, float] | None:
+    if record is None:
+        return None
+    cell = record.measured.get(found.protocol, {}).get(found.group, {})
+    psnr, ssim = (cell.get(key) for key in _keys(found.ensemble))
+    return None if psnr is None or ssim is None else (psnr, ssim)
+
+
+def save(found: Measured) -> bool:
+    """Add a measurement to the record of the weights, where it has none yet.
+
+    Args:
+        found: of weights of the zoo.
+
+    Returns:
+        Whether it was added.
+
+    Raises:
+        UserError: the weights are not of the zoo.
+    """
+    record = find_weights(found.weights)
+    if record is None:
+        raise UserError(
+            f"'{found.weights}' is no name of the zoo; only its records can be added to."
+        )
+    if found.recorded is not None:
+        return False
+    groups = record.measured.get(found.protocol, {})
+    psnr, ssim = _keys(found.ensemble)
+    added = {psnr: round(found.psnr, 4), ssim: round(found.ssim, 5), "images": found.images}
+    cell = {**groups.get(found.group, {}), **added}
+    cells = {**record.measured, found.protocol: {**groups, found.group: cell}}
+    replace(record, measured=cells).write()
+    return True
+
+
+# ---- command line -------------------------------------------------------------------------------
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options of ``sr-lightning weights measure``."""
+    parser.add_argument(
+        "weights",
+        nargs="*",
+        help="zoo names, weight files, checkpoints or folders of runs; default: the whole zoo",
+    )
+    parser.add_argument("--sets", nargs="+", default=list(SETS), help="default: Set5 Set14 B100")
+    parser.add_argument("--scale", type=float, nargs="+", help="default: what they are made for")
+    parser.add_argument(
+        "--protocol", choices=[*PROTOCOLS], default=PROTOCOL, help=f"default: {PROTOCOL}"
+    )
+    parser.add_argument("--ensemble", action="store_true", help="8-fold self-ensemble")
+    parser.add_argument("--data-root", metavar="FOLDER", help="default $SR_DATA or ./data")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps; default: auto")
+    parser.add_argument(
+        "--save", action="store_true", help="add what a record of the zoo has not, to the record"
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the table; the process fails where a number is not the record's.
+
+    Args:
+        options: of :func:`add_options`.
+    """
+    device = device_of(options.device)
+    root = data_root(options.data_root)
+    for image_set in options.sets:
+        find_set(image_set, root)
+    names = options.weights or [record.name for record in records()]
+    found: list[Measured] = []
+    console = Console()
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        for name in names:
+            for row in measured(
+                name,
+                sets=options.sets,
+                scales=options.scale,
+                protocol=options.protocol,
+                ensemble=options.ensemble,
+                root=str(root),
+                device=device,
+                progress=progress,
+            ):
+                found.append(row)
+                if options.save:
+                    save(row)
+    console.print(_table(found))
+    differing = [row for row in found if not row.agrees]
+    if differing:
+        console.print(
+            f"{len(differing)} of {len(found)} differ from their record by more than {PSNR_LIMIT} "
+            f"dB or {SSIM_LIMIT}; 'sr-lightning prepare --check' tells whether the images are the "
+            "usual ones.",
+            highlight=False,
+        )
+        raise SystemExit(1)
+
+
+def _table(found: Sequence[Measured]) -> Table:
+    first = found[0]
+    title = f"{first.protocol}{', with self-ensemble' if first.ensemble else ''}"
+    table = Table(title=title, title_justify="left")
+    for name in ("weights", "set"):
+        table.add_column(name)
+    for name in ("images", "PSNR (dB)", "SSIM", "record"):
+        table.add_column(name, justify="right")
+    for row in found:
+        recorded = "" if row.recorded is None else f"{row.recorded[0]:.2f} / {row.recorded[1]:.4f}"
+        table.add_row(
+            row.weights,
+            f"{row.image_set} x{row.scale:g}",
+            str(row.images),
+            f"{row.psnr:.2f}",
+            f"{row.ssim:.4f}",
+            recorded + ("" if row.agrees else "  differs"),
+        )
+    return table
