@@ -44,13 +44,11 @@ def zoo_view(evidence: Evidence, pictures: Path | None = None) -> ZooView:
     records = list(evidence.weights.values())
     measured = sorted({scale for record in records for scale in _scales(record)})
     usual = [scale for scale in measured if scale in _USUAL_SCALES]
-    others = [scale for scale in measured if scale not in _USUAL_SCALES]
     title = "Weights that come with the package"
     tables = [_quality(evidence, "weights", title, usual)]
     if records:
         tables.append(_training(records))
-    if others:
-        tables.append(_quality(evidence, "weights/other_scales", f"{title}, other scales", others))
+    tables += [_any_scale(evidence, record) for record in records if record.any_scale]
     return ZooView(
         tables=tuple(tables),
         plots=tuple(_plots(evidence, usual)),
@@ -84,18 +82,39 @@ def _quality(evidence: Evidence, name: str, title: str, scales: Sequence[float])
             "reach VDSR's published Set5 PSNR. Parameters and MACs (for a 1280x720 output) are "
             "counted from the networks, also those of published rows."
         )
-    columns = [Column(("", "parameters")), Column(("", "MACs"))]
-    for group in SETS:
-        columns += [Column((group, "PSNR")), Column((group, "SSIM"))]
     return Table(
         name=name,
         title=title,
         source=source,
         stubs=("weights", "scale"),
-        columns=tuple(columns) if rows else (),
+        columns=_quality_columns() if rows else (),
         rows=tuple(rows),
         notes=tuple(notes),
     )
+
+
+def _any_scale(evidence: Evidence, record: WeightRecord) -> Table:
+    """Weights of any scale, beside bicubic at each scale that they were measured at."""
+    rows = [
+        row
+        for scale in _scales(record)
+        for row in (_bicubic_row([record], scale), _weights_row(evidence, record, scale))
+    ]
+    return Table(
+        name=f"weights/{record.name}",
+        title=f"{record.name} at every scale that it was measured at",
+        source=f"PSNR (dB) and SSIM on luminance under {PROTOCOL}; MACs for a 1280x720 output.",
+        stubs=("weights", "scale"),
+        columns=_quality_columns(),
+        rows=tuple(rows),
+    )
+
+
+def _quality_columns() -> tuple[Column, ...]:
+    columns = [Column(("", "parameters")), Column(("", "MACs"))]
+    for group in SETS:
+        columns += [Column((group, "PSNR")), Column((group, "SSIM"))]
+    return tuple(columns)
 
 
 def _by_size(records: Iterable[WeightRecord]) -> list[list[WeightRecord]]:
