@@ -48,7 +48,9 @@ def stale(evidence: Evidence) -> dict[Path, str]:
         UserError: a README names a table or a plot that does not exist.
     """
     root = evidence.root
-    files = [root / "README.md", *sorted(root.glob("sr_lightning/**/README.md"))]
+    files = [root / "README.md"]
+    for room in ("sr_lightning", "experiments"):
+        files += sorted(root.glob(f"{room}/**/README.md"))
     texts = {file: file.read_text() for file in files if file.is_file()}
     texts = {
         file: text for file, text in texts.items() if _BLOCK.search(text) or _PLOT.search(text)
