@@ -53,6 +53,8 @@ def test_onnx_file_enlarges_images_of_any_size_as_the_network_does(weights, tmp_
     said = capsys.readouterr().out
     assert f"FSRCNN x2 ({weights}) -> {path}" in said
     assert "(batch, 3, 2 * height, 2 * width)" in said
+    (tmp_path / "neighbour").write_bytes(b"")
+    assert path.stat().st_mode == (tmp_path / "neighbour").stat().st_mode
     run, network = onnx_of(path), load_network(weights)
     for shape in ((1, 3, 9, 31), (4, 3, 16, 8)):
         lr = torch.rand(shape)
@@ -94,7 +96,8 @@ def test_program_runs_where_this_package_is_not(weights, tmp_path):
     torch.save(image, lr)
     command = [sys.executable, "-c", _WITHOUT_US, str(path), str(lr), str(sr)]
     out = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
-    assert json.loads(out)["network"] == "FSRCNN"
+    notes = json.loads(out)
+    assert (notes["network"], notes["weights"]) == ("FSRCNN", "small.safetensors")
     with torch.inference_mode():
         torch.testing.assert_close(torch.load(sr), load_network(weights)(image))
 
@@ -137,6 +140,14 @@ def test_network_that_torch_cannot_trace_is_said_so(tmp_path):
 
     with pytest.raises(UserError, match=r"Untraceable cannot be exported by torch [\d.]+"):
         export(Untraceable(scale=2).eval(), tmp_path / "a.pt2", 2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_network_that_gives_no_numbers_is_not_exported(tmp_path):
+    network = FSRCNN(scale=2).eval()
+    torch.nn.init.constant_(next(network.parameters()), float("nan"))
+    with pytest.raises(UserError, match="would differ from the network by nan"):
+        export(network, tmp_path / "a.pt2", 2)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -123,7 +123,6 @@ def export(
                 f"{path} was not written: it would differ from the network by {difference:.2g} of "
                 "1; please report this with the versions of torch and onnxruntime."
             )
-        made.chmod(0o666 & ~_umask())
         made.replace(path)
     by = f"{scale:g}"
     inputs: tuple[int | str, ...] = ("batch", 3, "height", "width")
@@ -151,7 +150,8 @@ def facts(
         "made_by": f"sr-lightning {__version__}",
         "network": type(network).__name__,
         "scale": f"{scale:g}",
-        "weights": weights,
+        # Of a file of the user's, not where it lies.
+        "weights": weights if record is not None else Path(weights).name,
         "images": "RGB float32 in [0, 1], NCHW; clamp the output",
         # What a program that cuts images into tiles has to know.
         "margin_of_exact_tiles": "none: it sees the whole image"
@@ -231,7 +231,7 @@ def _largest_difference(
     network: nn.Module, run: _Run, images: Sequence[tuple[int, int, int]], path: Path
 ) -> float:
     """How far a file's images are from the network's."""
-    largest = 0.0
+    differences = []
     generator = torch.Generator().manual_seed(0)
     for count, *size in images:
         lr = torch.rand(count, 3, *size, generator=generator)
@@ -243,17 +243,9 @@ def _largest_difference(
                 f"{height} x {width}, the network {expected.shape[2]} x {expected.shape[3]}; "
                 "choose one size with --size H W, or a file that ends in .pt2."
             )
-        largest = max(largest, float((expected - given).abs().max()))
-    return largest
-
-
-def _umask() -> int:
-    # It can only be read by setting it.
-    import os
-
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        differences.append((expected - given).abs().max())
+    # Not Python's: what is no number has to stay one.
+    return float(torch.stack(differences).max())
 
 
 @contextlib.contextmanager
