@@ -139,6 +139,19 @@ def test_weights_of_other_networks_do_not_answer_a_paper(checkout):
     assert [row.labels[0] for row in table.rows] == ["bicubic", "toy_x4"]
 
 
+def test_published_row_is_of_the_table_that_tells_most(checkout):
+    # A table of another paper, before it by name, that rounds what it repeats.
+    second = yaml.safe_load(PUBLISHED)
+    results = second["tables"]["results"]
+    results |= {"cells": {"x4": {"Toy": [30.02, 0.81]}}, "claims": []}
+    results.pop("errata")
+    second["tables"] = {"results": results}
+    (checkout / "experiments" / "published" / "another.yaml").write_text(yaml.safe_dump(second))
+    rows = shown(zoo_view(evidence_of(checkout, weights=(weights(),))).tables[0])
+    (printed,) = (row for row in rows if row[0].startswith("Toy, published"))
+    assert printed[4:6] == ["30.00", "0.8105"]
+
+
 def test_any_scale_weights_show_usual_scales_first(checkout):
     any_scale = weights(("x1.5", "x2", "x4", "x2.8"), any_scale=True)
     usual, _, others = zoo_view(evidence_of(checkout, weights=(any_scale,))).tables

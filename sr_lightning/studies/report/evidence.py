@@ -234,12 +234,25 @@ class Evidence:
             and self._is_of(cell, record)
             and not _is_ensemble(cell)
         ]
-        # Tables of results before ablations.
-        return min(
-            found,
-            key=lambda cell: (cell.ours != record.name, bool(cell.factors), cell.doubtful),
-            default=None,
-        )
+
+        # Tables of results before ablations, what is printed right before errata, and the table
+        # that tells more before one that rounds what it repeats.
+        def rank(cell: Cell) -> tuple[bool, bool, bool, bool, int]:
+            repeats = cell.ours != record.name
+            digits = self._ssim_digits[cell.table]
+            return repeats, bool(cell.factors), cell.doubtful, bool(cell.erratum), -digits
+
+        return min(found, key=rank, default=None)
+
+    @cached_property
+    def _ssim_digits(self) -> dict[str, int]:
+        """Digits after the point of each table's SSIM, 0 where it prints none."""
+        digits = dict.fromkeys(self.published.tables, 0)
+        for cell in self.published.cells:
+            if cell.metric == "ssim":
+                shown = len(repr(cell.value).partition(".")[2])
+                digits[cell.table] = max(digits[cell.table], shown)
+        return digits
 
     def has_papers_size(self, record: WeightRecord, cell: Cell) -> bool:
         """Whether weights are of the network that a published cell of theirs is about."""
