@@ -9,8 +9,9 @@ import sys
 import onnx
 import onnxruntime
 import pytest
+import test_baselines
+import test_released_networks
 import torch
-from test_baselines import SMALL, small
 
 from sr_lightning.baselines.fsrcnn import FSRCNN
 from sr_lightning.cli import main
@@ -183,17 +184,21 @@ _PAPERS = {
 }
 
 
+_COMPARED = {name: room for room in (test_baselines, test_released_networks) for name in room.SMALL}
+
+
 def _network(name: str):
     if name not in _PAPERS:
-        scale = SMALL[name][2][-1]
-        return small(name, scale), scale
+        room = _COMPARED[name]
+        scale = room.SMALL[name][2][-1]
+        return room.small(name, scale), scale
     kind, arguments, scale = _PAPERS[name]
     own = {} if kind in (CMSC, ASDN) else {"scale": scale}
     return kind(**own, **arguments).eval(), scale
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*_PAPERS, *SMALL])
+@pytest.mark.parametrize("name", [*_PAPERS, *_COMPARED])
 def test_every_network_becomes_onnx(name, tmp_path):
     network, scale = _network(name)
     made = export(network, tmp_path / "a.onnx", scale)
