@@ -18,10 +18,8 @@ from rich.table import Table
 from sr_lightning.data import PatchDataModule
 from sr_lightning.data.catalog import data_root, find_set
 from sr_lightning.errors import UserError
-from sr_lightning.inference.upscale import device_of
+from sr_lightning.inference.upscale import device_of, network_for
 from sr_lightning.metrics.protocol import PROTOCOLS
-from sr_lightning.nn.network import SRNetwork
-from sr_lightning.nn.precision import set_layout
 from sr_lightning.weights.verify import bar, measure
 from sr_lightning.weights.zoo import (
     PROTOCOL,
@@ -115,14 +113,9 @@ def measured(
     Raises:
         UserError: the weights cannot be used or do not do a scale, or a set is not there.
     """
-    network: SRNetwork = load_weights(weights)
-    set_layout(network, channels_last=True)
-    network.to(device)
     record = find_weights(weights)
-    for scale in network.scales if scales is None else scales:
-        if not network.enlarges_by(scale):
-            have = ", ".join(f"x{one:g}" for one in network.scales)
-            raise UserError(f"The weights '{weights}' enlarge by {have}, not by x{scale:g}.")
+    for scale in load_weights(weights).scales if scales is None else scales:
+        network = network_for(weights, scale, device or torch.device("cpu"))
         for image_set in sets:
             data = PatchDataModule(test=[image_set], scale=scale, root=root)
             data.setup("test")
