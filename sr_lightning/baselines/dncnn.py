@@ -13,11 +13,13 @@ the convolutions (the 17 layers of DnCNN: 555,137); 612.6 GMACs for a 1280 x 720
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor, nn
 
-from sr_lightning.nn.initialise import he_normal
 from sr_lightning.nn.network import InterpolatedLumaNetwork
 from sr_lightning.nn.reach import side_of, through_bicubic, through_convolution
+from sr_lightning.nn.start import he_normal, zero
 
 __all__ = ["DnCNN"]
 
@@ -31,6 +33,8 @@ class DnCNN(InterpolatedLumaNetwork):
         channels: between them.
         batch_norm: normalise after each convolution but the first and the last, as in training.
             The released weights have the normalisation merged into the convolutions.
+        start: of the last layer: zero, so that the untrained network gives its "skip", the
+            bicubic image; or "random", the paper's start (He et al.). inferred: ours, "skip".
     """
 
     def __init__(
@@ -39,6 +43,7 @@ class DnCNN(InterpolatedLumaNetwork):
         layers: int = 20,
         channels: int = 64,
         batch_norm: bool = True,
+        start: Literal["skip", "random"] = "skip",
     ) -> None:
         super().__init__((scale,) if isinstance(scale, int) else scale)
         self.depth = layers
@@ -50,6 +55,8 @@ class DnCNN(InterpolatedLumaNetwork):
             body.append(nn.ReLU(inplace=True))
         self.body = nn.Sequential(*body, nn.Conv2d(channels, 1, 3, padding=1))
         he_normal(self)
+        if start == "skip":
+            zero(self.body[-1])
 
     @property
     def receptive_field(self) -> int:

@@ -13,11 +13,14 @@ every scale, all at HR (1280 x 720) [17,974.3G].
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
 from sr_lightning.nn.network import InterpolatedLumaNetwork
 from sr_lightning.nn.reach import side_of, through_bicubic, through_convolution
+from sr_lightning.nn.start import zero
 
 __all__ = ["DRCN"]
 
@@ -29,10 +32,16 @@ class DRCN(InterpolatedLumaNetwork):
         scale: one, or several.
         channels: of the features.
         recursions: D.
+        start: of the last layer: zero, so that the untrained network gives its "skip", the
+            bicubic image; or "random", PyTorch's start. inferred: ours, "skip".
     """
 
     def __init__(
-        self, scale: int | tuple[int, ...] = 4, channels: int = 256, recursions: int = 16
+        self,
+        scale: int | tuple[int, ...] = 4,
+        channels: int = 256,
+        recursions: int = 16,
+        start: Literal["skip", "random"] = "skip",
     ) -> None:
         super().__init__((scale,) if isinstance(scale, int) else scale)
         self.embed1 = nn.Conv2d(1, channels, 3, padding=1)
@@ -41,6 +50,8 @@ class DRCN(InterpolatedLumaNetwork):
         self.reconstruct1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.reconstruct2 = nn.Conv2d(channels, 1, 3, padding=1)
         self.weights = nn.Parameter(torch.full((recursions,), 1 / recursions))
+        if start == "skip":
+            zero(self.reconstruct2)
 
     @property
     def receptive_field(self) -> int:

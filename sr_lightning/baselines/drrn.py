@@ -15,10 +15,13 @@ with biases and norms; 6,796.9 GMACs at every scale, all at HR (1280 x 720) [6,7
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor, nn
 
 from sr_lightning.nn.network import InterpolatedLumaNetwork
 from sr_lightning.nn.reach import side_of, through_bicubic, through_convolution
+from sr_lightning.nn.start import zero
 
 __all__ = ["DRRN", "Norm"]
 
@@ -66,6 +69,8 @@ class DRRN(InterpolatedLumaNetwork):
         channels: of the features.
         blocks: B, recursive blocks.
         units: U, residual units of each.
+        start: of the last convolution: zero, so that the untrained network gives its "skip", the
+            bicubic image; or "random", PyTorch's start. inferred: ours, "skip".
     """
 
     def __init__(
@@ -74,6 +79,7 @@ class DRRN(InterpolatedLumaNetwork):
         channels: int = 128,
         blocks: int = 1,
         units: int = 25,
+        start: Literal["skip", "random"] = "skip",
     ) -> None:
         super().__init__((scale,) if isinstance(scale, int) else scale)
         self.reach = blocks * (1 + 2 * units) + 1
@@ -81,6 +87,8 @@ class DRRN(InterpolatedLumaNetwork):
             *(RecursiveBlock(channels if b else 1, channels, units) for b in range(blocks))
         )
         self.last = nn.Sequential(Norm(channels), nn.Conv2d(channels, 1, 3, padding=1))
+        if start == "skip":
+            zero(self.last[1])
 
     @property
     def receptive_field(self) -> int:

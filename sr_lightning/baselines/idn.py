@@ -13,14 +13,16 @@ and 47.7. The published 202.8, 30.8 and 89.0 follow no convention that we found.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sr_lightning.nn.bicubic import bicubic
-from sr_lightning.nn.initialise import he_normal
 from sr_lightning.nn.network import LumaNetwork
 from sr_lightning.nn.reach import side_of, through_convolution, through_deconvolution
+from sr_lightning.nn.start import he_normal, zero
 from sr_lightning.nn.upsample import Deconvolution
 
 __all__ = ["IDN"]
@@ -85,6 +87,8 @@ class IDN(LumaNetwork):
         blocks: distillation blocks.
         difference: of the widths within a block.
         groups: of the grouped convolutions.
+        start: of the deconvolution: zero, so that the untrained network gives its "skip", the
+            bicubic image; or "random", the paper's start (He et al.). inferred: ours, "skip".
 
     Raises:
         ValueError: there is no such scale.
@@ -97,6 +101,7 @@ class IDN(LumaNetwork):
         blocks: int = 4,
         difference: int = 16,
         groups: int = 4,
+        start: Literal["skip", "random"] = "skip",
     ) -> None:
         if scale not in (2, 3, 4):
             raise ValueError(f"IDN enlarges by 2, 3 or 4, not {scale}.")
@@ -110,6 +115,8 @@ class IDN(LumaNetwork):
         # takes them from the top and left of the interpolated image: tap 9 - scale comes first.
         self.upsample = Deconvolution(channels, 1, _KERNEL, scale, front=9 - scale)
         he_normal(self, _SLOPE)
+        if start == "skip":
+            zero(self.upsample)
 
     @property
     def receptive_field(self) -> int:

@@ -24,10 +24,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sr_lightning.nn.initialise import he_normal
 from sr_lightning.nn.network import LumaNetwork
 from sr_lightning.nn.precision import full_precision
 from sr_lightning.nn.reach import Span, side_of, through_convolution, through_deconvolution
+from sr_lightning.nn.start import he_normal, zero
 from sr_lightning.nn.upsample import Deconvolution
 
 __all__ = ["LapSRN", "MSLapSRN"]
@@ -85,12 +85,20 @@ class LapSRN(LumaNetwork):
         scale: 2, 4 or 8.
         depth: convolutions of a level before its enlargement.
         channels: of the features.
+        start: residuals are zero, so that the untrained network gives its "skip", bilinear
+            doublings; or "random", the release's start. inferred: ours, "skip".
 
     Raises:
         ValueError: there is no such scale.
     """
 
-    def __init__(self, scale: int = 4, depth: int = 10, channels: int = 64) -> None:
+    def __init__(
+        self,
+        scale: int = 4,
+        depth: int = 10,
+        channels: int = 64,
+        start: Literal["skip", "random"] = "skip",
+    ) -> None:
         if scale not in _LEVELS:
             raise ValueError(f"LapSRN enlarges by 2, 4 or 8, not {scale}.")
         super().__init__((scale,))
@@ -98,6 +106,8 @@ class LapSRN(LumaNetwork):
         self.first = nn.Conv2d(1, channels, 3, padding=1)
         self.levels = nn.ModuleList(PyramidLevel(depth, channels) for _ in range(_LEVELS[scale]))
         _initialise(self, self.first)
+        if start == "skip":
+            zero(*(level.get_submodule("residual") for level in self.levels))
 
     @property
     def receptive_field(self) -> int:
@@ -127,6 +137,8 @@ class MSLapSRN(LumaNetwork):
         channels: of the features.
         skip: to the "source" (the level's input), to the recursion's own input ("distinct"), or
             "none": SS, DS and NS of the paper's ablation.
+        start: residuals are zero, so that the untrained network gives its "skip", bilinear
+            doublings; or "random", the release's start. inferred: ours, "skip".
 
     Raises:
         ValueError: there is no such scale.
@@ -139,6 +151,7 @@ class MSLapSRN(LumaNetwork):
         recursions: int = 2,
         channels: int = 64,
         skip: Literal["source", "distinct", "none"] = "source",
+        start: Literal["skip", "random"] = "skip",
     ) -> None:
         scales = (scale,) if isinstance(scale, int) else tuple(scale)
         if not scales or not set(scales) <= set(_LEVELS):
@@ -154,6 +167,8 @@ class MSLapSRN(LumaNetwork):
         self.residual = nn.Conv2d(channels, 1, 3, padding=1)
         self.image = ImageDoubling()
         _initialise(self, self.first)
+        if start == "skip":
+            zero(self.residual)
 
     @property
     def receptive_field(self) -> int:

@@ -15,6 +15,8 @@ has no explanation, the two others are met].
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,6 +25,7 @@ from sr_lightning.nn.bicubic import bicubic
 from sr_lightning.nn.network import LumaNetwork
 from sr_lightning.nn.plain import is_plain
 from sr_lightning.nn.reach import side_of, through_convolution, through_shuffle
+from sr_lightning.nn.start import zero
 
 __all__ = ["LCSCNet"]
 
@@ -91,9 +94,18 @@ class LCSCNet(LumaNetwork):
         blocks: whose outputs are reconstructed; new features go from 3/4 of the channels in the
             first to 1/2 in the last.
         units: of a block.
+        start: of the last layer: zero, so that the untrained network gives its "skip", the
+            bicubic image; or "random", PyTorch's start. inferred: ours, "skip".
     """
 
-    def __init__(self, scale: int = 4, channels: int = 64, blocks: int = 9, units: int = 8) -> None:
+    def __init__(
+        self,
+        scale: int = 4,
+        channels: int = 64,
+        blocks: int = 9,
+        units: int = 8,
+        start: Literal["skip", "random"] = "skip",
+    ) -> None:
         super().__init__([scale])
         self.first = nn.Conv2d(1, channels, 3, padding=1)
         shares = torch.linspace(0.75, 0.5, blocks, device="cpu").tolist()
@@ -103,6 +115,8 @@ class LCSCNet(LumaNetwork):
         )
         self.reconstruct = Reconstruction(channels, scale)
         self.gates = nn.ModuleList(nn.Conv2d(2, 1, 1) for _ in range(blocks - 1))
+        if start == "skip":
+            zero(self.reconstruct.last)
 
     @property
     def receptive_field(self) -> int:

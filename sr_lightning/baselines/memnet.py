@@ -17,12 +17,15 @@ with biases, norms and output weights; 2,665.0 GMACs at every scale, all at HR (
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
 from sr_lightning.baselines.drrn import Norm
 from sr_lightning.nn.network import InterpolatedLumaNetwork
 from sr_lightning.nn.reach import side_of, through_bicubic, through_convolution
+from sr_lightning.nn.start import zero
 
 __all__ = ["MemNet"]
 
@@ -69,6 +72,8 @@ class MemNet(InterpolatedLumaNetwork):
         channels: of the features.
         blocks: M, memory blocks.
         recursions: R, of each.
+        start: of the reconstruction: zero, so that the untrained network gives its "skip", the
+            bicubic image; or "random", PyTorch's start. inferred: ours, "skip".
     """
 
     def __init__(
@@ -77,6 +82,7 @@ class MemNet(InterpolatedLumaNetwork):
         channels: int = 64,
         blocks: int = 6,
         recursions: int = 6,
+        start: Literal["skip", "random"] = "skip",
     ) -> None:
         super().__init__((scale,) if isinstance(scale, int) else scale)
         self.reach = 1 + 2 * blocks * recursions + 1
@@ -87,6 +93,8 @@ class MemNet(InterpolatedLumaNetwork):
         self.norms = nn.ModuleList(Norm(channels) for _ in range(blocks))
         self.reconstruct = nn.Conv2d(channels, 1, 3, padding=1)
         self.weights = nn.Parameter(torch.full((blocks,), 1 / blocks))
+        if start == "skip":
+            zero(self.reconstruct)
 
     @property
     def receptive_field(self) -> int:

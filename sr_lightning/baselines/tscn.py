@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sr_lightning.nn.initialise import he_normal
 from sr_lightning.nn.network import LumaNetwork
 from sr_lightning.nn.reach import side_of, through_convolution, through_deconvolution
+from sr_lightning.nn.start import he_normal, zero
 from sr_lightning.nn.upsample import Deconvolution
 
 __all__ = ["TSCN"]
@@ -95,6 +95,8 @@ class TSCN(LumaNetwork):
         channels: of the features.
         modules: MIF modules of the first stage.
         units: residual units of the second.
+        start: the refinement's last layer is zero, so that the second stage starts with what the
+            first gives ("skip"); or "random", the paper's start (He et al.). inferred: ours.
 
     Raises:
         ValueError: there is no such scale.
@@ -107,6 +109,7 @@ class TSCN(LumaNetwork):
         channels: int = 64,
         modules: int = 4,
         units: int = 3,
+        start: Literal["skip", "random"] = "skip",
     ) -> None:
         if scale not in _DECONVOLUTION:
             raise ValueError(f"TSCN enlarges by 2, 3 or 4, not {scale}.")
@@ -131,6 +134,8 @@ class TSCN(LumaNetwork):
                 nn.Conv2d(channels, 1, 3, padding=1),
             )
         he_normal(self, _SLOPE)
+        if start == "skip" and self.refinement is not None:
+            zero(self.refinement[-1])
 
     @property
     def receptive_field(self) -> int:

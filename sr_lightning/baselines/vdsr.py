@@ -12,12 +12,13 @@ as published since CARN. That figure counts no biases, like ours.
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Literal
 
 from torch import Tensor, nn
 
-from sr_lightning.nn.initialise import he_normal
 from sr_lightning.nn.network import InterpolatedLumaNetwork
 from sr_lightning.nn.reach import side_of, through_bicubic, through_convolution
+from sr_lightning.nn.start import he_normal, zero
 
 __all__ = ["VDSR"]
 
@@ -32,6 +33,8 @@ class VDSR(InterpolatedLumaNetwork):
         clip: bring the interpolated luminance back into [16, 235] / 255, beyond which bicubic
             overshoots at sharp edges. inferred: the released weights give the paper's Set14 with
             it (0.03 dB less than without).
+        start: of the last layer: zero, so that the untrained network gives its "skip", the
+            bicubic image; or "random", the paper's start (He et al.). inferred: ours, "skip".
     """
 
     def __init__(
@@ -40,12 +43,15 @@ class VDSR(InterpolatedLumaNetwork):
         layers: int = 20,
         channels: int = 64,
         clip: bool = False,
+        start: Literal["skip", "random"] = "skip",
     ) -> None:
         super().__init__((scale,) if isinstance(scale, int) else scale)
         self.clip = clip
         widths = [1, *[channels] * (layers - 1), 1]
         self.layers = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths))
         he_normal(self)
+        if start == "skip":
+            zero(self.layers[-1])
 
     @property
     def receptive_field(self) -> int:

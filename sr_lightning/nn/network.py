@@ -13,12 +13,16 @@ from torch import Tensor, nn
 from sr_lightning.colour import rgb_to_y, rgb_to_ycbcr, ycbcr_to_rgb
 from sr_lightning.nn.bicubic import bicubic
 from sr_lightning.nn.precision import full_precision
+from sr_lightning.nn.start import draw_by_name
 
 __all__ = ["InterpolatedLumaNetwork", "LumaNetwork", "SRNetwork", "enlarge_luma"]
 
 
 def _remembering(init: Callable[..., None]) -> Callable[..., None]:
-    """Wrap a constructor so that the outermost one records its arguments in `config`."""
+    """Wrap a constructor so that the outermost one records its arguments in `config`.
+
+    It also gives every tensor a start of its own; see :func:`~sr_lightning.nn.start.draw_by_name`.
+    """
     signature = inspect.signature(init)
 
     @functools.wraps(init)
@@ -26,7 +30,7 @@ def _remembering(init: Callable[..., None]) -> Callable[..., None]:
         bound = signature.bind(self, *args, **kwargs)
         bound.apply_defaults()
         given = {k: v for k, v in bound.arguments.items() if k != "self"}
-        init(self, *args, **kwargs)
+        draw_by_name(self, lambda: init(self, *args, **kwargs))
         # Set after the constructor: an outer one overwrites what its base recorded.
         self.config = given
 

@@ -7,12 +7,13 @@ layer that enlarges or reconstructs, on RGB, and the branches are ASDN's.
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Literal
 
 from torch import Tensor, nn
 
 from sr_lightning.baselines.edsr import ResidualBlock
 from sr_lightning.baselines.rdn import ResidualDenseTrunk
-from sr_lightning.nn.initialise import he_normal
+from sr_lightning.nn.start import he_normal
 from sr_lightning.papers.asdn.lfr import LaplacianNetwork
 
 __all__ = ["EDSRConv", "RDNConv", "VDSRConv"]
@@ -79,6 +80,7 @@ class VDSRConv(LaplacianNetwork):
         levels: see :class:`~sr_lightning.papers.asdn.lfr.LaplacianNetwork`, as for the rest.
         factors: of every recursion.
         shared_pass: one run of the trunk for both levels.
+        start: as the "skip" or "random".
     """
 
     def __init__(
@@ -88,10 +90,11 @@ class VDSRConv(LaplacianNetwork):
         levels: int | list[float] = 11,
         factors: list[float] | None = None,
         shared_pass: bool = False,
+        start: Literal["skip", "random"] = "skip",
     ) -> None:
         trunk = PlainTrunk(layers - 1, channels)
         he_normal(trunk)
-        super().__init__(trunk, [channels], levels, factors, shared_pass)
+        super().__init__(trunk, [channels], levels, factors, shared_pass, start=start)
 
 
 class EDSRConv(LaplacianNetwork):
@@ -104,6 +107,7 @@ class EDSRConv(LaplacianNetwork):
         levels: see :class:`~sr_lightning.papers.asdn.lfr.LaplacianNetwork`, as for the rest.
         factors: of every recursion.
         shared_pass: one run of the trunk for both levels.
+        start: as the "skip" or "random".
     """
 
     def __init__(
@@ -114,9 +118,10 @@ class EDSRConv(LaplacianNetwork):
         levels: int | list[float] = 11,
         factors: list[float] | None = None,
         shared_pass: bool = False,
+        start: Literal["skip", "random"] = "skip",
     ) -> None:
         trunk = ResidualTrunk(blocks, channels, residual_scale)
-        super().__init__(trunk, [channels], levels, factors, shared_pass)
+        super().__init__(trunk, [channels], levels, factors, shared_pass, start=start)
 
 
 class RDNConv(LaplacianNetwork):
@@ -130,6 +135,7 @@ class RDNConv(LaplacianNetwork):
         levels: see :class:`~sr_lightning.papers.asdn.lfr.LaplacianNetwork`, as for the rest.
         factors: of every recursion.
         shared_pass: one run of the trunk for both levels.
+        start: as the "skip" or "random".
     """
 
     def __init__(
@@ -141,6 +147,7 @@ class RDNConv(LaplacianNetwork):
         levels: int | list[float] = 11,
         factors: list[float] | None = None,
         shared_pass: bool = False,
+        start: Literal["skip", "random"] = "skip",
     ) -> None:
         trunk = RDNTrunk(channels, growth, blocks, layers)
-        super().__init__(trunk, [channels], levels, factors, shared_pass)
+        super().__init__(trunk, [channels], levels, factors, shared_pass, start=start)

@@ -20,6 +20,7 @@ from sr_lightning.errors import UserError
 from sr_lightning.nn.bicubic import bicubic_to
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.nn.precision import full_precision
+from sr_lightning.nn.start import zero
 
 __all__ = [
     "LaplacianNetwork",
@@ -196,6 +197,8 @@ class LaplacianNetwork(SRNetwork):
         expansion: of the spatial attention. inferred: 2, as in the student project.
         normalise: colours by the "mean", or "mean_std", of DIV2K. inferred: "mean", as in DBDN,
             the authors' network before.
+        start: the branches are zero, so that the untrained network gives its "skip", the enlarged
+            image; or "random", PyTorch's start. inferred: ours, "skip".
 
     Attributes:
         scales: of the levels.
@@ -214,6 +217,7 @@ class LaplacianNetwork(SRNetwork):
         skip: bool = True,
         expansion: int = 2,
         normalise: Literal["mean", "mean_std"] = "mean",
+        start: Literal["skip", "random"] = "skip",
     ) -> None:
         super().__init__()
         self.scales = level_scales(levels)
@@ -226,6 +230,8 @@ class LaplacianNetwork(SRNetwork):
         self.branches = nn.ModuleList(
             ReconstructionBranch(widths, spatial_attention, expansion) for _ in self.scales
         )
+        if start == "skip" and skip:
+            zero(*(branch.get_submodule("reconstruct") for branch in self.branches))
 
     @property
     def receptive_field(self) -> None:

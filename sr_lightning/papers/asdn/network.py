@@ -22,6 +22,7 @@ from sr_lightning.nn.reach import (
     through_convolution,
     through_deconvolution,
 )
+from sr_lightning.nn.start import zero
 from sr_lightning.papers.asdn.lfr import (
     LaplacianNetwork,
     Normalise,
@@ -162,6 +163,7 @@ class ASDN(LaplacianNetwork):
         expansion: of the spatial attention.
         normalise: colours.
         checkpointing: compute feature maps again in the backward pass instead of keeping them.
+        start: as the "skip" or "random".
     """
 
     def __init__(
@@ -182,6 +184,7 @@ class ASDN(LaplacianNetwork):
         expansion: int = 2,
         normalise: Literal["mean", "mean_std"] = "mean",
         checkpointing: bool = False,
+        start: Literal["skip", "random"] = "skip",
     ) -> None:
         trunk = FeatureMapping(
             blocks,
@@ -204,6 +207,7 @@ class ASDN(LaplacianNetwork):
             skip,
             expansion,
             normalise,
+            start,
         )
 
 
@@ -229,6 +233,8 @@ class FSDN(SRNetwork):
         expansion: of the spatial attention.
         normalise: colours.
         checkpointing: of the trunk.
+        start: the branch is zero, so that the untrained network gives its "skip"; or "random",
+            PyTorch's start. inferred: ours, "skip".
 
     Raises:
         ValueError: the scale is none of these.
@@ -251,6 +257,7 @@ class FSDN(SRNetwork):
         expansion: int = 2,
         normalise: Literal["mean", "mean_std"] = "mean",
         checkpointing: bool = False,
+        start: Literal["skip", "random"] = "skip",
     ) -> None:
         super().__init__()
         if scale not in _DECONVOLUTIONS:
@@ -274,6 +281,8 @@ class FSDN(SRNetwork):
             *(nn.ConvTranspose2d(width, width, *geometry) for geometry in _DECONVOLUTIONS[scale])
         )
         self.branch = ReconstructionBranch([width], spatial_attention, expansion)
+        if start == "skip" and skip:
+            zero(self.branch.reconstruct)
 
     @property
     def receptive_field(self) -> int | None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sr_lightning.nn.network import InterpolatedLumaNetwork
+from sr_lightning.nn.start import zero
 
 __all__ = ["CMSC"]
 
@@ -128,6 +129,8 @@ class CMSC(InterpolatedLumaNetwork):
             inferred: "own", after the figure's colours.
         assembly: of the predictions: "learned" scalar weights, "uniform" ones, or the "last"
             prediction alone. inferred: "learned" from 1 / stages on, after "weighted average".
+        start: of the last layers: zero, so that the untrained network gives its "skip", the
+            bicubic image; or "random", PyTorch's start. inferred: ours, "skip".
 
     Attributes:
         outputs: names of the supervised predictions, in order.
@@ -149,6 +152,7 @@ class CMSC(InterpolatedLumaNetwork):
         residual: bool = True,
         reconstruction: Literal["own", "shared"] = "own",
         assembly: Literal["learned", "uniform", "last"] = "learned",
+        start: Literal["skip", "random"] = "skip",
     ) -> None:
         super().__init__([scale] if isinstance(scale, int) else scale)
         if stages < 1 or modules < 1:
@@ -171,6 +175,8 @@ class CMSC(InterpolatedLumaNetwork):
         self.reconstruct = nn.ModuleList(
             _convolution(channels, 1) for _ in range(stages if reconstruction == "own" else 1)
         )
+        if start == "skip":
+            zero(*self.reconstruct)
         uniform = torch.full((stages,), 1 / stages)
         if assembly == "learned":
             self.weights: Tensor = nn.Parameter(uniform)

@@ -19,6 +19,7 @@ from sr_lightning.colour import rgb_to_y
 from sr_lightning.nn.attention import ChannelAttention, SpatialAttention
 from sr_lightning.nn.bicubic import BicubicUpsample
 from sr_lightning.nn.network import SRNetwork, enlarge_luma
+from sr_lightning.nn.start import zero
 from sr_lightning.nn.upsample import Deconvolution
 
 __all__ = ["HFDN", "AdaptiveDenseUnit", "ConcatConv"]
@@ -165,6 +166,9 @@ class HFDN(SRNetwork):
         combine: how a level joins the one before: "concat" and one 3x3 convolution, or "sum" and
             two. inferred: "concat".
         colour: predict "rgb", or luminance only ("y"). inferred: "rgb".
+        start: the heads are zero, so that the untrained network gives its "skip", the bicubic
+            image; or "random", PyTorch's start. inferred: ours, "skip"; random heads begin with
+            a colour offset of 1 to 8 dB, another one for every seed.
 
     Raises:
         ValueError: an argument is out of range.
@@ -190,6 +194,7 @@ class HFDN(SRNetwork):
         middle_level: int | None = None,
         combine: Literal["concat", "sum"] = "concat",
         colour: Literal["rgb", "y"] = "rgb",
+        start: Literal["skip", "random"] = "skip",
     ) -> None:
         super().__init__()
         if scale not in _DECONVOLUTION:
@@ -228,6 +233,8 @@ class HFDN(SRNetwork):
         self._concat = combine == "concat"
         self.heads = nn.ModuleDict({level: nn.Conv2d(channels, image, 1) for level in levels})
         self.skip = BicubicUpsample(scale)
+        if start == "skip":
+            zero(*self.heads.values())
 
     @property
     def receptive_field(self) -> int | None:
