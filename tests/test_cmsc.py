@@ -22,7 +22,7 @@ from sr_lightning.training.module import SRModule
 
 EXPERIMENT_FILES = sorted(path.stem for path in EXPERIMENTS.glob("cmsc*.yaml"))
 # Wide enough that no layer is dead by chance.
-SMALL = {"stages": 2, "modules": 2, "channels": 16, "width": 8}
+SMALL = {"stages": 2, "modules": 2, "channels": 16, "width": 8, "start": "random"}
 ABLATIONS = {
     "single scale": {"kernels": (3, 3)},
     "sum": {"merge": "sum"},
@@ -169,7 +169,7 @@ def test_receptive_field_is_true(scale, arguments):
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_tiles_give_the_whole_images_result(scale):
     torch.manual_seed(0)
-    network = CMSC([2, 3, 4], stages=1, modules=2, channels=8, width=4).eval()
+    network = CMSC([2, 3, 4], stages=1, modules=2, channels=8, width=4, start="random").eval()
     lr = torch.rand(1, 3, 31, 22)
     with torch.no_grad():
         tiled = Upscaler(network, tile=12)(lr, scale)

@@ -46,7 +46,7 @@ def test_workspace_shows_the_study_by_level(spec):
     )
     assert curve["xAxis"] == "trainer/global_step"
     assert [(view, config["metrics"]) for view, config in shown["Test"]] == [
-        ("Bar Chart", [f"test/{name}_x3/edsr2017/psnr"]) for name in ("Set5", "Set14")
+        ("Bar Chart", [f"test/{name}_x3/edsr2017/psnr"]) for name in ("Set5", "Set14", "B100")
     ]
     ((view, coordinates),) = shown["Factors"]
     assert view == "Parallel Coordinates Plot"

@@ -9,7 +9,7 @@ from sr_lightning.errors import UserError
 from sr_lightning.nn.complexity import HR_HFDN, complexity, parameter_count
 from sr_lightning.papers.hfdn import HFDN, HFDNModule
 
-SMALL = {"channels": 16, "blocks": 2, "layers": 2, "growth": 8, "reduction": 4}
+SMALL = {"channels": 16, "blocks": 2, "layers": 2, "growth": 8, "reduction": 4, "start": "random"}
 
 # Parameters at x2 (= x4) and x3 of configurations that fit the published 760.1k and 823k.
 ALTERNATIVES = {

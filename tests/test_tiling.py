@@ -14,7 +14,14 @@ from sr_lightning.inference.upscaler import Upscaler
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.papers.hfdn import HFDN
 
-SMALL = {"channels": 16, "blocks": 1, "layers": 2, "growth": 8, "channel_attention": False}
+SMALL = {
+    "channels": 16,
+    "blocks": 1,
+    "layers": 2,
+    "growth": 8,
+    "channel_attention": False,
+    "start": "random",
+}
 
 
 class Blur(SRNetwork):
