@@ -27,7 +27,7 @@ TOOLS = {
     "campaign": ("sr_lightning.studies.campaign", "the queue of trainings that weights come from"),
     "doctor": ("sr_lightning.doctor.cli", "why is my PSNR not the paper's? judge LR, SR images"),
     "weights": (
-        "sr_lightning.weights.cli",
+        "sr_lightning.inference.weights_cli",
         "convert, verify and measure weights, authors' and ours",
     ),
     "complexity": ("sr_lightning.studies.complexity", "parameters, MACs and speed of networks"),

@@ -22,7 +22,15 @@ from sr_lightning.papers.asdn import ASDN, FSDN, ASDNModule, EDSRConv, RDNConv, 
 from sr_lightning.papers.asdn.lfr import SplitConv, level_scales, passes, resized
 from sr_lightning.training.module import SRModule
 
-SMALL = {"blocks": 2, "layers": 2, "channels": 8, "growth": 6, "stem": 8, "reduction": 4, "start": "random"}
+SMALL = {
+    "blocks": 2,
+    "layers": 2,
+    "channels": 8,
+    "growth": 6,
+    "stem": 8,
+    "reduction": 4,
+    "start": "random",
+}
 SIZES = {
     "paper": ((16, 8, 64, 64), 22_405_168, 22_438_288, 20_630.5),
     "base": ((8, 4, 32, 32), 828_928, 839_008, 761.3),

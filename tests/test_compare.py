@@ -61,9 +61,9 @@ def test_photograph_is_measured_and_shown_by_every_network(tmp_path, photo, weig
     assert (made.size, made.part, made.protocol) == ((60, 90), False, "edsr2017")
     hr = to_tensor(read_rgb(photo))[None, :, :60]
     lr = degrade(hr, 2)
-    a, b = PROTOCOL.compared(bicubic_up(lr, 2), hr, 2)
-    assert made.methods[1].psnr == pytest.approx(float(psnr(a, b)), abs=1e-4)
-    assert f"{made.methods[1].psnr:.2f}" in capsys.readouterr().out
+    a, b = PROTOCOL.prepare(bicubic_up(lr, 2), hr, 2)
+    assert made.methods[1].numbers["psnr"] == pytest.approx(float(psnr(a, b)), abs=1e-4)
+    assert f"{made.methods[1].numbers['psnr']:.2f}" in capsys.readouterr().out
     top, left, side = made.square
     shown = read_rgb(out / made.methods[-1].file)
     assert np.array_equal(shown, read_rgb(photo)[top : top + side, left : left + side])
@@ -98,8 +98,8 @@ def test_grey_and_real_scales_are_measured_too(tmp_path):
     compare(Photograph("g", path), {}, 1.7, PROTOCOL, tmp_path)
     made = ComparedPhotograph.read(tmp_path / "grey_x1.7.json")
     hr = to_tensor(read_rgb(path))[None, :, : made.size[0], : made.size[1]]
-    a, b = PROTOCOL.compared(bicubic_up(degrade(hr, 1.7), 1.7), hr, 1.7, grey=True)
-    assert made.methods[1].psnr == pytest.approx(float(psnr(a, b)), abs=1e-4)
+    a, b = PROTOCOL.prepare(bicubic_up(degrade(hr, 1.7), 1.7), hr, 1.7, grey=True)
+    assert made.methods[1].numbers["psnr"] == pytest.approx(float(psnr(a, b)), abs=1e-4)
 
 
 def test_one_image_of_each_set_is_compared_where_the_sets_are(tmp_path):

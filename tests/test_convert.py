@@ -22,20 +22,19 @@ from sr_lightning.baselines.tscn import TSCN
 from sr_lightning.baselines.vdsr import VDSR
 from sr_lightning.cli import main
 from sr_lightning.errors import UserError
-from sr_lightning.papers.lesrcnn import LESRCNN
-from sr_lightning.weights.convert import convert, network_from_release
-from sr_lightning.weights.files import load_network
-from sr_lightning.weights.formats import ForeignWeights
-from sr_lightning.weights.releases import RELEASES
-from sr_lightning.weights.verify import (
+from sr_lightning.inference.verify import (
     Comparison,
     Printed,
-    measure,
     released_files,
     unknown_files,
     verify,
     weights_folder,
 )
+from sr_lightning.papers.lesrcnn import LESRCNN
+from sr_lightning.weights.convert import convert, network_from_release
+from sr_lightning.weights.files import load_network
+from sr_lightning.weights.formats import ForeignWeights
+from sr_lightning.weights.releases import RELEASES
 
 # ---- small files as the authors' tools write them ------------------------------------------------
 
@@ -432,40 +431,6 @@ def test_files_without_printed_numbers_are_noticed(tmp_path):
     for name in ("mine.pth", "README.md"):
         (tmp_path / name).write_bytes(name.encode())
     assert [path.name for path in unknown_files(tmp_path)] == ["mine.pth"]
-
-
-def test_networks_are_measured_as_the_protocol_says(test_folder):
-    from sr_lightning.baselines.bicubic import Bicubic
-    from sr_lightning.data import PatchDataModule
-    from sr_lightning.metrics.protocol import PROTOCOLS
-
-    data = PatchDataModule(test=[str(test_folder)], scale=2)
-    data.setup("test")
-    seen = []
-    found = measure(
-        Bicubic(2), data.test_dataloader(), PROTOCOLS["lapsrn2017"], lambda: seen.append(1)
-    )
-    assert len(seen) == 3
-    assert 5 < found[0] < 60
-    other = measure(Bicubic(2), data.test_dataloader(), PROTOCOLS["edsr2017"])
-    assert other != found
-
-
-def test_grey_files_are_luminance_to_luminance_networks():
-    from sr_lightning.metrics.protocol import PROTOCOLS
-    from sr_lightning.metrics.quality import psnr
-
-    torch.manual_seed(0)
-    network = VDSR(2, layers=2, channels=4).eval()
-    grey = torch.randint(0, 256, (1, 1, 24, 24)) / 255
-    hr = grey.expand(-1, 3, -1, -1)
-    lr = torch.nn.functional.avg_pool2d(hr, 2)
-    batch = {"lr": lr, "hr": hr, "scale": 2, "grey": True}
-    with torch.no_grad():
-        y = network.predict(lr[:, :1], 2)[-1]
-    cut = (y.double() * 255)[..., 2:-2, 2:-2], (grey.double() * 255)[..., 2:-2, 2:-2]
-    found = measure(network, [batch], PROTOCOLS["dncnn2017"])
-    assert found[0] == pytest.approx(float(psnr(*cut)), abs=1e-4)
 
 
 @pytest.mark.oracle

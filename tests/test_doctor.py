@@ -360,7 +360,7 @@ def test_the_scale_is_read_from_names(path, scale):
 def test_the_base_is_protocol_edsr2017(photographs, super_resolved):
     for name, sr in super_resolved.items():
         hr = cropped(photographs[name])
-        a, b = PROTOCOLS["edsr2017"].compared(tensor(sr)[None] / 255, tensor(hr)[None] / 255, SCALE)
+        a, b = PROTOCOLS["edsr2017"].prepare(tensor(sr)[None] / 255, tensor(hr)[None] / 255, SCALE)
         pair = Compared(hr, sr)
         assert image_psnr(pair, BASE, SCALE) == pytest.approx(float(psnr(a, b)), abs=1e-4)
         assert image_ssim(pair, BASE, SCALE) == pytest.approx(float(ssim(a, b)), abs=1e-6)

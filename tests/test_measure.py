@@ -12,8 +12,8 @@ from test_zoo_view import weights
 
 from sr_lightning.cli import main
 from sr_lightning.errors import UserError
+from sr_lightning.inference.weights_eval import measured, save
 from sr_lightning.studies.report.published_view import published_table
-from sr_lightning.weights.measure import measured, save
 from sr_lightning.weights.ship import ship
 from sr_lightning.weights.zoo import find_weights
 
@@ -30,7 +30,7 @@ def group_of(test_folder) -> str:
 
 
 def test_numbers_of_a_record_are_met(shipped, test_folder, capsys):
-    main(["weights", "measure", "--sets", str(test_folder), "--device", "cpu"])
+    main(["weights", "eval", "--sets", str(test_folder), "--device", "cpu"])
     cell = shipped.measured["edsr2017"][group_of(test_folder)]
     line = next(line for line in capsys.readouterr().out.splitlines() if "first" in line)
     assert f"{cell['psnr']:.2f} / {cell['ssim']:.4f}" in line
@@ -44,7 +44,7 @@ def test_number_that_is_not_met_ends_in_an_error(shipped, test_folder, capsys):
     wrong = {"edsr2017": {group: {**cell, "psnr": cell["psnr"] + 0.02}}}
     dataclasses.replace(shipped, measured=wrong).write()
     with pytest.raises(SystemExit) as stopped:
-        main(["weights", "measure", "first", "--sets", str(test_folder), "--device", "cpu"])
+        main(["weights", "eval", "first", "--sets", str(test_folder), "--device", "cpu"])
     assert stopped.value.code == 1
     said = capsys.readouterr().out
     assert "differs" in said
@@ -55,7 +55,7 @@ def test_ensemble_is_added_to_the_record_and_nothing_else_changed(
     shipped, test_folder, finished_run
 ):
     options = ["--sets", str(test_folder), "--device", "cpu", "--ensemble", "--save"]
-    main(["weights", "measure", "first", *options])
+    main(["weights", "eval", "first", *options])
     group = group_of(test_folder)
     before, after = (one.measured["edsr2017"][group] for one in (shipped, find_weights("first")))
     added = {key: after[key] for key in after.keys() - before.keys()}
@@ -94,7 +94,7 @@ def test_only_records_of_the_zoo_are_added_to(shipped, finished_run, test_folder
 )
 def test_mistakes_are_said_in_one_sentence(shipped, test_folder, capsys, options, words):
     with pytest.raises(SystemExit) as stopped:
-        main(["weights", "measure", "first", "--sets", str(test_folder), *options])
+        main(["weights", "eval", "first", "--sets", str(test_folder), *options])
     assert stopped.value.code == 2
     assert words in capsys.readouterr().err
 

@@ -9,13 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from sr_lightning.data.datamodule import PatchDataModule
-from sr_lightning.data.degradation import bicubic_up, degrade
 from sr_lightning.data.evaluation import find_low
 from sr_lightning.data.images import find_images, read_picture, read_rgb, to_tensor
 from sr_lightning.data.resize import imresize
+from sr_lightning.inference.evaluate import Evaluator, evaluate_set, means
 from sr_lightning.metrics.protocol import PROTOCOLS
-from sr_lightning.metrics.quality import PSNR, SSIM, psnr, ssim
 
 pytestmark = pytest.mark.oracle
 
@@ -58,9 +56,9 @@ def test_matlab_psnr_and_ssim_are_reproduced(sr_data):
             to_tensor(read_rgb(folder / kind / f"x{scale}" / f"{name}.png"))[None]
             for kind in ("SR", "HR")
         )
-        a, b = protocol.compared(sr, hr, scale)
-        assert float(psnr(a, b)) == pytest.approx(expected[0], abs=1e-5)
-        assert float(ssim(a, b)) == pytest.approx(expected[1], abs=1e-5)
+        numbers = protocol.measure(sr, hr, scale)
+        assert numbers["psnr"] == pytest.approx(expected[0], abs=1e-5)
+        assert numbers["ssim"] == pytest.approx(expected[1], abs=1e-5)
 
 
 PUBLISHED_BICUBIC = {
@@ -78,18 +76,9 @@ PUBLISHED_BICUBIC = {
 
 
 def _bicubic_row(sr_data: Path, name: str, scale: int, protocol_name: str) -> tuple[float, float]:
-    data = PatchDataModule(test=[name], scale=scale, root=str(sr_data))
-    data.setup("test")
-    protocol = PROTOCOLS[protocol_name]
-    means = PSNR(protocol), SSIM(protocol)
-    for batch in data.test_dataloader():
-        lr = batch["lr"]
-        if protocol.lr != "rgb_uint8":
-            lr = degrade(batch["hr"], scale, protocol.lr, grey=batch["grey"])
-        a, b = protocol.compared(bicubic_up(lr, scale), batch["hr"], scale, batch["grey"])
-        for metric in means:
-            metric.update(a, b, batch["index"])
-    return float(means[0].compute()), float(means[1].compute())
+    rows = evaluate_set(Evaluator(None, [PROTOCOLS[protocol_name]]), name, scale, sr_data)
+    (mean,) = means(rows).values()
+    return mean["psnr"], mean["ssim"]
 
 
 @pytest.mark.parametrize(("name", "scale"), list(PUBLISHED_BICUBIC))
@@ -115,10 +104,10 @@ def test_bicubic_of_the_classic_lr_files_under_edsr2017(sr_data, scale, expected
         hr = hr[:, : hr.shape[1] // scale * scale, : hr.shape[2] // scale * scale]
         lr = read_rgb(find_low(folder, path.stem, scale)).transpose(2, 0, 1)
         up = imresize(torch.from_numpy(np.ascontiguousarray(lr)), scale)
-        a, b = protocol.compared(up[None].float() / 255, hr[None].float() / 255, scale)
-        values.append((float(psnr(a, b)), float(ssim(a, b))))
-    means = np.mean(values, axis=0)
-    assert (round(means[0], 3), round(means[1], 4)) == expected
+        numbers = protocol.measure(up.float() / 255, hr.float() / 255, scale)
+        values.append((numbers["psnr"], numbers["ssim"]))
+    mean = np.mean(values, axis=0)
+    assert (round(mean[0], 3), round(mean[1], 4)) == expected
 
 
 def test_only_bridge_is_a_grey_file_and_direct_grey_costs_a_tenth_of_a_decibel(sr_data):

@@ -41,11 +41,11 @@ def _mean(values) -> float:
 
 
 def _reference(rcan) -> dict[int, float]:
-    return {s: _mean(psnr(*EDSR.compared(*pair, s)) for pair in rcan[s]) for s in SCALES}
+    return {s: _mean(psnr(*EDSR.prepare(*pair, s)) for pair in rcan[s]) for s in SCALES}
 
 
 def _under(protocol: Protocol, rcan) -> dict[int, float]:
-    return {s: _mean(psnr(*protocol.compared(*pair, s)) for pair in rcan[s]) for s in SCALES}
+    return {s: _mean(psnr(*protocol.prepare(*pair, s)) for pair in rcan[s]) for s in SCALES}
 
 
 def _gaps(other, reference) -> list[float]:
@@ -64,7 +64,7 @@ def test_full_range_luminance(rcan):
                 kornia_y(image.double())[..., scale:-scale, scale:-scale] * 255
                 for image in (sr, hr)
             )
-            gap = float(psnr(a, b) - psnr(*EDSR.compared(sr, hr, scale)))
+            gap = float(psnr(a, b) - psnr(*EDSR.prepare(sr, hr, scale)))
             assert gap == pytest.approx(-1.322, abs=0.002)
 
 
@@ -73,15 +73,15 @@ def test_rounding_luminance(rcan):
     assert _gaps(_under(rounded, rcan), _reference(rcan)) == [-0.09, -0.04, -0.02]
 
 
-def test_no_shave(rcan):
-    whole = Protocol(name="x", summary="", shave=0)
+def test_no_border_cropped(rcan):
+    whole = Protocol(name="x", summary="", crop_border=None)
     assert _gaps(_under(whole, rcan), _reference(rcan)) == [-0.03, -0.07, -0.1]
 
 
 def test_pooling_the_error_over_images(rcan):
     pooled = {}
     for scale in SCALES:
-        pairs = [EDSR.compared(*pair, scale) for pair in rcan[scale]]
+        pairs = [EDSR.prepare(*pair, scale) for pair in rcan[scale]]
         error = sum(float((a - b).square().sum()) for a, b in pairs)
         error /= sum(a.numel() for a, _ in pairs)
         pooled[scale] = float(10 * torch.log10(torch.tensor(255.0**2 / error)))
@@ -92,7 +92,7 @@ def test_torchmetrics_ssim(rcan):
     gaps = []
     for scale in SCALES:
         for sr, hr in rcan[scale]:
-            a, b = EDSR.compared(sr, hr, scale)
+            a, b = EDSR.prepare(sr, hr, scale)
             theirs = structural_similarity_index_measure(a, b, data_range=255.0)
             gaps.append(abs(float(theirs) - float(ssim(a, b))))
     assert 0.004 < max(gaps) < 0.007
@@ -104,7 +104,7 @@ def _bicubic_set5(sr_data, scale, down, up) -> float:
         hr = to_tensor(read_rgb(path))[None]
         hr = hr[..., : hr.shape[2] // scale * scale, : hr.shape[3] // scale * scale]
         lr = (down(hr, scale) * 255).round().clamp(0, 255) / 255
-        values.append(psnr(*EDSR.compared(up(lr, scale), hr, scale)))
+        values.append(psnr(*EDSR.prepare(up(lr, scale), hr, scale)))
     return _mean(values)
 
 

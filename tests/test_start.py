@@ -66,7 +66,7 @@ def test_an_untrained_network_with_a_skip_gives_the_bicubic_image(network_of, ex
         with torch.inference_mode():
             sr = network.enlarge(lr, scale)
         a, b = (
-            psnr(*PROTOCOLS["edsr2017"].compared(image, hr, scale)).item()
+            psnr(*PROTOCOLS["edsr2017"].prepare(image, hr, scale)).item()
             for image in (sr, bicubic(lr, scale))
         )
         assert a == pytest.approx(b, abs=0.01)

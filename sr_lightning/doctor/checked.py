@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
 from PIL import Image
 
 from sr_lightning.data.images import read_picture, to_tensor
@@ -25,8 +24,7 @@ from sr_lightning.doctor.traps import (
     luminance,
     shift_of,
 )
-from sr_lightning.metrics.protocol import PROTOCOLS, Protocol
-from sr_lightning.metrics.quality import psnr, ssim
+from sr_lightning.metrics.protocol import PROTOCOLS
 
 __all__ = ["Checked", "CheckedImage", "examine", "interpolation"]
 
@@ -118,29 +116,10 @@ def examine(pair: FilePair, scale: float, checked: Checked) -> CheckedImage | No
 def _rows(compared: Compared, scale: float) -> dict[str, tuple[float, float]]:
     """PSNR and SSIM of an image under each protocol."""
     sr, hr = (to_tensor(pixels)[None] for pixels in (compared.sr, compared.hr))
-    rows: dict[str, tuple[float, float]] = {}
-    seen: list[tuple[torch.Tensor, torch.Tensor, Protocol]] = []
-    for name, protocol in PROTOCOLS.items():
-        a, b = protocol.compared(sr, hr, scale, compared.grey)
-        # What truncates floats leaves 8-bit files alone; SSIM is slow.
-        window = protocol.ssim_window, protocol.ssim_border
-        twin = next(
-            (
-                one.name
-                for x, y, one in seen
-                if (one.ssim_window, one.ssim_border) == window
-                and torch.equal(a, x)
-                and torch.equal(b, y)
-            ),
-            None,
-        )
-        seen.append((a, b, protocol))
-        if twin is not None:
-            rows[name] = rows[twin]
-            continue
-        enough = min(a.shape[-2:]) >= protocol.ssim_window
-        rows[name] = float(psnr(a, b)), float(ssim(a, b, *window)) if enough else math.nan
-    return rows
+    measured = {
+        name: protocol.measure(sr, hr, scale, compared.grey) for name, protocol in PROTOCOLS.items()
+    }
+    return {name: (numbers["psnr"], numbers["ssim"]) for name, numbers in measured.items()}
 
 
 def _fitted(hr: Pixels, sr: Pixels, scale: float) -> tuple[Compared, str] | None:

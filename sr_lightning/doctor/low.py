@@ -29,7 +29,6 @@ from sr_lightning.doctor.resizers import REFERENCE, RESIZERS, SCALAR, Pixels, Re
 from sr_lightning.doctor.traps import is_colourless, jpeg_quality, wrong_partners
 from sr_lightning.errors import UserError
 from sr_lightning.metrics.protocol import PROTOCOLS
-from sr_lightning.metrics.quality import psnr, ssim
 
 __all__ = ["diagnose_low"]
 
@@ -300,9 +299,8 @@ def _worth(
     for way, function in ways.items():
         for which, image in (("these", to_tensor(lr)[None]), ("usual", usual)):
             sr = function(image, scale)
-            a, b = protocol.compared(sr, truth, scale, grey)
-            similar = float(ssim(a, b)) if min(a.shape[-2:]) >= 11 else float("nan")
-            result[f"{way}/{which}"] = (float(psnr(a, b)), similar)
+            numbers = protocol.measure(sr, truth, scale, grey)
+            result[f"{way}/{which}"] = (numbers["psnr"], numbers["ssim"])
     return result
 
 

@@ -33,7 +33,6 @@ from sr_lightning.doctor.traps import is_colourless
 from sr_lightning.doctor.verdict import conclude
 from sr_lightning.errors import UserError
 from sr_lightning.metrics.protocol import PROTOCOLS, Protocol
-from sr_lightning.metrics.quality import psnr, ssim
 
 __all__ = ["diagnose_results"]
 
@@ -177,9 +176,8 @@ def _pipeline(protocol: Protocol, images: Sequence[Compared], scale: float) -> E
     for image in images:
         hr = to_tensor(image.hr)[None]
         sr = bicubic_up(degrade(hr, scale, protocol.lr, grey=image.grey), scale)
-        a, b = protocol.compared(sr, hr, scale, image.grey)
-        similar = ssim(a, b, protocol.ssim_window, protocol.ssim_border)
-        rows.append((float(psnr(a, b)), float(similar)))
+        numbers = protocol.measure(sr, hr, scale, image.grey)
+        rows.append((numbers["psnr"], numbers["ssim"]))
     means = torch.tensor(rows, dtype=torch.float64).mean(dim=0).tolist()
     text = (
         f"the bicubic row made as protocol {protocol.name} makes it, from an LR image that is "

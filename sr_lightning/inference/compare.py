@@ -12,7 +12,7 @@ import argparse
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +23,17 @@ from torch import Tensor
 
 from sr_lightning.cubic import enlarged_size
 from sr_lightning.data.catalog import known_set, locate_set
-from sr_lightning.data.degradation import bicubic_up, degrade
+from sr_lightning.data.degradation import degrade
 from sr_lightning.data.images import read_picture, to_tensor
 from sr_lightning.data.resize import lr_size
 from sr_lightning.data.sample import find_photographs
 from sr_lightning.errors import UserError
+from sr_lightning.inference.evaluate import Evaluator, Measured
 from sr_lightning.inference.pictures import busiest_square, enlarged_lr, save_crops, sheet
 from sr_lightning.inference.upscale import device_of, files_of, network_for
-from sr_lightning.inference.upscaler import Upscaler
 from sr_lightning.metrics.protocol import PROTOCOLS, Protocol
-from sr_lightning.metrics.quality import psnr, ssim
+from sr_lightning.metrics.quality import METRICS, SSIM_WINDOW, numbers_text, stored
+from sr_lightning.nn.network import SRNetwork
 from sr_lightning.weights.zoo import best_for_scale, find_weights, records
 
 __all__ = ["ComparedMethod", "ComparedPhotograph", "Photograph", "compare", "main", "photographs"]
@@ -53,15 +54,13 @@ class ComparedMethod:
     Attributes:
         label: its name.
         file: PNG of its square, beside the JSON.
-        psnr: of the whole photograph in dB, or None for the LR and HR images.
-        ssim: the same.
+        numbers: by metric, of the whole photograph; none for the LR and HR images.
         sha256: of the zoo's weight file, or "" for what is not of the zoo.
     """
 
     label: str
     file: str
-    psnr: float | None = None
-    ssim: float | None = None
+    numbers: dict[str, float | None] = field(default_factory=dict)
     sha256: str = ""
 
 
@@ -153,7 +152,7 @@ def photographs(named: Sequence[str] = (), root: str | Path | None = None) -> li
 @torch.inference_mode()
 def compare(
     photograph: Photograph,
-    upscalers: dict[str, Upscaler],
+    networks: dict[str, SRNetwork],
     scale: float,
     protocol: Protocol,
     out: Path,
@@ -166,7 +165,7 @@ def compare(
     Args:
         photograph: HR image; of one with more than 1024 pixels on a side, only the part with most
             detail (or around `region`) is taken.
-        upscalers: by label; a label that is a name of the zoo is taken for its weights.
+        networks: by label; a label that is a name of the zoo is taken for its weights.
         scale: that all of them can do.
         protocol: makes the LR image and measures.
         out: folder that gets ``<name>_x4.png``, ``<name>_x4.json`` and ``<name>_x4/*.png``.
@@ -186,17 +185,23 @@ def compare(
     if region is not None:
         _check_region(region, whole, photograph)
     top, left, hr = _part(hr, scale, region)
-    low, high = min(hr.shape[1:]), 2 * round(protocol.shave * scale) + protocol.ssim_window
-    if low < high:
+    if min(hr.shape[1:]) < 2 * round(scale) + SSIM_WINDOW:
         raise UserError(
             f"{photograph.path} is {whole[1]} x {whole[0]}, too small to be measured at "
             f"x{scale:g} under {protocol.name}."
         )
+    batch = {
+        "lr": degrade(hr[None], scale).to(device),
+        "hr": hr[None].to(device),
+        "scale": scale,
+        "grey": picture.grey,
+    }
+    measured: dict[str, Measured] = {}
+    for label, network in {"bicubic": None, **networks}.items():
+        with torch.inference_mode():
+            (measured[label],) = Evaluator(network, [protocol]).measure(batch)
+    answers = {label: one.image.cpu() for label, one in measured.items()}
     lr = degrade(hr[None], scale, protocol.lr, grey=picture.grey)
-    answers = {"bicubic": bicubic_up(lr, scale)}
-    given = lr.to(device, memory_format=torch.channels_last)
-    for label, upscaler in upscalers.items():
-        answers[label] = upscaler(given, scale).float().cpu()
     name = f"{photograph.path.stem}_x{scale:g}"
     corner = None if region is None else (region[1] - top, region[0] - left)
     files = {label: _file_name(label) for label in answers}
@@ -209,15 +214,13 @@ def compare(
         corner=corner,
     )
     methods = [ComparedMethod("LR", f"{name}/lr.png")]
-    for label, image in answers.items():
-        a, b = protocol.compared(image, hr[None], scale, picture.grey)
+    for label, one in measured.items():
         record = find_weights(label)
         methods.append(
             ComparedMethod(
                 label=label,
                 file=f"{name}/{files[label]}.png",
-                psnr=round(float(psnr(a, b)), 4),
-                ssim=round(float(ssim(a, b, protocol.ssim_window, protocol.ssim_border)), 5),
+                numbers=stored(one.numbers),
                 sha256="" if record is None else record.sha256,
             )
         )
@@ -270,7 +273,7 @@ def _draw(
     low, *measured, original = made.methods
     panels = [(f"{low.label} (x{made.scale:g})", enlarged_lr(lr, made.size))]
     panels += [
-        (f"{method.label}  {method.psnr:.2f} dB / {method.ssim:.4f}", answers[method.label][0])
+        (f"{method.label}  {numbers_text(method.numbers)}", answers[method.label][0])
         for method in measured
     ]
     panels.append((original.label, hr))
@@ -292,7 +295,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(argv)
     device = device_of(options.device)
     pictures = photographs(options.images, options.data_root)
-    upscalers = _upscalers(options.weights, options.scale, device)
+    networks = _networks(options.weights, options.scale, device)
     protocol = PROTOCOLS[options.protocol]
     console = Console()
     failed: list[str] = []
@@ -308,7 +311,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         try:
             drawn = compare(
                 photograph,
-                upscalers,
+                networks,
                 options.scale,
                 protocol,
                 options.out,
@@ -324,9 +327,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(" ".join(failed))
 
 
-def _upscalers(
+def _networks(
     named: Sequence[str] | None, scale: float, device: torch.device
-) -> dict[str, Upscaler]:
+) -> dict[str, SRNetwork]:
     names = named or [
         record.name
         for record in records()
@@ -335,7 +338,7 @@ def _upscalers(
     if not names:
         # Says what there is instead.
         best_for_scale(scale)
-    made: dict[str, Upscaler] = {}
+    made: dict[str, SRNetwork] = {}
     for name in names:
         label = name if find_weights(name) is not None else Path(name).stem
         if len(label) > _LONGEST_LABEL:
@@ -344,18 +347,19 @@ def _upscalers(
         while (label if copies == 1 else f"{label} {copies}") in {"bicubic", "lr", "hr", *made}:
             copies += 1
         label = label if copies == 1 else f"{label} {copies}"
-        made[label] = Upscaler(network_for(name, scale, device))
+        made[label] = network_for(name, scale, device)
     return made
 
 
 def _table(made: ComparedPhotograph) -> Table:
     table = Table(title=f"{made.title} x{made.scale:g}, {made.protocol}", title_justify="left")
     table.add_column("method")
-    table.add_column("PSNR (dB)", justify="right")
-    table.add_column("SSIM", justify="right")
+    metrics = [METRICS[name] for name in made.methods[1].numbers]
+    for metric in metrics:
+        table.add_column(metric.heading, justify="right")
     for method in made.methods:
-        if method.psnr is not None:
-            table.add_row(method.label, f"{method.psnr:.2f}", f"{method.ssim:.4f}")
+        if method.numbers:
+            table.add_row(method.label, *(m.text(method.numbers[m.name]) for m in metrics))
     if made.part:
         table.caption = f"a part of {made.size[1]} x {made.size[0]}"
     return table

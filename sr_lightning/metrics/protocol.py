@@ -6,6 +6,7 @@ always one of these fields. A protocol's name stands beside every number that th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from sr_lightning.colour import rgb_to_y
+from sr_lightning.metrics.quality import METRICS
 
 __all__ = ["PROTOCOLS", "Protocol", "get_protocol"]
 
@@ -34,8 +36,10 @@ class Protocol:
         grey: what the luminance of a one-channel HR file (Set14's ``bridge``) is: "direct" takes
             its grey level as it is, "matrix" sends it through RGB -> Y as three equal channels,
             which compresses the range and adds 1.32 dB (0.094 dB to Set14's mean).
-        shave: pixels cut off at each border, in multiples of the scale.
-        ssim_window: side of SSIM's Gaussian window (sigma 1.5).
+        grey_input: what a luminance network is given of a one-channel HR file: "rgb" sends its LR
+            image through RGB -> Y like any other; "y" gives its grey levels as luminance, as the
+            scripts of the luminance networks do.
+        crop_border: pixels cropped at each border beyond the scale; None crops nothing at all.
         ssim_border: where SSIM is averaged: "valid", wherever the window fits, as the original
             script of Wang et al. does; or "replicate", everywhere, borders repeated, as MATLAB's
             own ``ssim`` does.
@@ -48,37 +52,57 @@ class Protocol:
     quantise_y: bool = False
     lr: Literal["rgb_uint8", "rgb_float", "ycbcr_float"] = "rgb_uint8"
     grey: Literal["direct", "matrix"] = "direct"
-    shave: float = 1.0
-    ssim_window: int = 11
+    grey_input: Literal["rgb", "y"] = "rgb"
+    crop_border: int | None = 0
     ssim_border: Literal["valid", "replicate"] = "valid"
 
-    def compared(
-        self, sr: Tensor, hr: Tensor, scale: float, grey: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        """The two images that PSNR and SSIM see.
+    def measure(
+        self,
+        sr: Tensor,
+        hr: Tensor,
+        scale: float,
+        grey: bool = False,
+        metrics: Sequence[str] = ("psnr", "ssim"),
+    ) -> dict[str, float]:
+        """Numbers of one super-resolved image: the only place where any is computed.
 
         Args:
-            sr: (N, 3, H, W) float RGB, about [0, 1], as it comes from the network.
-            hr: (N, 3, H, W) RGB in [0, 1] holding 8-bit levels.
-            scale: of the task; it sets the shave.
+            sr: (1, 3, H, W) or (3, H, W) float RGB, about [0, 1], as it comes from the network.
+            hr: the same shape, RGB in [0, 1] holding 8-bit levels.
+            scale: of the task; it sets the border that is cropped.
             grey: whether the HR file holds one channel.
+            metrics: names in :data:`~sr_lightning.metrics.quality.METRICS`.
 
         Returns:
-            Two float64 tensors (N, C, h, w) in [0, 255], C = 1 or 3.
+            A number for each metric: PSNR of identical images is infinite, and SSIM of an image
+            that its window does not fit into is NaN.
 
         Raises:
-            ValueError: the shapes differ or the shave leaves nothing.
+            ValueError: the shapes differ, there are several images, or cropping leaves nothing.
+        """
+        a, b = self.prepare(sr, hr, scale, grey)
+        return {name: float(METRICS[name].function(a, b, self)) for name in metrics}
+
+    def prepare(
+        self, sr: Tensor, hr: Tensor, scale: float, grey: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """The two images that metrics see: (1, C, h, w) float64 in [0, 255], C = 1 or 3.
+
+        For the arguments see :meth:`measure`, which is all that measuring needs.
         """
         if sr.shape != hr.shape:
             raise ValueError(f"SR is {tuple(sr.shape)} but HR is {tuple(hr.shape)}.")
+        sr, hr = (image if image.ndim == 4 else image[None] for image in (sr, hr))
+        if sr.shape[0] != 1:
+            raise ValueError(f"Images are measured one by one, not {sr.shape[0]} at once.")
         # MPS has no float64; measuring is cheap, so it moves to where it is exact.
         where = torch.device("cpu") if sr.device.type == "mps" else sr.device
         sr, hr = sr.to(where, torch.float64), hr.to(where, torch.float64)
         levels = self._quantised(sr.mul(255)), hr.mul(255).round()
         a, b = (self._channels(image, grey) for image in levels)
-        edge = round(self.shave * scale)
+        edge = 0 if self.crop_border is None else max(0, round(scale) + self.crop_border)
         if min(a.shape[-2:]) <= 2 * edge:
-            raise ValueError(f"Nothing is left of {tuple(a.shape[-2:])} after shaving {edge}.")
+            raise ValueError(f"Nothing is left of {tuple(a.shape[-2:])} after cropping {edge}.")
         if edge:
             a, b = (image[..., edge:-edge, edge:-edge] for image in (a, b))
         return a, b
@@ -107,21 +131,22 @@ PROTOCOLS: dict[str, Protocol] = {
     for protocol in (
         Protocol(
             name="edsr2017",
-            summary="RGB rounded to 8 bits, Y not rounded, shave = scale, LR = uint8 file "
+            summary="RGB rounded to 8 bits, Y not rounded, border = scale, LR = uint8 file "
             "(EDSR, RCAN and most papers since)",
         ),
         Protocol(
             name="vdsr2016",
-            summary="Y rounded to 8 bits, shave = scale, LR made from Y and not rounded "
+            summary="Y rounded to 8 bits, border = scale, LR made from Y and not rounded "
             "(SRCNN's and VDSR's MATLAB scripts)",
             quantise="none",
             quantise_y=True,
             lr="ycbcr_float",
+            grey_input="y",
         ),
         Protocol(
             name="lesrcnn2020",
             summary="RGB truncated to 8 bits, Y rounded, grey files through RGB -> Y, "
-            "shave = scale (LESRCNN's script)",
+            "border = scale (LESRCNN's script)",
             quantise="truncate",
             quantise_y=True,
             grey="matrix",
@@ -129,7 +154,7 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol(
             name="lapsrn2017",
             summary="RGB rounded to 8 bits, Y not rounded, LR not rounded, MATLAB's own ssim, grey "
-            "files through RGB -> Y, shave = scale (LapSRN's script)",
+            "files through RGB -> Y, border = scale (LapSRN's script)",
             lr="rgb_float",
             grey="matrix",
             ssim_border="replicate",
@@ -138,13 +163,15 @@ PROTOCOLS: dict[str, Protocol] = {
             name="mslapsrn2018",
             summary="lapsrn2017 with grey files as they are (MS-LapSRN's script)",
             lr="rgb_float",
+            grey_input="y",
             ssim_border="replicate",
         ),
         Protocol(
             name="dncnn2017",
-            summary="Y neither rounded nor clamped, LR = uint8 file, shave = scale (DnCNN's "
+            summary="Y neither rounded nor clamped, LR = uint8 file, border = scale (DnCNN's "
             "script)",
             quantise="none",
+            grey_input="y",
         ),
         Protocol(
             name="imdn2019",
@@ -153,7 +180,7 @@ PROTOCOLS: dict[str, Protocol] = {
         ),
         Protocol(
             name="rgb",
-            summary="all of RGB rounded to 8 bits, shave = scale (BasicSR's default)",
+            summary="all of RGB rounded to 8 bits, border = scale (BasicSR's default)",
             channel="rgb",
         ),
     )

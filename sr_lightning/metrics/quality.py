@@ -1,4 +1,4 @@
-"""PSNR and SSIM of whole images under a protocol, as torchmetrics metrics with per-image rows.
+"""PSNR and SSIM of whole images, and every metric by its name.
 
 torchmetrics' own PSNR pools the error of all images and its SSIM pads the borders: both differ
 from MATLAB's numbers, which papers report as the mean over images.
@@ -6,18 +6,23 @@ from MATLAB's numbers, which papers report as the mean over images.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from kornia.metrics import ssim as kornia_ssim
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
 
-from sr_lightning.metrics.protocol import Protocol
+if TYPE_CHECKING:
+    from sr_lightning.metrics.protocol import Protocol
 
-__all__ = ["PSNR", "SSIM", "PerImageMetric", "psnr", "ssim"]
+__all__ = ["METRICS", "SSIM_WINDOW", "Metric", "numbers_text", "psnr", "ssim", "stored"]
+
+SSIM_WINDOW = 11
+"""Side of SSIM's window, in pixels."""
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:
@@ -49,72 +54,69 @@ def ssim(
     return kept.mean(dim=(1, 2, 3))
 
 
-class PerImageMetric(Metric):
-    """Mean over images of a number per image, exact on any number of devices.
+@dataclass(frozen=True)
+class Metric:
+    """A number that says how good a super-resolved image is.
 
-    Each image carries its index in the set. When images are repeated to share them evenly among
-    devices, the repeats are dropped here.
-
-    Args:
-        protocol: that made the compared images; kept to be printed beside the number.
-        **kwargs: of :class:`torchmetrics.Metric`.
+    Attributes:
+        name: in configs, files and logs.
+        label: in tables.
+        unit: in tables; empty for none.
+        digits: after the point, as papers print it.
+        stored_digits: after the point, as records keep it.
+        function: takes the SR image, the HR image, (1, C, H, W) float64 in [0, 255] each as the
+            protocol prepared them, and the protocol; gives one number.
+        higher_is_better: false for distances.
     """
 
-    higher_is_better = True
-    full_state_update = False
-    is_differentiable = False
+    name: str
+    label: str
+    unit: str
+    digits: int
+    stored_digits: int
+    function: Callable[[Tensor, Tensor, Protocol], Tensor]
+    higher_is_better: bool = True
 
-    values: list[Tensor]
-    indices: list[Tensor]
+    @property
+    def heading(self) -> str:
+        """Label and unit: ``PSNR (dB)``."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
 
-    def __init__(self, protocol: Protocol, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.protocol = protocol
-        self.add_state("values", default=[], dist_reduce_fx="cat")
-        self.add_state("indices", default=[], dist_reduce_fx="cat")
+    def text(self, value: float | None) -> str:
+        """A value as tables print it; what is undefined is a dash."""
+        if value is None or math.isnan(value):
+            return "-"
+        return "inf" if math.isinf(value) else f"{value:.{self.digits}f}"
 
-    def measure(self, a: Tensor, b: Tensor) -> Tensor:
-        """Number of each image of a batch."""
-        raise NotImplementedError
-
-    def update(self, a: Tensor, b: Tensor, index: int) -> None:
-        """Measure one image.
-
-        Args:
-            a: SR image as :meth:`Protocol.compared` gives it, (1, C, h, w) in [0, 255].
-            b: HR image, the same.
-            index: of the image in its set.
-        """
-        self.values.append(self.measure(a, b).to(self.device, torch.float32))
-        self.indices.append(torch.tensor([index], device=self.device))
-
-    def rows(self) -> dict[int, float]:
-        """Number per image index; complete after :meth:`compute` under several devices."""
-        if not len(self.values):
-            return {}
-        values, indices = (dim_zero_cat(state) for state in (self.values, self.indices))
-        return dict(zip(indices.tolist(), values.tolist(), strict=True))
-
-    def compute(self) -> Tensor:
-        """Mean over the images."""
-        rows = self.rows()
-        if not rows:
-            return torch.tensor(float("nan"), device=self.device)
-        ordered = [rows[index] for index in sorted(rows)]
-        return torch.tensor(ordered, dtype=torch.float64).mean().float().to(self.device)
+    def stored(self, value: float) -> float | None:
+        """A value as JSON can hold it: infinite and undefined ones are null."""
+        return round(value, self.stored_digits) if math.isfinite(value) else None
 
 
-class PSNR(PerImageMetric):
-    """Mean PSNR in dB under a protocol; see :class:`PerImageMetric`."""
+def numbers_text(numbers: Mapping[str, float | None], unit: bool = True) -> str:
+    """Numbers in the order of :data:`METRICS`: ``28.43 dB / 0.8113``.
 
-    def measure(self, a: Tensor, b: Tensor) -> Tensor:
-        """PSNR of each image of a batch."""
-        return psnr(a, b)
+    Args:
+        numbers: by metric; other keys are left out.
+        unit: whether units are written.
+    """
+    return " / ".join(
+        metric.text(numbers[name]) + (f" {metric.unit}" if unit and metric.unit else "")
+        for name, metric in METRICS.items()
+        if name in numbers
+    )
 
 
-class SSIM(PerImageMetric):
-    """Mean SSIM under a protocol; see :class:`PerImageMetric`."""
+def stored(numbers: Mapping[str, float]) -> dict[str, float | None]:
+    """Numbers by metric as JSON can hold them; see :meth:`Metric.stored`."""
+    return {name: METRICS[name].stored(value) for name, value in numbers.items()}
 
-    def measure(self, a: Tensor, b: Tensor) -> Tensor:
-        """SSIM of each image of a batch."""
-        return ssim(a, b, self.protocol.ssim_window, self.protocol.ssim_border)
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("psnr", "PSNR", "dB", 2, 4, lambda a, b, protocol: psnr(a, b)),
+        Metric("ssim", "SSIM", "", 4, 5, lambda a, b, p: ssim(a, b, border=p.ssim_border)),
+    )
+}
+"""Every metric by name; a further one is an entry here."""

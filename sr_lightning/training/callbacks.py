@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import signal
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +29,14 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from sr_lightning.data.degradation import bicubic_up
 from sr_lightning.data.images import to_pixels, write_image
 from sr_lightning.errors import UserError
+from sr_lightning.inference.evaluate import Evaluator, Measured, Row, means
 from sr_lightning.inference.pictures import comparison, enlarged_lr, save_crops
 from sr_lightning.metrics.protocol import PROTOCOLS
-from sr_lightning.metrics.quality import psnr, ssim
+from sr_lightning.metrics.quality import METRICS, numbers_text
 from sr_lightning.training.curves import curves_of, draw
-from sr_lightning.training.module import Row, SRModule, means
+from sr_lightning.training.module import SRModule
 from sr_lightning.training.provenance import commit, data_facts, hardware
 from sr_lightning.training.run_folder import RunFolder
 
@@ -54,20 +56,20 @@ __all__ = [
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keeps the checkpoint with the best validation PSNR, protocol and value in its name.
+    """Keeps the checkpoint with the best validation result, protocol and value in its name.
 
     Args:
         folder: of the checkpoints.
-        protocol: name of the protocol that chooses.
+        monitor: what chooses, such as ``val/edsr2017/psnr``.
     """
 
-    def __init__(self, folder: Path, protocol: str) -> None:
-        metric = f"val/{protocol}/psnr"
+    def __init__(self, folder: Path, monitor: str) -> None:
+        _, protocol, metric = monitor.split("/")
         super().__init__(
             dirpath=folder,
-            filename=f"best_step={{step}}_{protocol}_psnr={{{metric}:.3f}}",
-            monitor=metric,
-            mode="max",
+            filename=f"best_step={{step}}_{protocol}_{metric}={{{monitor}:.3f}}",
+            monitor=monitor,
+            mode="max" if METRICS[metric].higher_is_better else "min",
             save_top_k=1,
             auto_insert_metric_name=False,
             enable_version_counter=False,
@@ -79,13 +81,14 @@ class LastCheckpoint(ModelCheckpoint):
 
     Args:
         folder: of the checkpoints.
-        protocol: whose metric is in the name.
+        monitor: whose value is in the name, such as ``val/edsr2017/psnr``.
     """
 
-    def __init__(self, folder: Path, protocol: str) -> None:
+    def __init__(self, folder: Path, monitor: str) -> None:
+        _, protocol, metric = monitor.split("/")
         super().__init__(
             dirpath=folder,
-            filename=f"last_step={{step}}_{protocol}_psnr={{val/{protocol}/psnr:.3f}}",
+            filename=f"last_step={{step}}_{protocol}_{metric}={{{monitor}:.3f}}",
             monitor="step",
             mode="max",
             save_top_k=1,
@@ -363,22 +366,20 @@ class ImageStrips(Callback):
         self.saved: list[Path] = []
 
     def _draw(
-        self, pl_module: SRModule, batch: dict[str, Any], sr: Tensor, whole: int | None
+        self,
+        pl_module: SRModule,
+        batch: dict[str, Any],
+        measured: Sequence[Measured],
+        whole: int | None,
     ) -> Image.Image:
-        scale, protocol = batch["scale"], pl_module.protocols[0]
         lr, hr = batch["lr"].float().cpu(), batch["hr"].float().cpu()
-
-        def measured(name: str, image: Tensor) -> tuple[str, Tensor]:
-            a, b = protocol.compared(image, hr, scale, bool(batch.get("grey")))
-            return f"{name}  {float(psnr(a, b)):.2f} dB / {float(ssim(a, b)):.4f}", image[0]
-
-        label = type(pl_module.network).__name__ + ("+" if pl_module.ensemble else "")
-        methods = [
-            (f"LR (x{scale:g})", enlarged_lr(lr[0], hr.shape[-2:])),
-            measured("bicubic", bicubic_up(lr, scale)),
-            measured(label, sr.float().cpu()),
+        names = {"sr": label_of(pl_module), "bicubic": "bicubic"}
+        panels = [(f"LR (x{batch['scale']:g})", enlarged_lr(lr[0], hr.shape[-2:]))]
+        panels += [
+            (f"{names[one.method]}  {numbers_text(one.numbers)}", one.image[0].float().cpu())
+            for one in measured
         ]
-        return comparison(methods, hr[0], whole=whole)
+        return comparison(panels, hr[0], whole=whole)
 
     @rank_zero_only
     def on_validation_batch_end(
@@ -394,7 +395,9 @@ class ImageStrips(Callback):
         if trainer.sanity_checking or batch_idx >= self.count:
             return
         assert isinstance(pl_module, SRModule)
-        image = self._draw(pl_module, batch, outputs[pl_module.protocols[0].name], None)
+        shown = _under_first(pl_module, outputs)
+        bicubic = Evaluator(None, [shown["sr"].protocol], pl_module.metrics)
+        image = self._draw(pl_module, batch, [*bicubic.measure(batch), shown["sr"]], None)
         path = self.folder.images / "validation" / f"{batch['name'][0]}_x{batch['scale']:g}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path)
@@ -429,18 +432,27 @@ class ImageStrips(Callback):
             return
         assert isinstance(pl_module, SRModule)
         self._drawn[group] = self._drawn.get(group, 0) + 1
-        image = self._draw(pl_module, batch, outputs[pl_module.protocols[0].name], 360)
+        shown = _under_first(pl_module, outputs)
+        image = self._draw(pl_module, batch, [shown["bicubic"], shown["sr"]], 360)
         path = self.folder.images / group / f"{batch['name'][0]}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path)
         self.saved.append(path)
         lr, hr = batch["lr"].float().cpu(), batch["hr"].float().cpu()
-        methods = {
-            "sr": outputs[pl_module.protocols[0].name][0].float().cpu(),
-            "bicubic": bicubic_up(lr, batch["scale"])[0],
-            "hr": hr[0],
-        }
+        methods = {name: one.image[0].float().cpu() for name, one in shown.items()}
+        methods["hr"] = hr[0]
         save_crops(path.with_suffix(""), lr[0], methods, batch["scale"])
+
+
+def _under_first(pl_module: SRModule, measured: dict[str, Measured]) -> dict[str, Measured]:
+    """What was measured under the first protocol, by method."""
+    first = pl_module.protocols[0]
+    return {one.method: one for one in measured.values() if one.protocol == first}
+
+
+def label_of(pl_module: SRModule) -> str:
+    """Name of a module's network in tables and pictures."""
+    return type(pl_module.network).__name__ + ("+" if pl_module.ensemble else "")
 
 
 class PredictionWriter(Callback):
@@ -482,7 +494,7 @@ class ResultTables(Callback):
         """Write everything."""
         assert isinstance(pl_module, SRModule)
         rows = pl_module.rows
-        label = type(pl_module.network).__name__ + ("+" if pl_module.ensemble else "")
+        label = label_of(pl_module)
         rows = [
             {**row, "method": label if row["method"] == "sr" else row["method"]} for row in rows
         ]
@@ -500,14 +512,13 @@ class ResultTables(Callback):
                     "scale": scale,
                     "method": method,
                     "protocol": protocol,
-                    "psnr": psnr,
-                    "ssim": ssim,
-                    "images": count,
+                    **{k: v if math.isfinite(v) else None for k, v in numbers.items()},
                 }
-                for (group, scale, method, protocol), (psnr, ssim, count) in means(rows).items()
+                for (group, scale, method, protocol), numbers in means(rows).items()
             ],
         }
-        (self.folder / "summary.json").write_text(json.dumps(summary, indent=1))
+        text = json.dumps(summary, indent=1, allow_nan=False)
+        (self.folder / "summary.json").write_text(text)
         print_means(rows)
         self._draw(summary["means"], pl_module.protocols[0].name)
         for logger in trainer.loggers:
@@ -541,23 +552,31 @@ def print_means(rows: list[Row]) -> None:
     console = Console(width=None if sys.stdout.isatty() else 100)
     table_of = means(rows)
     for protocol in dict.fromkeys(key[3] for key in table_of):
-        groups = list(dict.fromkeys((k[0], k[1], n) for k, (_, _, n) in table_of.items()))
+        groups = list(
+            dict.fromkeys((k[0], k[1], numbers["images"]) for k, numbers in table_of.items())
+        )
+        metrics = [name for name in METRICS if name in rows[0]]
         methods = list(dict.fromkeys(k[2] for k in table_of if k[3] == protocol))
         channel = "Y" if PROTOCOLS[protocol].channel == "y" else "RGB"
         # Outside the table, which may be too narrow for it.
-        console.print(f"PSNR-{channel} (dB) / SSIM-{channel}, protocol {protocol}:")
+        title = " / ".join(
+            f"{METRICS[name].label}-{channel}"
+            + f" ({METRICS[name].unit})" * bool(METRICS[name].unit)
+            for name in metrics
+        )
+        console.print(f"{title}, protocol {protocol}:")
         console.print(f"  {PROTOCOLS[protocol].summary}", style="dim", highlight=False)
         ordered = sorted(methods, key=lambda name: name != "bicubic")
         cells = [
             [f"{group} x{scale:g} ({count})"]
-            + ["{:.2f} / {:.4f}".format(*table_of[group, scale, m, protocol]) for m in ordered]
+            + [numbers_text(table_of[group, scale, m, protocol], unit=False) for m in ordered]
             for group, scale, count in groups
         ]
         lines = [["", *ordered], *cells]
         # A line per scale where columns would not fit beside each other.
-        heads, *body = lines if len(groups) > _MOST_COLUMNS else zip(*lines, strict=True)
+        first, *body = lines if len(groups) > _MOST_COLUMNS else zip(*lines, strict=True)
         table = Table()
-        for place, head in enumerate(heads):
+        for place, head in enumerate(first):
             table.add_column(head, justify="right" if place else "left")
         for line in body:
             table.add_row(*line)

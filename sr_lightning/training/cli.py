@@ -106,15 +106,15 @@ class SRCLI(LightningCLI):
     def _instantiate_trainer(self, config: Any, callbacks_: list[Callback]) -> pl.Trainer:
         folder = self.run_folder
         assert self.subcommand is not None
-        protocol = self.model.protocols[0].name
+        monitor = self.model.monitor
         options = self.config[self.subcommand].wandb
         added: list[Callback] = [callbacks.ImageStrips(folder, to_wandb=options.log_images)]
         if self.subcommand == "fit":
             added += [
                 callbacks.NonFiniteGuard(),
                 callbacks.Throughput(),
-                callbacks.BestCheckpoint(folder.checkpoints, protocol),
-                callbacks.LastCheckpoint(folder.checkpoints, protocol),
+                callbacks.BestCheckpoint(folder.checkpoints, monitor),
+                callbacks.LastCheckpoint(folder.checkpoints, monitor),
                 callbacks.GracefulStop(folder.checkpoints),
                 Provenance(folder.path / "provenance.json"),
                 LearningRateMonitor("step"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -14,11 +14,12 @@ from lightning.pytorch.utilities import GradClipAlgorithmType
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sr_lightning.data.degradation import bicubic_up, degrade
 from sr_lightning.errors import UserError
+from sr_lightning.inference.evaluate import Evaluator, Measured, Row, means
 from sr_lightning.inference.upscaler import Upscaler
-from sr_lightning.metrics.protocol import PROTOCOLS, Protocol
-from sr_lightning.metrics.quality import PSNR, SSIM, PerImageMetric
+from sr_lightning.metrics.protocol import PROTOCOLS
+from sr_lightning.metrics.quality import METRICS
+from sr_lightning.metrics.scores import ImageScores
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.nn.precision import set_layout
 from sr_lightning.training.losses import PixelLoss
@@ -26,10 +27,7 @@ from sr_lightning.training.schedules import Schedule
 from sr_lightning.training.warm_start import load_matching
 from sr_lightning.weights.files import describe_network
 
-__all__ = ["Row", "SRModule"]
-
-Row = dict[str, Any]
-"""One line of a result table: set, scale, image, method, protocol, psnr, ssim."""
+__all__ = ["SRModule"]
 
 
 class SRModule(pl.LightningModule):
@@ -46,6 +44,7 @@ class SRModule(pl.LightningModule):
         scheduler: makes the learning-rate schedule of the optimiser, stepped per optimiser step.
         protocols: how validation and test images are measured; the first one chooses the best
             weights.
+        metrics: names of what is measured; the first one chooses the best weights.
         init_from: weight file, checkpoint, folder of a run or name of the zoo to start from
             (shapes that differ are left as they are, so that a x2 network starts a x4 one). To
             go on with an interrupted run, use ``--ckpt_path`` or ``--run`` instead, which restore
@@ -68,38 +67,34 @@ class SRModule(pl.LightningModule):
         optimizer: OptimizerCallable = torch.optim.Adam,
         scheduler: LRSchedulerCallable | None = None,
         protocols: Sequence[str] = ("edsr2017",),
+        metrics: Sequence[str] = ("psnr", "ssim"),
         init_from: str | None = None,
         ensemble: bool = False,
         tile: int | None = None,
         channels_last: bool = False,
     ) -> None:
         super().__init__()
-        unknown = [name for name in protocols if name not in PROTOCOLS]
-        if unknown or not protocols:
-            raise UserError(
-                f"model.protocols: {unknown or 'an empty list'} is not known; choose from "
-                f"{', '.join(PROTOCOLS)}."
-            )
+        _check_names("protocols", protocols, PROTOCOLS)
+        _check_names("metrics", metrics, METRICS)
         self.network = network
         self.pixel_loss = PixelLoss(loss)
         self.supervise = supervise
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.protocols = [PROTOCOLS[name] for name in protocols]
+        self.metrics = list(metrics)
         self.init_from = init_from
         self.ensemble = ensemble
         self.tile = tile
         self.channels_last = channels_last
         self.rows: list[Row] = []
-        self.val_metrics = self._metrics(("sr",))
-        self.test_metrics = self._metrics(("sr", "bicubic"))
+        self.val_scores = self._image_scores("sr")
+        self.test_scores = self._image_scores("sr", "bicubic")
 
-    def _metrics(self, methods: Sequence[str]) -> nn.ModuleDict:
+    def _image_scores(self, *methods: str) -> nn.ModuleDict:
         return nn.ModuleDict(
             {
-                f"{method}/{protocol.name}": nn.ModuleDict(
-                    {"psnr": PSNR(protocol), "ssim": SSIM(protocol)}
-                )
+                f"{method}/{protocol.name}": ImageScores(self.metrics)
                 for method in methods
                 for protocol in self.protocols
             }
@@ -107,8 +102,8 @@ class SRModule(pl.LightningModule):
 
     @property
     def monitor(self) -> str:
-        """Name of the metric that chooses the best weights."""
-        return f"val/{self.protocols[0].name}/psnr"
+        """Name of the number that chooses the best weights."""
+        return f"val/{self.protocols[0].name}/{self.metrics[0]}"
 
     # ---- training -----------------------------------------------------------------------------
 
@@ -197,95 +192,75 @@ class SRModule(pl.LightningModule):
         """The network's answer, with self-ensemble where asked for."""
         return Upscaler(self.network, tile=self.tile, ensemble=self.ensemble)(lr, scale)
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
+    def evaluator(self, bicubic: bool = False) -> Evaluator:
+        """What measures the network as this module's arguments say.
+
+        Args:
+            bicubic: measure bicubic interpolation too.
+        """
+        return Evaluator(
+            self.network,
+            self.protocols,
+            self.metrics,
+            tile=self.tile,
+            ensemble=self.ensemble,
+            bicubic=bicubic,
+        )
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Measured]:
         """Measure one held-out image, in the training precision."""
-        outputs = {}
-        for protocols, lr in self._inputs(batch):
-            sr = self.predict_image(lr, batch["scale"]).float()
-            for protocol in protocols:
-                self._measure(self.val_metrics, "sr", protocol, sr, batch)
-                outputs[protocol.name] = sr
-        return outputs
+        return self._measure(self.val_scores, batch, self.evaluator())
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean over the held-out images."""
-        for name, metrics in self.val_metrics.items():
-            protocol = name.split("/")[1]
-            for kind, metric in _pairs(metrics):
-                value = metric.compute()
-                metric.reset()
-                self.log(
-                    f"val/{protocol}/{kind}", value, prog_bar=kind == "psnr", rank_zero_only=True
-                )
+        for key, scores in _scores(self.val_scores):
+            protocol = key.split("/")[1]
+            for metric, value in scores.compute().items():
+                name, first = f"val/{protocol}/{metric}", metric == self.metrics[0]
+                self.log(name, value, prog_bar=first, rank_zero_only=True)
+            scores.reset()
 
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
-        """Measure one test image and its bicubic enlargement, in float32."""
-        outputs = {}
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Measured]:
+        """Measure one test image and its bicubic interpolation, in float32."""
         with self._exact():
-            for protocols, lr in self._inputs(batch):
-                sr = self.predict_image(lr, batch["scale"])
-                bicubic = bicubic_up(lr, batch["scale"])
-                for protocol in protocols:
-                    self._measure(self.test_metrics, "sr", protocol, sr, batch)
-                    self._measure(self.test_metrics, "bicubic", protocol, bicubic, batch)
-                    outputs[protocol.name] = sr
-        return outputs
+            return self._measure(self.test_scores, batch, self.evaluator(bicubic=True))
 
     def on_test_epoch_end(self) -> None:
         """Gather the rows of all ranks and log means per set."""
         images = self.trainer.datamodule  # type: ignore[attr-defined]
-        found: dict[tuple[int, str, str], Row] = {}
-        for name, metrics in self.test_metrics.items():
-            method, protocol = name.split("/")
-            for kind, metric in _pairs(metrics):
-                metric.sync(should_sync=self.trainer.world_size > 1)
-                for index, value in sorted(metric.rows().items()):
-                    image = images.evaluation_image(index)
-                    row = found.setdefault(
-                        (index, method, protocol),
-                        {
-                            "set": image.group,
-                            "scale": image.scale,
-                            "image": image.store.images[image.index].name,
-                            "method": method,
-                            "protocol": protocol,
-                        },
-                    )
-                    row[kind] = value
-                metric.unsync(should_unsync=metric._is_synced)
-                metric.reset()
-        self.rows = [found[key] for key in sorted(found, key=lambda k: (k[2], k[1], k[0]))]
-        for (group, scale, method, protocol), (psnr, ssim, _) in means(self.rows).items():
+        self.rows = []
+        for key, scores in _scores(self.test_scores):
+            method, protocol = key.split("/")
+            scores.sync(should_sync=self.trainer.world_size > 1)
+            for index, numbers in scores.rows().items():
+                image = images.evaluation_image(index)
+                place = {
+                    "set": image.group,
+                    "scale": image.scale,
+                    "image": image.store.images[image.index].name,
+                }
+                self.rows.append({**place, "method": method, "protocol": protocol, **numbers})
+            scores.unsync(should_unsync=scores._is_synced)
+            scores.reset()
+        self.rows.sort(key=lambda row: (row["protocol"], row["method"]))
+        for (group, scale, method, protocol), numbers in means(self.rows).items():
             if method == "sr":
                 where = f"test/{group}_x{scale:g}/{protocol}"
-                self.log_dict({f"{where}/psnr": psnr, f"{where}/ssim": ssim}, rank_zero_only=True)
+                logged = {f"{where}/{name}": numbers[name] for name in self.metrics}
+                self.log_dict(logged, rank_zero_only=True)
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Enlarge one image, in float32."""
         with self._exact():
             return self.predict_image(batch["lr"], batch["scale"])
 
-    def _inputs(self, batch: dict[str, Any]) -> Iterator[tuple[list[Protocol], Tensor]]:
-        """The LR images to enlarge, each once, and the protocols that measure the answer."""
-        for recipe in dict.fromkeys(protocol.lr for protocol in self.protocols):
-            lr: Tensor = batch["lr"]
-            if recipe != "rgb_uint8":
-                lr = degrade(batch["hr"], batch["scale"], recipe, grey=bool(batch.get("grey")))
-            yield [protocol for protocol in self.protocols if protocol.lr == recipe], lr
-
     def _measure(
-        self,
-        metrics: nn.ModuleDict,
-        method: str,
-        protocol: Protocol,
-        sr: Tensor,
-        batch: dict[str, Any],
-    ) -> None:
-        a, b = protocol.compared(sr, batch["hr"], batch["scale"], bool(batch.get("grey")))
-        group = metrics[f"{method}/{protocol.name}"]
-        assert isinstance(group, nn.ModuleDict)
-        for _, metric in _pairs(group):
-            metric.update(a, b, batch["index"])
+        self, scores: nn.ModuleDict, batch: dict[str, Any], evaluator: Evaluator
+    ) -> dict[str, Measured]:
+        measured = {f"{one.method}/{one.protocol.name}": one for one in evaluator.measure(batch)}
+        for key, of_method in _scores(scores):
+            of_method.update(measured[key].numbers, batch["index"])
+        return measured
 
     # ---- checkpoints --------------------------------------------------------------------------
 
@@ -294,23 +269,16 @@ class SRModule(pl.LightningModule):
         checkpoint["network"] = describe_network(self.network)
 
 
-def means(rows: Sequence[Row]) -> dict[tuple[str, float, str, str], tuple[float, float, int]]:
-    """Mean PSNR, mean SSIM and number of images by (set, scale, method, protocol)."""
-    groups: dict[tuple[str, float, str, str], list[Row]] = {}
-    for row in rows:
-        key = (row["set"], row["scale"], row["method"], row["protocol"])
-        groups.setdefault(key, []).append(row)
-    return {
-        key: (
-            sum(row["psnr"] for row in group) / len(group),
-            sum(row["ssim"] for row in group) / len(group),
-            len(group),
+def _scores(of_methods: nn.ModuleDict) -> Iterator[tuple[str, ImageScores]]:
+    for key, scores in of_methods.items():
+        assert isinstance(scores, ImageScores)
+        yield key, scores
+
+
+def _check_names(key: str, given: Sequence[str], known: Collection[str]) -> None:
+    unknown = [name for name in given if name not in known]
+    if unknown or not given:
+        raise UserError(
+            f"model.{key}: {unknown or 'an empty list'} is not known; choose from "
+            f"{', '.join(known)}."
         )
-        for key, group in groups.items()
-    }
-
-
-def _pairs(metrics: nn.Module) -> Iterator[tuple[str, PerImageMetric]]:
-    for kind, metric in metrics.named_children():
-        assert isinstance(metric, PerImageMetric)
-        yield kind, metric

@@ -46,7 +46,7 @@ class Stage:
         hardware: that it was trained on.
         commit: of the code.
         measured: ``{protocol: {"Set5_x4": {"psnr", "ssim", "bicubic_psnr", "bicubic_ssim",
-            "images"}}}``; "ensemble_psnr" and "ensemble_ssim" where `weights measure` added them.
+            "images"}}}``; "ensemble_psnr" and "ensemble_ssim" where `weights eval` added them.
         notes: anything else.
     """
 

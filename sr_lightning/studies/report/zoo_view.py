@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sr_lightning.data.images import natural_key
 from sr_lightning.inference.compare import ComparedPhotograph
+from sr_lightning.metrics.quality import numbers_text
 from sr_lightning.nn.complexity import Complexity, parameter_count
 from sr_lightning.studies.published_cells import Cell
 from sr_lightning.studies.report.evidence import Evidence, group_name, origin_of_weights
@@ -354,9 +355,7 @@ def _pictures(evidence: Evidence, folder: Path) -> Iterator[Comparison]:
             if method.sha256 and (record is None or record.sha256 != method.sha256):
                 outdated.append(method.label)
             elif file.is_file():
-                numbers = ""
-                if method.psnr is not None and method.ssim is not None:
-                    numbers = f"{method.psnr:.2f} dB / {method.ssim:.4f}"
+                numbers = numbers_text(method.numbers)
                 panels.append(Panel(method.label, numbers, file.read_bytes()))
         what = f"a part of {photograph.size[1]} x {photograph.size[0]}"
         what = what if photograph.part else "the whole image"

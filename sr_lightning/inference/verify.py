@@ -8,26 +8,21 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from rich.console import Console
 from rich.progress import Progress
 
-from sr_lightning.data import PatchDataModule
+from sr_lightning import weights
 from sr_lightning.data.catalog import data_root, find_set
-from sr_lightning.data.degradation import degrade
 from sr_lightning.errors import UserError
-from sr_lightning.inference.upscaler import Upscaler
-from sr_lightning.metrics.protocol import PROTOCOLS, Protocol
-from sr_lightning.metrics.quality import psnr, ssim
-from sr_lightning.nn.network import LumaNetwork, SRNetwork
+from sr_lightning.inference.evaluate import Evaluator, evaluate_set, means
+from sr_lightning.metrics.protocol import PROTOCOLS
 from sr_lightning.nn.precision import set_layout
 from sr_lightning.weights.convert import network_from_release
 
@@ -39,8 +34,6 @@ __all__ = [
     "Printed",
     "ReleasedFile",
     "add_options",
-    "bar",
-    "measure",
     "released_files",
     "run",
     "unknown_files",
@@ -144,7 +137,7 @@ HEAD = (
 def released_files() -> list[ReleasedFile]:
     """The files whose printed numbers are known (``released.yaml``)."""
     content: dict[str, Any] = yaml.safe_load(
-        (Path(__file__).parent / "released.yaml").read_text(encoding="utf-8")
+        (Path(weights.__path__[0]) / "released.yaml").read_text(encoding="utf-8")
     )
     return [
         ReleasedFile(name=name, **{**entry, "published": _published(entry["published"])})
@@ -182,47 +175,6 @@ def weights_folder(given: str | Path | None, root: Path) -> Path:
     return folder
 
 
-@torch.no_grad()
-def measure(
-    network: SRNetwork,
-    images: Iterable[dict[str, Any]],
-    protocol: Protocol,
-    advance: Callable[[], None] = lambda: None,
-    *,
-    ensemble: bool = False,
-    device: torch.device | None = None,
-) -> tuple[float, float]:
-    """Mean PSNR in dB and SSIM of a network on whole images.
-
-    Args:
-        network: for use, in float32.
-        images: batches of one image each, as :class:`~sr_lightning.data.PatchDataModule` gives
-            them.
-        protocol: of the measurement.
-        advance: called after each image.
-        ensemble: with the 8-fold self-ensemble.
-        device: of the network; default: the CPU.
-    """
-    rows = []
-    upscaler = Upscaler(network, ensemble=ensemble)
-    for batch in images:
-        scale, grey = batch["scale"], bool(batch["grey"])
-        lr = batch["lr"]
-        if protocol.lr != "rgb_uint8":
-            lr = degrade(batch["hr"], scale, protocol.lr, grey=grey)
-        lr = lr.to(device)
-        if grey and protocol.grey == "direct" and isinstance(network, LumaNetwork):
-            # The scripts of that time give the levels of a grey file to the network as luminance.
-            sr = network.predict(lr[:, :1], scale)[-1].expand(-1, 3, -1, -1)
-        else:
-            sr = upscaler(lr, scale)
-        a, b = protocol.compared(sr.cpu(), batch["hr"], scale, grey)
-        rows.append((psnr(a, b), ssim(a, b, protocol.ssim_window, protocol.ssim_border)))
-        advance()
-    means = torch.tensor(rows, dtype=torch.float64).mean(dim=0).tolist()
-    return means[0], means[1]
-
-
 def verify(
     folder: Path,
     root: Path,
@@ -248,29 +200,16 @@ def verify(
     for path, released in _present(folder, only):
         network = network_from_release(path, released.arch)
         set_layout(network, channels_last=True)
+        evaluator = Evaluator(network, [PROTOCOLS[released.protocol]])
         for scale, cells in released.published.items():
             for image_set in [one for one in sets if one in cells]:
-                data = PatchDataModule(test=[image_set], scale=scale, root=str(root))
-                data.setup("test")
-                loader = data.test_dataloader()
-                with bar(progress, f"{released.name} x{scale} {image_set}", len(loader)) as step:
-                    measured = measure(network, loader, PROTOCOLS[released.protocol], step)
+                title = f"{released.name} x{scale} {image_set}"
+                rows = evaluate_set(evaluator, image_set, scale, root, progress, title)
+                (mean,) = means(rows).values()
+                measured = (mean["psnr"], mean["ssim"])
                 yield Comparison(
                     released.name, scale, image_set, released.protocol, cells[image_set], measured
                 )
-
-
-@contextmanager
-def bar(progress: Progress | None, title: str, total: int) -> Iterator[Callable[[], None]]:
-    """A task of a progress display, which disappears when it is done; gives what advances it."""
-    if progress is None:
-        yield lambda: None
-        return
-    task = progress.add_task(title, total=total)
-    try:
-        yield lambda: progress.advance(task)
-    finally:
-        progress.remove_task(task)
 
 
 def _present(folder: Path, only: Sequence[str]) -> list[tuple[Path, ReleasedFile]]:

@@ -1,4 +1,4 @@
-"""``sr-lightning weights measure hfdn_x4``: weights on benchmark sets, beside their record.
+"""``sr-lightning weights eval hfdn_x4``: weights on benchmark sets, beside their record.
 
 The numbers of the zoo were measured by the test of the training that made them. This measures the
 files that come with the package, on your copy of the sets and your machine; or weights of yours.
@@ -15,12 +15,11 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from sr_lightning.data import PatchDataModule
 from sr_lightning.data.catalog import data_root, find_set
 from sr_lightning.errors import UserError
+from sr_lightning.inference.evaluate import Evaluator, evaluate_set, means
 from sr_lightning.inference.upscale import device_of, network_for
 from sr_lightning.metrics.protocol import PROTOCOLS
-from sr_lightning.weights.verify import bar, measure
 from sr_lightning.weights.zoo import (
     PROTOCOL,
     SETS,
@@ -34,7 +33,7 @@ __all__ = [
     "PSNR_LIMIT",
     "SSIM_LIMIT",
     "SUMMARY",
-    "Measured",
+    "MeasuredWeights",
     "add_options",
     "measured",
     "run",
@@ -48,7 +47,7 @@ SSIM_LIMIT = 0.0005
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredWeights:
     """Means over a set, beside those of the record.
 
     Attributes:
@@ -97,7 +96,7 @@ def measured(
     root: str | None = None,
     device: torch.device | None = None,
     progress: Progress | None = None,
-) -> Iterator[Measured]:
+) -> Iterator[MeasuredWeights]:
     """Measure weights, set by set.
 
     Args:
@@ -116,17 +115,21 @@ def measured(
     record = find_weights(weights)
     for scale in load_weights(weights).scales if scales is None else scales:
         network = network_for(weights, scale, device or torch.device("cpu"))
+        evaluator = Evaluator(network, [PROTOCOLS[protocol]], ensemble=ensemble)
         for image_set in sets:
-            data = PatchDataModule(test=[image_set], scale=scale, root=root)
-            data.setup("test")
-            loader = data.test_dataloader()
-            with bar(progress, f"{weights} x{scale:g} {image_set}", len(loader)) as step:
-                psnr, ssim = measure(
-                    network, loader, PROTOCOLS[protocol], step, ensemble=ensemble, device=device
-                )
-            name = find_set(image_set, root).name
-            found = Measured(
-                weights, name, scale, protocol, ensemble, len(loader), psnr, ssim, None
+            title = f"{weights} x{scale:g} {image_set}"
+            rows = evaluate_set(evaluator, image_set, scale, root, progress, title, device)
+            (mean,) = means(rows).values()
+            found = MeasuredWeights(
+                weights,
+                find_set(image_set, root).name,
+                scale,
+                protocol,
+                ensemble,
+                len(rows),
+                mean["psnr"],
+                mean["ssim"],
+                None,
             )
             yield replace(found, recorded=_recorded(record, found))
 
@@ -135,7 +138,7 @@ def _keys(ensemble: bool) -> tuple[str, str]:
     return ("ensemble_psnr", "ensemble_ssim") if ensemble else ("psnr", "ssim")
 
 
-def _recorded(record: WeightRecord | None, found: Measured) -> tuple[float, float] | None:
+def _recorded(record: WeightRecord | None, found: MeasuredWeights) -> tuple[float, float] | None:
     if record is None:
         return None
     cell = record.measured.get(found.protocol, {}).get(found.group, {})
@@ -143,7 +146,7 @@ def _recorded(record: WeightRecord | None, found: Measured) -> tuple[float, floa
     return None if psnr is None or ssim is None else (psnr, ssim)
 
 
-def save(found: Measured) -> bool:
+def save(found: MeasuredWeights) -> bool:
     """Add a measurement to the record of the weights, where it has none yet.
 
     Args:
@@ -175,7 +178,7 @@ def save(found: Measured) -> bool:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options of ``sr-lightning weights measure``."""
+    """Options of ``sr-lightning weights eval``."""
     parser.add_argument(
         "weights",
         nargs="*",
@@ -205,7 +208,7 @@ def run(options: argparse.Namespace) -> None:
     for image_set in options.sets:
         find_set(image_set, root)
     names = options.weights or [record.name for record in records()]
-    found: list[Measured] = []
+    found: list[MeasuredWeights] = []
     console = Console()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         for name in names:
@@ -234,7 +237,7 @@ def run(options: argparse.Namespace) -> None:
         raise SystemExit(1)
 
 
-def _table(found: Sequence[Measured]) -> Table:
+def _table(found: Sequence[MeasuredWeights]) -> Table:
     first = found[0]
     title = f"{first.protocol}{', with self-ensemble' if first.ensemble else ''}"
     table = Table(title=title, title_justify="left")

@@ -10,7 +10,7 @@ import yaml
 from rich.console import Console
 
 from sr_lightning.errors import UserError
-from sr_lightning.weights import measure, verify
+from sr_lightning.inference import verify, weights_eval
 from sr_lightning.weights.convert import convert
 from sr_lightning.weights.releases import RELEASES
 
@@ -42,10 +42,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="argument of the network's constructor, where the file does not tell it",
     )
     verify.add_options(commands.add_parser("verify", help=verify.SUMMARY))
-    measure.add_options(commands.add_parser("measure", help=measure.SUMMARY))
+    weights_eval.add_options(commands.add_parser("eval", help=weights_eval.SUMMARY))
     options = parser.parse_args(argv)
-    if options.command == "measure":
-        measure.run(options)
+    if options.command == "eval":
+        weights_eval.run(options)
         return
     if options.command == "verify":
         verify.run(options)
