@@ -38,8 +38,8 @@ from sr_lightning.data.images import read_rgb
 from sr_lightning.data.sample import find_photographs
 from sr_lightning.metrics.protocol import PROTOCOLS
 from sr_lightning.nn.bicubic import bicubic
+from sr_lightning.nn.layers import reference
 from sr_lightning.nn.network import SRNetwork
-from sr_lightning.nn.plain import plain
 from sr_lightning.nn.precision import layout_of, set_layout
 from sr_lightning.papers.cmsc import CMSC
 from sr_lightning.papers.cmsc.network import MultiScaleCross, Stage
@@ -433,7 +433,7 @@ def _cmsc_by_the_figure(network: CMSC, lr: Tensor) -> list[Tensor]:
 
 def _lesrcnn_as_released(network: LESRCNN, lr: Tensor) -> list[Tensor]:
     """LESRCNN with one pass of the upsampler for each end of the IEEB."""
-    with plain():
+    with reference():
         return network.intermediate(lr)
 
 

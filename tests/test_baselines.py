@@ -37,7 +37,7 @@ from sr_lightning.cubic import enlarged_size
 from sr_lightning.errors import UserError
 from sr_lightning.nn.bicubic import bicubic
 from sr_lightning.nn.complexity import complexity, parameter_count
-from sr_lightning.nn.plain import plain
+from sr_lightning.nn.layers import reference
 from sr_lightning.studies.complexity import PublishedCosts
 from sr_lightning.training.complexity import network_of_config
 from sr_lightning.training.module import SRModule
@@ -333,7 +333,7 @@ def test_fast_layers_compute_what_the_paper_writes(name, scale, layout):
 
     fast = output()
     fast_gradients = torch.autograd.grad(fast.square().mean(), list(network.parameters()))
-    with plain():
+    with reference():
         slow = output()
         slow_gradients = torch.autograd.grad(slow.square().mean(), list(network.parameters()))
     tolerance = (

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from sr_lightning.errors import UserError
 from sr_lightning.inference.upscaler import Upscaler
 from sr_lightning.nn.complexity import complexity, parameter_count
-from sr_lightning.nn.plain import plain
+from sr_lightning.nn.layers import reference
 from sr_lightning.papers.lesrcnn import LESRCNN, LESRCNNModule, from_release
 from sr_lightning.training.module import SRModule
 
@@ -205,7 +205,7 @@ def test_enlarging_the_mean_equals_averaging_the_enlarged(scale):
     torch.manual_seed(0)
     network = LESRCNN(scale, **SMALL).double()
     lr = torch.rand(1, 3, 6, 5, dtype=torch.float64)
-    with plain():
+    with reference():
         twice = network(lr)
     torch.testing.assert_close(network(lr), twice)
 
@@ -215,7 +215,7 @@ def test_enlarging_the_mean_saves_one_pass_of_the_upsampler():
     network, lr = LESRCNN(2, **SMALL), torch.rand(1, 3, 6, 5)
     with FlopCounterMode(display=False) as once:
         network(lr)
-    with FlopCounterMode(display=False) as twice, plain():
+    with FlopCounterMode(display=False) as twice, reference():
         network(lr)
     saved = (twice.get_total_flops() - once.get_total_flops()) // 2
     assert saved == 6 * 5 * (8 * 4) * 8 * 9

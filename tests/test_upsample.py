@@ -7,8 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sr_lightning.nn.plain import plain
-from sr_lightning.nn.upsample import ConvShuffle, Deconvolution, SubPixelUpsample
+from sr_lightning.nn.layers import ConvShuffle, Deconvolution, SubPixelUpsample, reference
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -60,7 +59,7 @@ def test_deconvolution_cuts_what_it_is_told_however_it_is_computed(outputs, kern
     whole = F.conv_transpose2d(x, layer.weight, layer.bias, factor)
     expected = whole[..., front : front + 5 * factor, front : front + 6 * factor]
     torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-12)
-    with plain():
+    with reference():
         torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-12)
 
 

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sr_lightning.nn.mean_shift import MeanShift
+from sr_lightning.nn.layers import MeanShift, is_reference
 from sr_lightning.nn.network import SRNetwork
-from sr_lightning.nn.plain import is_plain
 
 __all__ = ["AWSRN"]
 
@@ -121,7 +120,7 @@ class MultiScaleReconstruction(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, outputs, H, W)."""
-        if is_plain(x):
+        if is_reference(x):
             pairs = zip(self.branches, self.weights, strict=True)
             return torch.stack([weight * branch(x) for branch, weight in pairs]).sum(dim=0)
         kernels, biases = [], []

@@ -15,8 +15,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from sr_lightning.nn.layers import SubPixelUpsample
 from sr_lightning.nn.network import SRNetwork
-from sr_lightning.nn.upsample import SubPixelUpsample
 
 __all__ = ["CARN"]
 

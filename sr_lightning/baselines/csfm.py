@@ -14,10 +14,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sr_lightning.nn.attention import ChannelAttention
-from sr_lightning.nn.mean_shift import MeanShift
+from sr_lightning.nn.layers import ChannelAttention, MeanShift, SubPixelUpsample
 from sr_lightning.nn.network import SRNetwork
-from sr_lightning.nn.upsample import SubPixelUpsample
 
 __all__ = ["CSFM"]
 

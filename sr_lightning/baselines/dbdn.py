@@ -16,10 +16,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sr_lightning.nn.mean_shift import MeanShift
+from sr_lightning.nn.layers import Deconvolution, MeanShift
 from sr_lightning.nn.network import SRNetwork
-from sr_lightning.nn.reach import side_of, through_convolution, through_deconvolution
-from sr_lightning.nn.upsample import Deconvolution
+from sr_lightning.nn.receptive_field import side_of, through_convolution, through_deconvolution
 
 __all__ = ["DBDN"]
 

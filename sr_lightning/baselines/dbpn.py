@@ -18,15 +18,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from sr_lightning.nn.layers import Deconvolution
 from sr_lightning.nn.network import SRNetwork
-from sr_lightning.nn.reach import (
+from sr_lightning.nn.receptive_field import (
     Span,
     side_of,
     through_convolution,
     through_deconvolution,
     through_strided,
 )
-from sr_lightning.nn.upsample import Deconvolution
 
 __all__ = ["DBPN"]
 

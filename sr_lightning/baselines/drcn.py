@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from sr_lightning.nn.network import InterpolatedLumaNetwork
-from sr_lightning.nn.reach import side_of, through_bicubic, through_convolution
+from sr_lightning.nn.receptive_field import side_of, through_bicubic, through_convolution
 from sr_lightning.nn.start import zero
 
 __all__ = ["DRCN"]

@@ -20,7 +20,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from sr_lightning.nn.network import InterpolatedLumaNetwork
-from sr_lightning.nn.reach import side_of, through_bicubic, through_convolution
+from sr_lightning.nn.receptive_field import side_of, through_bicubic, through_convolution
 from sr_lightning.nn.start import zero
 
 __all__ = ["DRRN", "Norm"]

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from sr_lightning.nn.layers import ConvShuffle
 from sr_lightning.nn.network import LumaNetwork
-from sr_lightning.nn.upsample import ConvShuffle
 
 __all__ = ["ESPCN"]
 

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sr_lightning.nn.bicubic import bicubic
+from sr_lightning.nn.layers import Deconvolution
 from sr_lightning.nn.network import LumaNetwork
-from sr_lightning.nn.reach import side_of, through_convolution, through_deconvolution
+from sr_lightning.nn.receptive_field import side_of, through_convolution, through_deconvolution
 from sr_lightning.nn.start import he_normal, zero
-from sr_lightning.nn.upsample import Deconvolution
 
 __all__ = ["IDN"]
 

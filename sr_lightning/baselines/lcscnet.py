@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sr_lightning.nn.bicubic import bicubic
+from sr_lightning.nn.layers import is_reference
 from sr_lightning.nn.network import LumaNetwork
-from sr_lightning.nn.plain import is_plain
-from sr_lightning.nn.reach import side_of, through_convolution, through_shuffle
+from sr_lightning.nn.receptive_field import side_of, through_convolution, through_shuffle
 from sr_lightning.nn.start import zero
 
 __all__ = ["LCSCNet"]
@@ -68,7 +68,7 @@ class Reconstruction(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, 1, sH, sW)."""
-        if is_plain(x):
+        if is_reference(x):
             larger = self.first(F.interpolate(x, scale_factor=self.scale, mode="nearest"))
         else:
             larger = self._enlarged(x)

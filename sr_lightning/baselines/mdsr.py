@@ -14,9 +14,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from sr_lightning.baselines.edsr import ResidualBlock
-from sr_lightning.nn.mean_shift import MeanShift
+from sr_lightning.nn.layers import MeanShift, SubPixelUpsample
 from sr_lightning.nn.network import SRNetwork
-from sr_lightning.nn.upsample import SubPixelUpsample
 
 __all__ = ["MDSR"]
 

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from sr_lightning.baselines.edsr import ResidualBlock
 from sr_lightning.baselines.rdn import ResidualDenseTrunk
 from sr_lightning.cubic import enlarged_size
-from sr_lightning.nn.mean_shift import MeanShift
+from sr_lightning.nn.layers import MeanShift
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.nn.precision import full_precision
 

@@ -18,7 +18,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from sr_lightning.nn.network import InterpolatedLumaNetwork
-from sr_lightning.nn.reach import side_of, through_bicubic, through_convolution
+from sr_lightning.nn.receptive_field import side_of, through_bicubic, through_convolution
 
 __all__ = ["SRCNN"]
 

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sr_lightning.nn.layers import ConvShuffle
 from sr_lightning.nn.network import SRNetwork
-from sr_lightning.nn.upsample import ConvShuffle
 
 __all__ = ["SRMDNF"]
 

@@ -20,8 +20,8 @@ from torch.nn import functional as F
 
 from sr_lightning.cubic import enlarged_size
 from sr_lightning.nn.complexity import complexity
+from sr_lightning.nn.layers import reference
 from sr_lightning.nn.network import SRNetwork
-from sr_lightning.nn.plain import plain
 from sr_lightning.nn.precision import layout_of, set_layout
 from sr_lightning.training.losses import PixelLoss
 
@@ -178,7 +178,8 @@ class _Arrangement:
         self.network = type(network)(**network.config).to(device)
         self.device = device
         self.layout = layout_of(fast)
-        self.context: Callable[[], AbstractContextManager[object]] = nullcontext if fast else plain
+        ways: tuple[Callable[[], AbstractContextManager[object]], ...] = (reference, nullcontext)
+        self.context = ways[fast]
         set_layout(self.network, fast)
 
     def pictures(self, count: int, size: tuple[int, int]) -> Tensor:

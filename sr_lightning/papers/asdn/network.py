@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from sr_lightning.nn.attention import ChannelAttention
 from sr_lightning.nn.bicubic import bicubic
+from sr_lightning.nn.layers import ChannelAttention
 from sr_lightning.nn.network import SRNetwork
-from sr_lightning.nn.reach import (
+from sr_lightning.nn.receptive_field import (
     side_of,
     through_bicubic,
     through_convolution,

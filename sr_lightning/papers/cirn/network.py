@@ -11,10 +11,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from sr_lightning.nn.mean_shift import MeanShift
+from sr_lightning.nn.layers import ConvShuffle, MeanShift, SubPixelUpsample
 from sr_lightning.nn.network import SRNetwork
-from sr_lightning.nn.reach import side_of, through_convolution, through_shuffle
-from sr_lightning.nn.upsample import ConvShuffle, SubPixelUpsample
+from sr_lightning.nn.receptive_field import side_of, through_convolution, through_shuffle
 from sr_lightning.papers.cirn.criss_cross import criss_cross_attention
 
 __all__ = ["CIRN", "ISAB", "CrissCross", "ResidualGroup"]

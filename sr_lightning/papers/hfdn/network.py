@@ -16,11 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sr_lightning.colour import rgb_to_y
-from sr_lightning.nn.attention import ChannelAttention, SpatialAttention
 from sr_lightning.nn.bicubic import BicubicUpsample
+from sr_lightning.nn.layers import ChannelAttention, Deconvolution, SpatialAttention
 from sr_lightning.nn.network import SRNetwork, enlarge_luma
 from sr_lightning.nn.start import zero
-from sr_lightning.nn.upsample import Deconvolution
 
 __all__ = ["HFDN", "AdaptiveDenseUnit", "ConcatConv"]
 

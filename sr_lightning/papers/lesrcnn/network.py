@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sr_lightning.nn.layers import ConvShuffle, SubPixelUpsample, is_reference
 from sr_lightning.nn.network import SRNetwork
-from sr_lightning.nn.plain import is_plain
-from sr_lightning.nn.upsample import ConvShuffle, SubPixelUpsample
 
 __all__ = ["LESRCNN"]
 
@@ -187,7 +186,7 @@ class LESRCNN(SRNetwork):
         upsampler = self.upsamplers[str(int(scale))]
         if not self.both_ends:
             return upsampler(last)  # type: ignore[no-any-return]
-        if is_plain(first):
+        if is_reference(first):
             return (upsampler(first) + upsampler(last)) / 2  # type: ignore[no-any-return]
         return upsampler((first + last) / 2)  # type: ignore[no-any-return]
 

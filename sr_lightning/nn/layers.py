@@ -1,14 +1,52 @@
-"""Learned enlargement, arranged to be fast: sub-pixel (Shi et al. 2016) and deconvolution."""
+"""Layers that networks share: learned upsampling, attention, the mean colour.
+
+Upsampling is arranged to be fast (sub-pixel, Shi et al. 2016, and deconvolution); inside
+:func:`reference` layers compute what their papers write, for counting costs and proofs of equality.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sr_lightning.nn.plain import is_plain
+__all__ = [
+    "ChannelAttention",
+    "ConvShuffle",
+    "Deconvolution",
+    "MeanShift",
+    "SpatialAttention",
+    "SubPixelUpsample",
+    "is_reference",
+    "reference",
+]
 
-__all__ = ["ConvShuffle", "Deconvolution", "SubPixelUpsample"]
+_REFERENCE: list[bool] = []
+
+
+@contextmanager
+def reference() -> Iterator[None]:
+    """Context in which layers with a faster arrangement compute what their papers write.
+
+    The results are the same up to rounding (tested); it exists to show that, and what it saves.
+    """
+    _REFERENCE.append(True)
+    try:
+        yield
+    finally:
+        _REFERENCE.pop()
+
+
+def is_reference(x: Tensor) -> bool:
+    """Whether a layer has to compute `x` as its paper writes it.
+
+    Always on the meta device, where costs are counted.
+    """
+    return x.is_meta or bool(_REFERENCE)
 
 
 class ConvShuffle(nn.Conv2d):
@@ -50,7 +88,7 @@ class ConvShuffle(nn.Conv2d):
         """(N, in, H, W) to (N, out, factor * H, factor * W)."""
         factor = self.factor
         last = x.is_contiguous(memory_format=torch.channels_last)
-        if self.groups != 1 or not last or is_plain(x):
+        if self.groups != 1 or not last or is_reference(x):
             return F.pixel_shuffle(super().forward(x), factor)
         channels = self.out_channels // factor**2
         cells, rest = factor * factor, self.weight.shape[1:]
@@ -132,7 +170,7 @@ class Deconvolution(nn.ConvTranspose2d):
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """(N, in, H, W) to (N, out, factor * H, factor * W)."""
         kernel, factor, front = self.kernel_size[0], self.factor, self.front
-        if not is_plain(x):
+        if not is_reference(x):
             if kernel == factor and front == 0:
                 return self._product(x)
             if self.out_channels < factor**2:
@@ -172,3 +210,66 @@ class Deconvolution(nn.ConvTranspose2d):
         else:
             y = F.conv2d(F.pad(x, (before, after, before, after)), ordered, bias)
         return F.pixel_shuffle(y, factor)
+
+
+class ChannelAttention(nn.Module):
+    """Squeeze-and-excitation of channels (Hu et al. 2018; RCAN's CA layer).
+
+    Global pooling, a bottleneck of two 1x1 convolutions, sigmoid, product.
+
+    Args:
+        channels: of the feature map.
+        reduction: of the bottleneck.
+        pool: "mean" or "max" over all positions.
+    """
+
+    def __init__(
+        self, channels: int, reduction: int = 16, pool: Literal["mean", "max"] = "mean"
+    ) -> None:
+        super().__init__()
+        self.pool = pool
+        self.squeeze = nn.Conv2d(channels, channels // reduction, 1)
+        self.excite = nn.Conv2d(channels // reduction, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Weight the channels of (N, C, H, W)."""
+        pooled = (x.mean if self.pool == "mean" else x.amax)(dim=(2, 3), keepdim=True)
+        gate: Tensor = self.excite(self.squeeze(pooled).relu()).sigmoid()
+        return x * gate
+
+
+class SpatialAttention(nn.Module):
+    """Attention over positions from the channels' mean and maximum (CBAM, Woo et al. 2018).
+
+    Args:
+        kernel: side of the convolution over the two maps.
+    """
+
+    def __init__(self, kernel: int = 7) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 1, kernel, padding=kernel // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Weight the positions of (N, C, H, W)."""
+        maps = torch.cat([x.mean(dim=1, keepdim=True), x.amax(dim=1, keepdim=True)], dim=1)
+        gate: Tensor = self.conv(maps).sigmoid()
+        return x * gate
+
+
+class MeanShift(nn.Module):
+    """Takes the mean of DIV2K off an image, and puts it back on a prediction."""
+
+    mean: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        mean = torch.tensor((0.4488, 0.4371, 0.4040)).reshape(1, 3, 1, 1)
+        self.register_buffer("mean", mean, persistent=False)
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """An image (N, 3, H, W) less the mean."""
+        return lr - self.mean
+
+    def back(self, prediction: Tensor) -> Tensor:
+        """A prediction (N, 3, H, W) and the mean, in float32 whatever the network's precision."""
+        return prediction.float() + self.mean

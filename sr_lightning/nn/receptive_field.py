@@ -38,7 +38,7 @@ def through_shuffle(span: Span, factor: int) -> Span:
 
 
 def through_deconvolution(span: Span, kernel: int, factor: int, front: int) -> Span:
-    """Before a transposed convolution; arguments as of `sr_lightning.nn.upsample.Deconvolution`."""
+    """Before a transposed convolution; arguments as of `sr_lightning.nn.layers.Deconvolution`."""
     low, high = span
     return -((kernel - 1 - low - front) // factor), (high + front) // factor
 
