@@ -14,7 +14,7 @@ from sr_lightning.cli import main
 from sr_lightning.errors import UserError
 from sr_lightning.inference.weights_eval import measured, save
 from sr_lightning.studies.report.published_view import published_table
-from sr_lightning.weights.ship import ship
+from sr_lightning.weights.release import release
 from sr_lightning.weights.zoo import find_weights
 
 __all__ = ["checkout", "own_zoo"]
@@ -22,7 +22,7 @@ __all__ = ["checkout", "own_zoo"]
 
 @pytest.fixture
 def shipped(own_zoo, finished_run):
-    return ship(finished_run, "first", data_licence="made up", recipe="sr-lightning fit one")
+    return release(finished_run, "first", data_licence="made up", recipe="sr-lightning fit one")
 
 
 def group_of(test_folder) -> str:

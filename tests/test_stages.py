@@ -13,9 +13,9 @@ from conftest import CONFIGS, EXPERIMENTS, SMALL_HFDN, only_run, tiny_fit
 from sr_lightning.cli import main
 from sr_lightning.errors import UserError
 from sr_lightning.studies.campaign import load_campaign, state_of
-from sr_lightning.weights import ship as shipping
+from sr_lightning.weights import release as releasing
 from sr_lightning.weights import zoo
-from sr_lightning.weights.ship import ship
+from sr_lightning.weights.release import release
 from sr_lightning.weights.zoo import WeightRecord, find_weights
 
 
@@ -25,7 +25,7 @@ def own_zoo(tmp_path, monkeypatch):
     folder = tmp_path / "zoo"
     folder.mkdir()
     monkeypatch.setattr(zoo, "ZOO", folder)
-    monkeypatch.setattr(shipping, "ZOO", folder)
+    monkeypatch.setattr(releasing, "ZOO", folder)
     return folder
 
 
@@ -41,12 +41,12 @@ def further(start, finished_run, out, train_folder, val_folder):
 def test_record_keeps_the_trainings_that_its_own_started_from(
     own_zoo, finished_run, tmp_path, train_folder, val_folder
 ):
-    first = ship(finished_run, "first", data_licence="made up", recipe="sr-lightning fit one")
+    first = release(finished_run, "first", data_licence="made up", recipe="sr-lightning fit one")
     assert first.stages == ()
     run = further("first", finished_run, tmp_path / "a", train_folder, val_folder)
     # That they are replaced afterwards does not change what this run started from.
     first.file.write_bytes(b"another")
-    record = ship(run, "second", data_licence="made up", recipe="sr-lightning fit two")
+    record = release(run, "second", data_licence="made up", recipe="sr-lightning fit two")
 
     assert record == WeightRecord.read(own_zoo / "second.json")
     (stage,) = record.stages
@@ -62,7 +62,7 @@ def test_record_keeps_the_trainings_that_its_own_started_from(
 def test_training_starts_from_weights_of_the_zoo_by_name(
     own_zoo, finished_run, tmp_path, train_folder, val_folder
 ):
-    first = ship(finished_run, "first", data_licence="", recipe="")
+    first = release(finished_run, "first", data_licence="", recipe="")
     run = further("first", finished_run, tmp_path / "a", train_folder, val_folder)
     path = next((run / "checkpoints").glob("last_*.ckpt"))
     after = torch.load(path, weights_only=True)["state_dict"]
@@ -76,14 +76,14 @@ def test_weights_from_an_unknown_start_are_not_shipped(
     best = next((finished_run / "checkpoints").glob("best_*.ckpt"))
     run = further(best, finished_run, tmp_path / "a", train_folder, val_folder)
     with pytest.raises(UserError, match=r"best_.*of which nothing is known"):
-        ship(run, "second", data_licence="", recipe="")
+        release(run, "second", data_licence="", recipe="")
     assert list(own_zoo.iterdir()) == []
 
 
 def test_start_that_is_nowhere_is_named_with_those_that_are(
     own_zoo, finished_run, tmp_path, train_folder, val_folder, capsys
 ):
-    ship(finished_run, "first", data_licence="", recipe="")
+    release(finished_run, "first", data_licence="", recipe="")
     args = tiny_fit("hfdn_x4", tmp_path / "a", train_folder, val_folder, model__init_from="furst")
     with pytest.raises(SystemExit):
         main([*args, *SMALL_HFDN])
@@ -111,7 +111,7 @@ def test_run_that_goes_on_from_weights_waits_until_it_is_behind_them(
         return [state_of(run, tmp_path / "runs") for run in (first, more)]
 
     assert states() == ["waiting", "waiting"]
-    ship(finished_run, "first", data_licence="", recipe=first.recipe("cpu"))
+    release(finished_run, "first", data_licence="", recipe=first.recipe("cpu"))
     assert states() == ["shipped", "waiting"]
     record = find_weights("first")
     assert record is not None

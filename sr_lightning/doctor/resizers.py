@@ -41,14 +41,12 @@ class Resizer:
         key: short name, for machines.
         label: for people.
         make: uint8 (H, W, 3) and (h, w) to uint8 (h, w, 3).
-        antialiased: whether it filters before it picks pixels; without, it is another task.
         remedy: what to do about LR images that were made so; empty where nothing need be done.
     """
 
     key: str
     label: str
     make: Callable[[Pixels, Size], Pixels]
-    antialiased: bool = True
     remedy: str = ""
 
 
@@ -222,7 +220,6 @@ RESIZERS: tuple[Resizer, ...] = (
         "matlab_plain",
         "bicubic a=-0.5 without antialiasing (TensorFlow 2, MATLAB 'Antialiasing' false)",
         partial(_matlab, antialias=False),
-        antialiased=False,
         remedy=_OTHER_TASK,
     ),
     Resizer(
@@ -247,21 +244,18 @@ RESIZERS: tuple[Resizer, ...] = (
         "opencv_cubic",
         "OpenCV INTER_CUBIC (a=-0.75, no antialias)",
         partial(_opencv, cubic=True),
-        antialiased=False,
         remedy=_OTHER_TASK,
     ),
     Resizer(
         "torch_plain",
         "torch bicubic, no antialias (a=-0.75)",
         partial(_torch, mode="bicubic"),
-        antialiased=False,
         remedy=_OTHER_TASK,
     ),
     Resizer(
         "torch_plain_truncated",
         "torch bicubic, no antialias (a=-0.75), truncated to 8 bits",
         partial(_torch, mode="bicubic", truncated=True),
-        antialiased=False,
         remedy=_OTHER_TASK,
     ),
     Resizer(
@@ -274,14 +268,12 @@ RESIZERS: tuple[Resizer, ...] = (
         "opencv_linear",
         "OpenCV INTER_LINEAR (no antialias)",
         partial(_opencv, cubic=False),
-        antialiased=False,
         remedy=_OTHER_TASK,
     ),
     Resizer(
         "torch_bilinear",
         "torch bilinear, no antialias",
         partial(_torch, mode="bilinear"),
-        antialiased=False,
         remedy=_OTHER_TASK,
     ),
     Resizer("kornia", "kornia resize, antialias=True", _kornia, remedy=_OTHER_TASK),
@@ -310,14 +302,12 @@ RESIZERS: tuple[Resizer, ...] = (
         "nearest_central",
         "nearest neighbour, central pixel (Pillow, torch nearest-exact)",
         partial(_every, phase=0.5),
-        antialiased=False,
         remedy=_OTHER_TASK,
     ),
     Resizer(
         "nearest_first",
         "nearest neighbour, first pixel (OpenCV, torch, x[::s, ::s])",
         partial(_every, phase=0.0),
-        antialiased=False,
         remedy=_OTHER_TASK + "; they are also shifted by (s - 1) / 2 HR pixels",
     ),
     Resizer(

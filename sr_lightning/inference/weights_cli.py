@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -12,13 +13,14 @@ from rich.console import Console
 from sr_lightning.errors import UserError
 from sr_lightning.inference import verify, weights_eval
 from sr_lightning.weights.convert import convert
+from sr_lightning.weights.release import release
 from sr_lightning.weights.releases import RELEASES
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Convert, verify or measure weight files.
+    """Convert, verify, measure or release weight files.
 
     Args:
         argv: options; default the process's own.
@@ -41,6 +43,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         dest="arguments",
         help="argument of the network's constructor, where the file does not tell it",
     )
+    new = commands.add_parser("release", help="make a tested run weights of the package")
+    new.add_argument("run", type=Path, help="folder of a run that was trained and tested")
+    new.add_argument("name", help="of the weights")
+    new.add_argument("--data-licence", required=True, help="rights in the training images")
+    new.add_argument("--recipe", required=True, help="the command that trained it")
+    new.add_argument("--notes", default="")
     verify.add_options(commands.add_parser("verify", help=verify.SUMMARY))
     weights_eval.add_options(commands.add_parser("eval", help=weights_eval.SUMMARY))
     options = parser.parse_args(argv)
@@ -49,6 +57,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     if options.command == "verify":
         verify.run(options)
+        return
+    if options.command == "release":
+        made = release(
+            options.run,
+            options.name,
+            data_licence=options.data_licence,
+            recipe=options.recipe,
+            notes=options.notes,
+        )
+        Console().print(f"{made.file}  {made.file.stat().st_size / 1e6:.2f} MB", highlight=False)
         return
     record = convert(
         options.file, options.arch, options.out, options.scale, **_pairs(options.arguments)

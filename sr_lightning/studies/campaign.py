@@ -26,7 +26,7 @@ from rich.table import Column, Table
 from sr_lightning.errors import UserError
 from sr_lightning.studies.cli import project_root
 from sr_lightning.studies.ledger import Ledger, code_digest, entry_of_run
-from sr_lightning.weights.ship import ship
+from sr_lightning.weights.release import release
 from sr_lightning.weights.zoo import PROTOCOL, find_weights
 
 __all__ = ["Campaign", "Run", "load_campaign", "main"]
@@ -288,7 +288,7 @@ class Sitting:
         licence = self.campaign.data_licence
         recipe = run.recipe(self.device)
         try:
-            record = ship(folder, run.weights, data_licence=licence, recipe=recipe)
+            record = release(folder, run.weights, data_licence=licence, recipe=recipe)
             said = f"kept as {record.file}"
         except UserError as error:
             said = f"not kept: {error}"

@@ -1,15 +1,13 @@
-"""Turning a finished run into weights that come with the package, with their record.
+"""``sr-lightning weights release``: a finished run becomes weights that come with the package.
 
-``python -m sr_lightning.weights.ship RUN NAME`` takes the best checkpoint and the test results of
-a run; nothing in a record is typed by hand but notes.
+The best checkpoint and the test results of a run make the record; nothing in it is typed by hand
+but notes.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +18,15 @@ from sr_lightning.nn.complexity import parameter_count
 from sr_lightning.weights.files import load_network, save_network
 from sr_lightning.weights.zoo import PROTOCOL, ZOO, Stage, WeightRecord, find_weights
 
-__all__ = ["main", "ship"]
+__all__ = ["release"]
 
 # VDSR's published Set5 PSNR by scale: weaker weights are for trying out.
 _VDSR = {2: 37.53, 3: 33.66, 4: 31.35}
 
 
-def ship(run: Path, name: str, *, data_licence: str, recipe: str, notes: str = "") -> WeightRecord:
+def release(
+    run: Path, name: str, *, data_licence: str, recipe: str, notes: str = ""
+) -> WeightRecord:
     """Write the weights and the record of a run that was trained and tested.
 
     Args:
@@ -88,7 +88,7 @@ def _stages(facts: dict[str, Any]) -> tuple[Stage, ...]:
     if not start["stages"]:
         raise UserError(
             f"It started from {start['init_from']}, of which nothing is known; "
-            "ship the training that made it first."
+            "release the training that made it first."
         )
     return tuple(Stage(**stage) for stage in start["stages"])
 
@@ -133,30 +133,3 @@ def _is_preview(measured: dict[str, dict[str, dict[str, float]]]) -> bool:
     known = {scale: cells.get(f"Set5_x{scale}", {}).get("psnr") for scale in _VDSR}
     reached = {scale: psnr for scale, psnr in known.items() if psnr is not None}
     return not reached or any(psnr < _VDSR[scale] for scale, psnr in reached.items())
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command.
-
-    Args:
-        argv: options; default the process's own.
-    """
-    parser = argparse.ArgumentParser(prog="python -m sr_lightning.weights.ship")
-    parser.add_argument("run", type=Path)
-    parser.add_argument("name")
-    parser.add_argument("--data-licence", required=True)
-    parser.add_argument("--recipe", required=True, help="the command that trained it")
-    parser.add_argument("--notes", default="")
-    options = parser.parse_args(argv)
-    record = ship(
-        options.run,
-        options.name,
-        data_licence=options.data_licence,
-        recipe=options.recipe,
-        notes=options.notes,
-    )
-    print(f"{record.file}  {record.file.stat().st_size / 1e6:.2f} MB")
-
-
-if __name__ == "__main__":
-    main()
