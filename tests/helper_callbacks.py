@@ -44,6 +44,18 @@ class InterruptAt(Callback):
             os.kill(os.getpid(), signal.SIGINT)
 
 
+class SignalAt(Callback):
+    """Sends its own process a signal in the middle of a step."""
+
+    def __init__(self, step: int, signal_name: str) -> None:
+        self.step = step
+        self.signal = getattr(signal, signal_name)
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step == self.step:
+            os.kill(os.getpid(), self.signal)
+
+
 class SlowSteps(Callback):
     """Gives another process the time to interfere."""
 

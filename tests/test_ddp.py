@@ -48,7 +48,7 @@ def pair(tmp_path_factory, train_folder, val_folder) -> tuple[Path, Path]:
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    (last,) = (folder / "checkpoints").glob("last_step=4_*.ckpt")
+    (last,) = (folder / "checkpoints").glob("last_step=4.ckpt")
     return torch.load(last, weights_only=True)["state_dict"]
 
 

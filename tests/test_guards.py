@@ -23,6 +23,6 @@ def test_nan_stops_the_run_before_it_reaches_the_weights(
     message = capsys.readouterr().err.strip().splitlines()[-1]
     assert "The loss became nan at step 3" in message
     assert "--trainer.gradient_clip_val 1" in message
-    (last,) = (only_run(tmp_path) / "checkpoints").glob("last_step=2_*")
+    (last,) = (only_run(tmp_path) / "checkpoints").glob("last_step=2.ckpt")
     state = torch.load(last, weights_only=True)["state_dict"]
     assert all(torch.isfinite(value).all() for value in state.values() if value.is_floating_point())

@@ -34,7 +34,7 @@ def arguments(out, train, val, *extra: str) -> list[str]:
 
 
 def last_state(run: Path) -> dict:
-    (path,) = (run / "checkpoints").glob(f"last_step={STEPS}_*.ckpt")
+    (path,) = (run / "checkpoints").glob(f"last_step={STEPS}.ckpt")
     return torch.load(path, weights_only=True)
 
 
@@ -87,14 +87,14 @@ def test_killed_run_goes_on_bit_for_bit(tmp_path, train_folder, val_folder, unbr
         stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("*/*/checkpoints/last_step=30_*")):
+    while not list(tmp_path.glob("*/*/checkpoints/last_step=30.ckpt")):
         assert process.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
     run = only_run(tmp_path)
-    assert not list(run.glob(f"checkpoints/last_step={STEPS}_*"))
+    assert not list(run.glob(f"checkpoints/last_step={STEPS}.ckpt"))
     # The callback is named in the config that the run goes on with.
     sys.path.insert(0, str(ROOT / "tests"))
     main(
@@ -112,16 +112,16 @@ def test_killed_run_goes_on_bit_for_bit(tmp_path, train_folder, val_folder, unbr
 
 
 def test_interrupted_run_saves_itself_and_goes_on_bit_for_bit(
-    tmp_path, train_folder, val_folder, unbroken, capsys
+    tmp_path, train_folder, val_folder, unbroken, capfd
 ):
     sys.path.insert(0, str(ROOT / "tests"))
     stop = ["--trainer.callbacks+=helper_callbacks.InterruptAt", "--trainer.callbacks.step=24"]
     main(arguments(tmp_path, train_folder, val_folder, *stop))
     run = only_run(tmp_path)
-    out = capsys.readouterr().out
-    assert "Stopping after this step" in out
+    out, err = capfd.readouterr()
+    assert "Stopping after this step" in err
     assert f"sr-lightning fit --run {run}" in out
-    assert (run / "checkpoints" / "interrupted_step=25.ckpt").is_file()
+    assert (run / "checkpoints" / "last_step=25.ckpt").is_file()
     main(["fit", "--run", str(run)])
     resumed = last_state(run)
     for part in PARTS:

@@ -70,7 +70,7 @@ def arguments(out: Path, train: Path, val: Path) -> list[str]:
 
 
 def final_weights(run: Path) -> dict[str, torch.Tensor]:
-    (last,) = (run / "checkpoints").glob(f"last_step={STEPS}_*.ckpt")
+    (last,) = (run / "checkpoints").glob(f"last_step={STEPS}.ckpt")
     return torch.load(last, weights_only=True)["state_dict"]
 
 
@@ -87,7 +87,7 @@ def unbroken(tmp_path_factory, train_folder, val_folder) -> dict[str, torch.Tens
 def test_requeued_job_goes_on_bit_for_bit(tmp_path, train_folder, val_folder, unbroken, way):
     """Killed by the scheduler, or warned by SIGUSR1 as before the end of its time."""
     job = submit(tmp_path, arguments(tmp_path, train_folder, val_folder))
-    wait_for(lambda: list(tmp_path.glob("*/*/checkpoints/last_step=20_*")), 120, "a checkpoint")
+    wait_for(lambda: list(tmp_path.glob("*/*/checkpoints/last_step=20.ckpt")), 120, "a checkpoint")
     if way == "kill":
         subprocess.run(["scontrol", "requeue", job], check=True)
     else:

@@ -6,9 +6,7 @@ import csv
 import json
 import math
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +16,6 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import (
     Callback,
-    Checkpoint,
-    ModelCheckpoint,
     RichProgressBar,
 )
 from lightning.pytorch.loggers import WandbLogger
@@ -41,10 +37,7 @@ from sr_lightning.training.provenance import commit, data_facts, hardware
 from sr_lightning.training.run_folder import RunFolder
 
 __all__ = [
-    "BestCheckpoint",
-    "GracefulStop",
     "ImageStrips",
-    "LastCheckpoint",
     "NonFiniteGuard",
     "PlainProgress",
     "PredictionWriter",
@@ -53,97 +46,6 @@ __all__ = [
     "Throughput",
     "print_means",
 ]
-
-
-class BestCheckpoint(ModelCheckpoint):
-    """Keeps the checkpoint with the best validation result, protocol and value in its name.
-
-    Args:
-        folder: of the checkpoints.
-        monitor: what chooses, such as ``val/edsr2017/psnr``.
-    """
-
-    def __init__(self, folder: Path, monitor: str) -> None:
-        _, protocol, metric = monitor.split("/")
-        super().__init__(
-            dirpath=folder,
-            filename=f"best_step={{step}}_{protocol}_{metric}={{{monitor}:.3f}}",
-            monitor=monitor,
-            mode="max" if METRICS[metric].higher_is_better else "min",
-            save_top_k=1,
-            auto_insert_metric_name=False,
-            enable_version_counter=False,
-        )
-
-
-class LastCheckpoint(ModelCheckpoint):
-    """Keeps the state at the latest validation to go on from.
-
-    Args:
-        folder: of the checkpoints.
-        monitor: whose value is in the name, such as ``val/edsr2017/psnr``.
-    """
-
-    def __init__(self, folder: Path, monitor: str) -> None:
-        _, protocol, metric = monitor.split("/")
-        super().__init__(
-            dirpath=folder,
-            filename=f"last_step={{step}}_{protocol}_{metric}={{{monitor}:.3f}}",
-            monitor="step",
-            mode="max",
-            save_top_k=1,
-            auto_insert_metric_name=False,
-            enable_version_counter=False,
-        )
-
-
-class GracefulStop(Checkpoint):
-    """Ends training after the current step on Ctrl-C, with a checkpoint to go on from.
-
-    An interrupt in the middle of a step could leave half of the weights updated. A second Ctrl-C
-    ends at once. With several processes Lightning's own handling is left in place, since they
-    could stop at different steps. It is a `Checkpoint` so that it comes after the weight averaging
-    of the same step.
-
-    Args:
-        folder: of the checkpoints.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.interrupted = False
-        self._previous: Any = None
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take over Ctrl-C."""
-        if trainer.world_size == 1 and threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGINT, self._asked)
-
-    def _asked(self, number: int, frame: Any) -> None:
-        if self.interrupted:
-            raise KeyboardInterrupt
-        self.interrupted = True
-        print("\nStopping after this step; Ctrl-C again stops at once.", flush=True)
-
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        """Save and stop if asked to."""
-        if self.interrupted and not trainer.should_stop:
-            path = self.folder / f"interrupted_step={trainer.global_step}.ckpt"
-            trainer.save_checkpoint(path)
-            trainer.should_stop = True
-
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Give Ctrl-C back."""
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
-            self._previous = None
 
 
 class NonFiniteGuard(Callback):
@@ -166,9 +68,10 @@ class NonFiniteGuard(Callback):
             return
         if not torch.isfinite(loss):
             raise UserError(
-                f"The loss became {loss.item()} at step {step}. The checkpoints in the run folder "
-                "are from before that: go on from them with a lower learning rate, with "
-                "--trainer.gradient_clip_val 1, or in float32 (--trainer.precision 32-true)."
+                f"The loss became {loss.item()} at step {step}; no checkpoint was written since. "
+                "Go on from the last one (--run) with a lower learning rate "
+                "(--model.optimizer.lr), with --trainer.gradient_clip_val 1, or in float32 "
+                "(--trainer.precision 32-true)."
             )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import yaml
+from filelock import FileLock, Timeout
 from jsonargparse import Namespace
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -20,6 +22,12 @@ from sr_lightning import __version__
 from sr_lightning.data import PatchDataModule  # noqa: F401 (short names in YAML)
 from sr_lightning.errors import UserError
 from sr_lightning.training import callbacks
+from sr_lightning.training.checkpoints import (
+    BestCheckpoint,
+    LastCheckpoint,
+    SafeCheckpointIO,
+    is_whole,
+)
 from sr_lightning.training.config_errors import PlainParser, refusal
 from sr_lightning.training.module import SRModule
 from sr_lightning.training.precision import MeasuredPrecision
@@ -60,6 +68,7 @@ class SRCLI(LightningCLI):
     """LightningCLI over :class:`SRModule` and any data module."""
 
     run_folder: RunFolder
+    lock: FileLock | None = None
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the run folder's and W&B's sections."""
@@ -77,8 +86,15 @@ class SRCLI(LightningCLI):
             config.verbose = False
         _prefer_named_precision(config.trainer)
         self.run_folder = RunFolder.create(OutputOptions(**config.output.as_dict()))
-        if self.subcommand == "fit" and config.ckpt_path is None:
-            config.ckpt_path = _after_requeue(self.run_folder)
+        if self.subcommand == "fit":
+            self.lock = _locked(self.run_folder)
+            if config.ckpt_path is None:
+                config.ckpt_path = _after_requeue(self.run_folder)
+            if config.ckpt_path is None and any(self.run_folder.checkpoints.glob("*.ckpt")):
+                raise UserError(
+                    f"{self.run_folder.path} holds a run already: go on with it by --run "
+                    f"{self.run_folder.path}, or name another --output.folder."
+                )
         interval, steps = config.trainer.val_check_interval, config.trainer.max_steps
         if isinstance(interval, int) and 0 < steps < interval:
             # A budget shorter than the usual interval is still validated at its end.
@@ -107,15 +123,14 @@ class SRCLI(LightningCLI):
         folder = self.run_folder
         assert self.subcommand is not None
         monitor = self.model.monitor
-        options = self.config[self.subcommand].wandb
+        options, output = self.config[self.subcommand].wandb, self.config[self.subcommand].output
         added: list[Callback] = [callbacks.ImageStrips(folder, to_wandb=options.log_images)]
         if self.subcommand == "fit":
             added += [
                 callbacks.NonFiniteGuard(),
                 callbacks.Throughput(),
-                callbacks.BestCheckpoint(folder.checkpoints, monitor),
-                callbacks.LastCheckpoint(folder.checkpoints, monitor),
-                callbacks.GracefulStop(folder.checkpoints),
+                BestCheckpoint(folder.checkpoints, monitor),
+                LastCheckpoint(folder.checkpoints, output.checkpoint_minutes),
                 Provenance(folder.path / "provenance.json"),
                 LearningRateMonitor("step"),
             ]
@@ -129,7 +144,9 @@ class SRCLI(LightningCLI):
             else:
                 config["enable_progress_bar"] = False
                 added.append(callbacks.PlainProgress())
-        return super()._instantiate_trainer(config, [*callbacks_, *added])
+        trainer = super()._instantiate_trainer(config, [*callbacks_, *added])
+        trainer.strategy.checkpoint_io = SafeCheckpointIO()
+        return trainer
 
     def _loggers(self, config: Namespace) -> list[Logger]:
         assert self.subcommand is not None
@@ -140,12 +157,30 @@ class SRCLI(LightningCLI):
         return [*found, logger] if logger is not None else found
 
 
+@rank_zero_only
+def _locked(folder: RunFolder) -> FileLock:
+    """Keep other trainings out of a run's folder as long as this process lives.
+
+    Raises:
+        UserError: another one is in it.
+    """
+    folder.path.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.path / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"Another training is running in {folder.path}; wait for it or stop it first."
+        ) from None
+    return lock
+
+
 def _after_requeue(folder: RunFolder) -> str | None:
     """The checkpoint to go on from when SLURM has started this very job again."""
     if int(os.environ.get("SLURM_RESTART_COUNT") or 0) == 0 or not folder.checkpoints.is_dir():
         return None
     try:
-        return str(folder.last_checkpoint())
+        return str(_newest_whole(folder))
     except UserError:
         return None
 
@@ -201,10 +236,21 @@ def run_trainer_command(given: list[str]) -> None:
             },
         )
         _say_where(cli)
+        stopped_by = _signal_of(cli)
+        if cli.lock is not None:
+            cli.lock.release()
     finally:
         sys.argv = program
         RunFolder.stop_handing_down()
         _finish_wandb()
+    if stopped_by is not None and stopped_by != signal.SIGINT:
+        raise SystemExit(128 + stopped_by)
+
+
+def _signal_of(cli: SRCLI) -> signal.Signals | None:
+    """The signal that ended training, if one did."""
+    lasts = (c for c in cli.trainer.callbacks if isinstance(c, LastCheckpoint))  # type: ignore[attr-defined]
+    return next((last.stopped_by for last in lasts), None)
 
 
 _SHORT = {"--run": "a folder", "--data-root": "a folder", "--scale": "a number, or '[1.5, 2]'"}
@@ -235,9 +281,22 @@ def _expand(given: list[str]) -> list[str]:
         return [command, *rest]
     first = ["--config", str(folder.config), "--output.folder", str(folder.path)]
     if not any(arg.partition("=")[0] == "--ckpt_path" for arg in rest):
-        checkpoint = folder.last_checkpoint() if command == "fit" else folder.best_checkpoint()
+        checkpoint = _newest_whole(folder) if command == "fit" else folder.best_checkpoint()
         first += ["--ckpt_path", str(checkpoint)]
     return [command, *first, *rest]
+
+
+def _newest_whole(folder: RunFolder) -> Path:
+    """The newest checkpoint that is as it was written; says which are not.
+
+    Raises:
+        UserError: there is none.
+    """
+    for path in folder.all_checkpoints():
+        if is_whole(path):
+            return path
+        rank_zero_info(f"{path} is damaged or was not written to its end; an earlier one is taken.")
+    raise UserError(f"{folder.checkpoints} holds no whole checkpoint to go on from.")
 
 
 def _finish_wandb() -> None:
@@ -252,10 +311,7 @@ def _say_where(cli: SRCLI) -> None:
     folder = cli.run_folder
     lines: list[tuple[str, Any]] = [("run folder", folder.path)]
     if cli.subcommand == "fit":
-        stopped = any(
-            isinstance(c, callbacks.GracefulStop) and c.interrupted
-            for c in cli.trainer.callbacks  # type: ignore[attr-defined]
-        )
+        stopped = _signal_of(cli) is not None
         lines.append(("config", folder.config))
         lines += [("checkpoint", path) for path in sorted(folder.checkpoints.glob("*.ckpt"))]
         lines += [("metrics", p) for p in sorted(folder.path.glob("metrics/*/metrics.csv"))]

@@ -10,7 +10,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.plugins import MixedPrecision, Precision
-from lightning.pytorch.utilities import GradClipAlgorithmType
+from lightning.pytorch.utilities import GradClipAlgorithmType, rank_zero_info
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -267,6 +267,38 @@ class SRModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write down how to build the network, so that a checkpoint can be used on its own."""
         checkpoint["network"] = describe_network(self.network)
+        checkpoint["optimizer"] = self._optimizer_facts()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Let the optimiser's options of the config hold in a resumed run, not those it had.
+
+        Lightning restores the options with the optimiser's state, so that a learning rate given on
+        resuming would be written into the config and not be used.
+
+        Raises:
+            UserError: the config names another optimiser than the checkpoint has.
+        """
+        before = checkpoint.get("optimizer")
+        if before is None or not checkpoint.get("optimizer_states"):
+            return
+        now = self._optimizer_facts()
+        if now["class"] != before["class"]:
+            raise UserError(
+                f"The run was trained with {before['class']}, whose state {now['class']} cannot "
+                "take over; start a new run with --model.init_from, which takes the weights alone."
+            )
+        for key, value in now["options"].items():
+            old = before["options"].get(key)
+            if old != value:
+                rank_zero_info(f"optimizer.{key} was {old} and is {value} from now on.")
+                _set_option(checkpoint, key, value)
+
+    def _optimizer_facts(self) -> dict[str, Any]:
+        """Class and plain options of the optimiser that the config describes."""
+        made = self.optimizer([nn.Parameter(torch.zeros(1))])
+        plain = (bool, int, float, str, tuple, type(None))
+        options = {key: value for key, value in made.defaults.items() if isinstance(value, plain)}
+        return {"class": type(made).__name__, "options": options}
 
 
 def _scores(of_methods: nn.ModuleDict) -> Iterator[tuple[str, ImageScores]]:
@@ -282,3 +314,17 @@ def _check_names(key: str, given: Sequence[str], known: Collection[str]) -> None
             f"model.{key}: {unknown or 'an empty list'} is not known; choose from "
             f"{', '.join(known)}."
         )
+
+
+def _set_option(checkpoint: dict[str, Any], key: str, new: Any) -> None:
+    """Change an option of the optimiser in a checkpoint, and of the schedule that scales it."""
+    for group in checkpoint["optimizer_states"][0]["param_groups"]:
+        if key == "lr" and "initial_lr" in group:
+            group["lr"] *= new / group["initial_lr"]
+            group["initial_lr"] = new
+        else:
+            group[key] = new
+    if key == "lr":
+        for schedule in checkpoint.get("lr_schedulers", []):
+            schedule["base_lrs"] = [new] * len(schedule.get("base_lrs", []))
+            schedule.pop("_last_lr", None)

@@ -24,11 +24,13 @@ class OutputOptions:
         root: folder of all runs.
         name: of the experiment.
         folder: exact folder instead, to go on in an existing run.
+        checkpoint_minutes: minutes between two checkpoints at most, so that a kill costs no more.
     """
 
     root: str = "runs"
     name: str = "run"
     folder: str | None = None
+    checkpoint_minutes: float = 10
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,10 @@ class RunFolder:
 
     @classmethod
     def create(cls, options: OutputOptions) -> RunFolder:
-        """Choose the folder of a new run; every process of the run chooses the same.
+        """Make the folder of a new run; every process of the run gets the same.
 
         Processes started by Lightning inherit it; processes started by SLURM or torchrun derive
-        it from the job's id.
+        it from the job's id. Runs that begin in the same second get folders of their own.
         """
         if options.folder is not None:
             return cls(Path(options.folder).expanduser())
@@ -84,18 +86,24 @@ class RunFolder:
             stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
         base = Path(options.root).expanduser() / options.name
         path, again = base / stamp, 1
-        while not job and path.exists():
-            again += 1
-            path = base / f"{stamp}-{again}"
+        while not job:
+            try:
+                path.mkdir(parents=True)
+                break
+            except FileExistsError:
+                again += 1
+                path = base / f"{stamp}-{again}"
+            except OSError as error:
+                raise UserError(
+                    f"The run folder {path} cannot be made ({error.strerror}); choose another "
+                    "place with --output.root."
+                ) from error
+        os.environ[_INHERITED] = str(path.resolve())
         return cls(path)
-
-    def hand_down(self) -> None:
-        """Let processes started from now on use this folder."""
-        os.environ[_INHERITED] = str(self.path.resolve())
 
     @staticmethod
     def stop_handing_down() -> None:
-        """Let the next run choose its own folder."""
+        """Let the next run of this process have a folder of its own."""
         os.environ.pop(_INHERITED, None)
 
     @classmethod
@@ -117,28 +125,38 @@ class RunFolder:
         return cls(folder)
 
     def best_checkpoint(self) -> Path:
-        """The checkpoint with the best validation metric.
+        """The checkpoint with the best validation result; of a run without any, the newest.
 
         Raises:
-            UserError: there is none.
+            UserError: there is no checkpoint.
         """
-        found = sorted(self.checkpoints.glob("best_*.ckpt"), key=lambda f: f.stat().st_mtime)
-        if not found:
-            raise UserError(f"{self.checkpoints} holds no best checkpoint; was it validated yet?")
-        return found[-1]
+        found = [
+            (value, path)
+            for path in self.checkpoints.glob("best_*.ckpt")
+            if (value := _value(path)) is not None
+        ]
+        if found:
+            return max(found)[1]
+        return next(iter(self.all_checkpoints()))
 
-    def last_checkpoint(self) -> Path:
-        """The checkpoint of the latest step, to go on from.
+    def all_checkpoints(self) -> list[Path]:
+        """Every checkpoint, the latest step first.
 
         Raises:
             UserError: there is none.
         """
         found = [*self.checkpoints.glob("*.ckpt"), *self.path.glob("hpc_ckpt_*.ckpt")]
         if not found:
-            raise UserError(f"{self.checkpoints} holds no checkpoint to go on from.")
-        return max(found, key=lambda file: (_step(file), file.stat().st_mtime))
+            raise UserError(f"{self.checkpoints} holds no checkpoint; was training ended early?")
+        return sorted(found, key=lambda file: (_step(file), file.stat().st_mtime), reverse=True)
 
 
 def _step(checkpoint: Path) -> int:
     match = re.search(r"step=(\d+)", checkpoint.name)
     return int(match.group(1)) if match else -1
+
+
+def _value(checkpoint: Path) -> float | None:
+    """The validation result in a name, larger where it is better."""
+    match = re.search(r"_[a-z]\w*?(-min)?=(-?[\d.]+)\.ckpt$", checkpoint.name)
+    return None if match is None else float(match.group(2)) * (-1 if match.group(1) else 1)

@@ -1,0 +1,214 @@
+"""Checkpoints that survive kills, full disks and flipped bits, and when they are written."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.fabric.plugins.io import TorchCheckpointIO
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
+
+from sr_lightning.errors import UserError
+from sr_lightning.metrics.quality import METRICS
+
+__all__ = ["BestCheckpoint", "LastCheckpoint", "SafeCheckpointIO", "is_whole"]
+
+
+class SafeCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its target and renames it once it is safely on the disk.
+
+    A kill or a full disk leaves the checkpoint before it, and nothing that looks like one.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Write one.
+
+        Raises:
+            UserError: its weights are not finite, or it cannot be written.
+        """
+        path = Path(path)
+        _refuse_non_finite(checkpoint.get("state_dict", {}), path)
+        part = path.with_name(f".{path.name}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with part.open("wb") as out:
+                torch.save(checkpoint, out)
+                out.flush()
+                os.fsync(out.fileno())
+            part.replace(path)
+            _sync_folder(path.parent)
+        except OSError as error:
+            raise UserError(
+                f"The checkpoint {path} cannot be written ({error.strerror or error}); "
+                f"{_what_is_in(path.parent)}"
+            ) from error
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a checkpoint is as it was written: every part is read and its checksum compared."""
+    try:
+        with zipfile.ZipFile(path) as parts:
+            return parts.testzip() is None
+    except (OSError, zipfile.BadZipFile, EOFError, ValueError):
+        return False
+
+
+def _refuse_non_finite(weights: Mapping[str, Any], path: Path) -> None:
+    for name, value in weights.items():
+        if isinstance(value, Tensor) and value.is_floating_point() and not value.isfinite().all():
+            raise UserError(
+                f"The weights are not finite any more ({name}), so that {path.name} was not "
+                f"written; {_what_is_in(path.parent)}"
+            )
+
+
+def _what_is_in(folder: Path) -> str:
+    found = sorted(path.name for path in folder.glob("*.ckpt"))
+    return f"{folder} has {', '.join(found)}." if found else f"{folder} has no checkpoint yet."
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename last; systems that cannot open folders need nothing of it."""
+    if hasattr(os, "O_DIRECTORY"):
+        handle = os.open(folder, os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps the checkpoint with the best validation result, protocol and value in its name.
+
+    Args:
+        folder: of the checkpoints.
+        monitor: what chooses, such as ``val/edsr2017/psnr``.
+    """
+
+    def __init__(self, folder: Path, monitor: str) -> None:
+        _, protocol, metric = monitor.split("/")
+        higher = METRICS[metric].higher_is_better
+        super().__init__(
+            dirpath=folder,
+            # Whoever looks for the best one of a folder has only the names.
+            filename=f"best_step={{step}}_{protocol}_{metric}{'' if higher else '-min'}="
+            f"{{{monitor}:.4f}}",
+            monitor=monitor,
+            mode="max" if higher else "min",
+            save_top_k=1,
+            auto_insert_metric_name=False,
+            enable_version_counter=False,
+        )
+
+
+class LastCheckpoint(Checkpoint):
+    """Keeps the newest state to go on from: of each validation, every few minutes, at the end.
+
+    On Ctrl-C, SIGTERM and SIGHUP training ends after the current step, and its state is kept: in
+    the middle of a step half of the weights could be updated. A second signal ends at once. With
+    several processes Lightning's own handling of signals is left in place, since they could stop at
+    different steps. It is a `Checkpoint` so that it comes after the weight averaging of the same
+    step.
+
+    Args:
+        folder: of the checkpoints.
+        minutes: between two checkpoints at most; what a kill can cost.
+
+    Attributes:
+        stopped_by: the signal that ended training, or None.
+    """
+
+    # Where several processes must agree that it is time; agreeing waits for all devices.
+    _EVERY_SHARED_STEPS = 50
+
+    def __init__(self, folder: Path, minutes: float = 10) -> None:
+        self.folder = folder
+        self.seconds = 60 * minutes
+        self.stopped_by: signal.Signals | None = None
+        self._previous: dict[int, Any] = {}
+        self._saved_step = -1
+        self._saved_at = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock and take over the signals."""
+        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+        if trainer.world_size > 1 or threading.current_thread() is not threading.main_thread():
+            return
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            if hasattr(signal, name):
+                number = getattr(signal, name)
+                self._previous[number] = signal.signal(number, self._asked)
+
+    def _asked(self, number: int, frame: Any) -> None:
+        if self.stopped_by is not None:
+            raise KeyboardInterrupt
+        self.stopped_by = signal.Signals(number)
+        what = "Ctrl-C" if number == signal.SIGINT else self.stopped_by.name
+        # Written at once: print could be interrupted in the middle of a print.
+        os.write(2, f"\nStopping after this step; {what} again stops at once.\n".encode())
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Save if it is time; save and stop if asked to."""
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            # The gradients gathered so far would be lost.
+            return
+        if self.stopped_by is not None:
+            self.save(trainer)
+            trainer.should_stop = True
+        elif self._is_time(trainer):
+            self.save(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save the state that was validated."""
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
+            self.save(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save the last steps, which no validation may have followed."""
+        if self._saved_step != trainer.global_step:
+            self.save(trainer)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Give the signals back."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous.clear()
+
+    def save(self, trainer: pl.Trainer) -> None:
+        """Write the state of this step and remove those that it supersedes."""
+        path = self.folder / f"last_step={trainer.global_step}.ckpt"
+        trainer.save_checkpoint(path)
+        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+        if trainer.is_global_zero:
+            for old in self.folder.glob("last_*.ckpt"):
+                if old != path:
+                    old.unlink(missing_ok=True)
+
+    def _is_time(self, trainer: pl.Trainer) -> bool:
+        due = time.monotonic() - self._saved_at >= self.seconds
+        if trainer.world_size == 1:
+            return due
+        if trainer.global_step % self._EVERY_SHARED_STEPS:
+            return False
+        return trainer.strategy.reduce_boolean_decision(due, all=False)
