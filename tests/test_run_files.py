@@ -35,7 +35,7 @@ def test_checkpoints_carry_protocol_and_metric_in_their_names(finished_run):
 
 
 def test_metrics_are_in_a_csv_file(finished_run):
-    rows = list(csv.DictReader((finished_run / "metrics" / "version_0" / "metrics.csv").open()))
+    rows = list(csv.DictReader((finished_run / "metrics.csv").open()))
     assert {"train/loss", "val/edsr2017/psnr", "val/edsr2017/ssim", "perf/img_s", "lr-Adam"} <= set(
         rows[0]
     )
@@ -125,7 +125,7 @@ def test_paths_are_printed(tmp_path, train_folder, val_folder, capsys):
     run = only_run(tmp_path)
     for path in (
         run / "config.yaml",
-        run / "metrics" / "version_0" / "metrics.csv",
+        run / "metrics.csv",
         *run.glob("checkpoints/*"),
     ):
         assert str(path) in out

@@ -246,7 +246,7 @@ def _tested(run: Path) -> dict[str, Any]:
 
 def _curve(run: Path) -> dict[str, list[float]]:
     curve: dict[str, list[float]] = {"step": [], "psnr": []}
-    for path in sorted(run.glob("metrics/*/metrics.csv")):
+    for path in run.glob("metrics.csv"):
         with path.open() as rows:
             for row in csv.DictReader(rows):
                 column = next(

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from sr_lightning.errors import UserError
 from sr_lightning.metrics.quality import METRICS
+from sr_lightning.training.metrics_file import MetricsFile
 
 __all__ = ["BestCheckpoint", "LastCheckpoint", "SafeCheckpointIO", "is_whole"]
 
@@ -146,6 +147,9 @@ class LastCheckpoint(Checkpoint):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock and take over the signals."""
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsFile):
+                logger.forget_after(trainer.global_step)
         if trainer.world_size > 1 or threading.current_thread() is not threading.main_thread():
             return
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
@@ -175,6 +179,10 @@ class LastCheckpoint(Checkpoint):
             return
         if self.stopped_by is not None:
             self.save(trainer)
+            loop = trainer.fit_loop
+            # Lightning validates on stopping; whoever asks for it may not wait that long.
+            due = (loop.total_batch_idx + 1) % trainer.val_check_batch == 0
+            loop.epoch_loop._skip_next_val = not due
             trainer.should_stop = True
         elif self._is_time(trainer):
             self.save(trainer)
@@ -198,6 +206,9 @@ class LastCheckpoint(Checkpoint):
     def save(self, trainer: pl.Trainer) -> None:
         """Write the state of this step and remove those that it supersedes."""
         path = self.folder / f"last_step={trainer.global_step}.ckpt"
+        for logger in trainer.loggers:
+            # Rows up to a checkpoint are never trained again, so they must not be lost.
+            logger.save()
         trainer.save_checkpoint(path)
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
         if trainer.is_global_zero:

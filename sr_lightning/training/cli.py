@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from jsonargparse import Namespace
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
@@ -29,6 +29,7 @@ from sr_lightning.training.checkpoints import (
     is_whole,
 )
 from sr_lightning.training.config_errors import PlainParser, refusal
+from sr_lightning.training.metrics_file import MetricsFile
 from sr_lightning.training.module import SRModule
 from sr_lightning.training.precision import MeasuredPrecision
 from sr_lightning.training.provenance import Provenance
@@ -60,7 +61,7 @@ class SaveRunConfig(SaveConfigCallback):
         config = yaml.safe_load(text)
         assert isinstance(pl_module, SRModule)
         for logger in trainer.loggers:
-            if not isinstance(logger, CSVLogger):
+            if not isinstance(logger, MetricsFile):
                 describe_run(logger, config, pl_module.network)
 
 
@@ -151,7 +152,10 @@ class SRCLI(LightningCLI):
     def _loggers(self, config: Namespace) -> list[Logger]:
         assert self.subcommand is not None
         folder, name = self.run_folder.path, config.output.name
-        found: list[Logger] = [CSVLogger(str(folder), name="metrics", flush_logs_every_n_steps=50)]
+        # What a test measures is in its result tables.
+        found: list[Logger] = []
+        if self.subcommand == "fit":
+            found.append(MetricsFile(folder / "metrics.csv"))
         options = WandbOptions(**config.wandb.as_dict())
         logger = make_logger(options, folder, name=name, job_type=self.subcommand)
         return [*found, logger] if logger is not None else found
@@ -314,7 +318,7 @@ def _say_where(cli: SRCLI) -> None:
         stopped = _signal_of(cli) is not None
         lines.append(("config", folder.config))
         lines += [("checkpoint", path) for path in sorted(folder.checkpoints.glob("*.ckpt"))]
-        lines += [("metrics", p) for p in sorted(folder.path.glob("metrics/*/metrics.csv"))]
+        lines.append(("metrics", folder.path / "metrics.csv"))
         following = "go on" if stopped else "test it"
         command = "fit" if stopped else "test"
         lines.append((following, f"sr-lightning {command} --run {folder.path}"))
