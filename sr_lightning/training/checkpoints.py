@@ -181,7 +181,8 @@ class LastCheckpoint(Checkpoint):
             self.save(trainer)
             loop = trainer.fit_loop
             # Lightning validates on stopping; whoever asks for it may not wait that long.
-            due = (loop.total_batch_idx + 1) % trainer.val_check_batch == 0
+            every = trainer.val_check_batch or float("inf")
+            due = (loop.total_batch_idx + 1) % every == 0
             loop.epoch_loop._skip_next_val = not due
             trainer.should_stop = True
         elif self._is_time(trainer):
