@@ -9,6 +9,7 @@ import signal
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,9 @@ from conftest import ROOT
 
 from sr_lightning.errors import UserError
 from sr_lightning.nn.complexity import parameter_count
-from sr_lightning.studies.ledger import Entry, Ledger, code_digest
+from sr_lightning.studies.ledger import Entry, Ledger
 from sr_lightning.studies.runner import Runner
-from sr_lightning.studies.study import Claim, find_study, load_study, studies
+from sr_lightning.studies.study import Cell, Claim, find_study, load_study, studies
 from sr_lightning.studies.verdicts import against_reference, judge
 from sr_lightning.training.complexity import module_of_config
 
@@ -202,22 +203,6 @@ def test_key_depends_on_everything_that_decides_the_number(tmp_path):
     assert titled == first
 
 
-def test_code_digest_ignores_comments_and_follows_code(tmp_path, monkeypatch):
-    from sr_lightning.studies import ledger
-
-    def package(body: str) -> str:
-        (tmp_path / "sr_lightning" / "nn").mkdir(parents=True, exist_ok=True)
-        (tmp_path / "sr_lightning" / "nn" / "layer.py").write_text(body)
-        monkeypatch.setattr(ledger, "PACKAGE", tmp_path / "sr_lightning")
-        code_digest.cache_clear()
-        return code_digest()
-
-    first = package('"""Doc."""\n\ndef f(x):\n    """Say."""\n    return x + 1  # why\n')
-    assert package('"""Other."""\ndef f(x):\n    return x + 1\n') == first
-    assert package("def f(x):\n    return x + 2\n") != first
-    code_digest.cache_clear()
-
-
 # ---- verdicts -----------------------------------------------------------------------------------
 
 
@@ -312,9 +297,19 @@ def test_ledger_gives_back_what_was_written_and_forgets_failures(tmp_path):
     assert ledger.entries("a_study", "quick") == [first]
     assert ledger.entries("a_study", "short") == []
     assert first.value("psnr", "edsr2017", "Set5_x4") == 30.0
-    ledger.path(first.name).write_text("{")
-    with pytest.raises(UserError, match="is damaged; remove it"):
-        ledger.entries()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"name": "x"}', "null", "\udcff"])
+def test_a_damaged_entry_is_named_once_and_the_others_are_read(tmp_path, caplog, content):
+    ledger = Ledger(tmp_path)
+    first, second = entry("plain", 0, 30.0), entry("plain", 1, 30.0)
+    ledger.write(first)
+    damaged = ledger.write(second)
+    damaged.write_bytes(content.encode(errors="surrogateescape"))
+    assert ledger.entries() == ledger.siblings(first.name) == [first]
+    assert ledger.read(second.name) is None
+    assert len(caplog.records) == 1
+    assert f"{damaged} is damaged and left out; remove it" in caplog.text
 
 
 # ---- runner -------------------------------------------------------------------------------------
@@ -334,7 +329,9 @@ print("step 1/2  loss 0.1", flush=True)
 """
 
 
-def fake_runner(tmp_path, body: str, monkeypatch, psnr: float = 30.0, **options) -> Runner:
+def fake_runner(
+    tmp_path, body: str, monkeypatch, psnr: float = 30.0, data: str = "", **options
+) -> Runner:
     script = tmp_path / "fake.py"
     script.write_text(FAKE.replace("{body}", textwrap.dedent(body)))
     from sr_lightning.studies import runner as module
@@ -344,6 +341,8 @@ def fake_runner(tmp_path, body: str, monkeypatch, psnr: float = 30.0, **options)
             **{
                 **entry(facts["level"], facts["seed"], psnr).__dict__,
                 **{k: facts[k] for k in ("name", "key", "code")},
+                "data": {"train": data},
+                "config": {"seed_everything": facts["seed"], "wandb": {"tags": [facts["name"]]}},
             }
         )
 
@@ -365,25 +364,74 @@ def test_finished_cells_are_not_run_again(tmp_path, monkeypatch):
     assert [s.state for s in again] == ["in ledger"] * 4
 
 
-def test_after_a_change_of_code_one_seed_speaks_for_the_others(tmp_path, monkeypatch):
-    from sr_lightning.studies import runner as module
+def run_with_code(tmp_path, monkeypatch, code: str, psnr: float = 30.0, **options):
+    monkeypatch.setattr(Cell, "code", lambda cell: code)
+    states = fake_runner(tmp_path, "", monkeypatch, psnr, **options).run()
+    return [s.state for s in states], [s.reason for s in states]
 
+
+def test_after_a_change_of_code_one_seed_speaks_for_the_others(tmp_path, monkeypatch):
     def states(code: str, psnr: float = 30.0) -> list[str]:
-        monkeypatch.setattr(module, "code_digest", lambda *names: code)
-        return [s.state for s in fake_runner(tmp_path, "", monkeypatch, psnr).run()]
+        return run_with_code(tmp_path, monkeypatch, code, psnr)[0]
 
     # Seed 0 of both levels, then seed 1 of both.
     assert states("a") == ["done"] * 4
-    assert states("b") == ["done", "done", "in ledger", "in ledger"]
-    assert states("b") == ["in ledger"] * 4
-    # What was left out then is known by the code before that.
-    assert states("c") == ["done", "done", "in ledger", "in ledger"]
     ledger = Ledger(tmp_path / "ledger")
-    assert ledger.read("a_study/quick/plain/seed0").same_as == ["a", "b"]
-    assert ledger.read("a_study/quick/plain/seed1").code == "a"
-    # Other numbers speak for nobody.
-    assert states("d", 30.1) == ["done"] * 4
-    assert ledger.read("a_study/quick/plain/seed0").same_as == []
+    measured = ledger.read("a_study/quick/plain/seed1")
+    found, reasons = run_with_code(tmp_path, monkeypatch, "b")
+    assert found == ["done", "done", "in ledger", "in ledger"]
+    assert (
+        reasons
+        == ["the same numbers as before"] * 2 + ["seed 0 has the same numbers as before"] * 2
+    )
+    kept = ledger.read("a_study/quick/plain/seed1")
+    assert (kept.code, kept.same_as) == ("b", [measured.origin])
+    assert kept.metrics == measured.metrics
+    assert states("b") == ["in ledger"] * 4
+    # What was left out then stands on: its numbers are still those of the first.
+    assert states("c") == ["done", "done", "in ledger", "in ledger"]
+    assert len(ledger.read("a_study/quick/plain/seed0").same_as) == 2
+
+
+@pytest.mark.parametrize("change", [0.1, 3e-4])
+def test_other_numbers_after_a_change_of_code_make_every_seed_stale(tmp_path, monkeypatch, change):
+    run_with_code(tmp_path, monkeypatch, "a")
+    found, reasons = run_with_code(tmp_path, monkeypatch, "b", 30.0 + change)
+    assert found == ["done"] * 4
+    assert set(reasons) == {"other numbers than before; the level's older entries do not count"}
+    assert all(entry.same_as == [] for entry in Ledger(tmp_path / "ledger").entries())
+
+
+def test_numbers_that_differ_by_their_rounding_are_the_same(tmp_path, monkeypatch):
+    run_with_code(tmp_path, monkeypatch, "a")
+    found, _ = run_with_code(tmp_path, monkeypatch, "b", 30.0 + 1e-7)
+    assert found == ["done", "done", "in ledger", "in ledger"]
+
+
+def test_an_entry_from_elsewhere_than_the_confirmed_one_is_run_again(tmp_path, monkeypatch):
+    run_with_code(tmp_path, monkeypatch, "a", seeds=1)
+    run_with_code(tmp_path, monkeypatch, "b")
+    # Seed 1 of both levels has been made by the second code alone.
+    ledger = Ledger(tmp_path / "ledger")
+    old = ledger.read("a_study/quick/full/seed1")
+    ledger.write(replace(old, code="elsewhere", key="elsewhere", same_as=[]))
+    found, _ = run_with_code(tmp_path, monkeypatch, "c")
+    assert found == ["done", "done", "in ledger", "done"]
+
+
+def test_the_same_numbers_under_a_config_said_otherwise_stand(tmp_path, monkeypatch):
+    """Configs get other names for the same; the numbers tell that it is the same."""
+    run_with_code(tmp_path, monkeypatch, "a")
+    key = Cell.key
+    monkeypatch.setattr(Cell, "key", lambda cell, code, data: key(cell, code, data) + "renamed")
+    found, _ = run_with_code(tmp_path, monkeypatch, "b")
+    assert found == ["done", "done", "in ledger", "in ledger"]
+
+
+def test_one_cell_of_a_level_speaks_first_however_many_run_at_a_time(tmp_path, monkeypatch):
+    run_with_code(tmp_path, monkeypatch, "a")
+    found, _ = run_with_code(tmp_path, monkeypatch, "b", jobs=4)
+    assert sorted(found) == ["done", "done", "in ledger", "in ledger"]
 
 
 def test_change_of_data_runs_every_cell_again(tmp_path, monkeypatch):
@@ -391,8 +439,8 @@ def test_change_of_data_runs_every_cell_again(tmp_path, monkeypatch):
 
     fake_runner(tmp_path, "", monkeypatch).run()
     monkeypatch.setattr(module, "data_digest", lambda *args: "others")
-    monkeypatch.setattr(module, "code_digest", lambda *names: "another")
-    assert [s.state for s in fake_runner(tmp_path, "", monkeypatch).run()] == ["done"] * 4
+    found, _ = run_with_code(tmp_path, monkeypatch, "another", data="others")
+    assert found == ["done"] * 4
 
 
 @pytest.mark.parametrize(

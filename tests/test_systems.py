@@ -97,7 +97,7 @@ def test_a_changed_batch_network_code_or_version_is_timed_again(checkout, asked,
     file.write_text(text.replace("patch_size: 17", "patch_size: 18"))
     save()
     assert asked[1:] == [("ESPCN", 2, 18, 16)]
-    monkeypatch.setattr(speeds, "code_digest", lambda *modules, shared: "another")
+    monkeypatch.setattr(speeds, "code_identity", lambda entries: "another")
     save()
     assert len(asked) == 3
     monkeypatch.setattr(torch, "__version__", "99.0")

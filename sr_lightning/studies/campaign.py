@@ -25,7 +25,7 @@ from rich.table import Column, Table
 
 from sr_lightning.errors import UserError
 from sr_lightning.studies.cli import project_root
-from sr_lightning.studies.ledger import Ledger, code_digest, entry_of_run
+from sr_lightning.studies.ledger import Ledger, code_of, entry_of_run
 from sr_lightning.weights.release import release
 from sr_lightning.weights.zoo import PROTOCOL, find_weights
 
@@ -173,6 +173,10 @@ def load_campaign(path: Path, root: Path) -> Campaign:
     return Campaign(ordered, tuple(content["test"]), content["data_licence"], root)
 
 
+class _StoppedError(UserError):
+    """The user asked to stop, and not just this run."""
+
+
 class Sitting:
     """Works through a campaign for a while.
 
@@ -201,12 +205,18 @@ class Sitting:
         self.extra = list(extra)
         self.console = console
 
-    def work(self, only: Sequence[str] = ()) -> None:
+    def work(self, only: Sequence[str] = ()) -> list[str]:
         """Run what is not finished, by priority, until the time is over.
 
+        A run that fails is told of, and those that do not start from its weights go on.
+
+        Returns:
+            Names of the runs that failed.
+
         Raises:
-            UserError: a command of a run failed; what it printed stands above.
+            UserError: the user asked to stop.
         """
+        failed: list[Run] = []
         for run in self.campaign.runs:
             if only and run.name not in only:
                 continue
@@ -216,12 +226,20 @@ class Sitting:
             if self.device not in run.minutes:
                 self.console.print(f"{run.name} is too long for a {self.device}.")
                 continue
-            if run.after and find_weights(run.after) is None:
+            is_made = run.after not in {other.weights for other in failed}
+            if run.after and not (is_made and find_weights(run.after) is not None):
                 self.console.print(f"{run.name} waits for {run.after}.")
                 continue
-            if not self._advance(run):
-                self.console.print(f"Time is over; {run.name} goes on from here next time.")
-                return
+            try:
+                if not self._advance(run):
+                    self.console.print(f"Time is over; {run.name} goes on from here next time.")
+                    break
+            except _StoppedError:
+                raise
+            except UserError as error:
+                failed.append(run)
+                self.console.print(f"{run.name} failed: {error}", markup=False)
+        return [run.name for run in failed]
 
     def _advance(self, run: Run) -> bool:
         """Go on with a run; whether it was finished before the time was over."""
@@ -264,7 +282,7 @@ class Sitting:
             child.send_signal(signal.SIGINT)
             child.wait()
             if isinstance(stop, KeyboardInterrupt):
-                raise UserError("Stopped; the same command goes on from here.") from None
+                raise _StoppedError("Stopped; the same command goes on from here.") from None
             return False
         if code != 0:
             raise UserError(f"'{shlex.join(command)}' failed with status {code}.")
@@ -272,7 +290,7 @@ class Sitting:
 
     def _keep(self, run: Run, folder: Path) -> None:
         config = yaml.safe_load((folder / "config.yaml").read_text())
-        code = code_digest(config["model"]["class_path"].rpartition(".")[0])
+        code = code_of(config)
         ledger = Ledger(self.campaign.root / "experiments" / "results")
         entry = entry_of_run(
             folder,
@@ -380,5 +398,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if unknown := [name for name in options.only if name not in names]:
         raise UserError(f"No run is called '{unknown[0]}'; see 'sr-lightning campaign list'.")
     extra = ["--data-root", options.data_root] if options.data_root else []
-    Sitting(campaign, folder, options.device, options.minutes, extra, console).work(options.only)
+    sitting = Sitting(campaign, folder, options.device, options.minutes, extra, console)
+    failed = sitting.work(options.only)
     console.print(_listing(campaign, folder))
+    if failed:
+        console.print(f"Failed: {', '.join(failed)}; what they said stands above.", markup=False)
+        raise SystemExit(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console, Group
@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sr_lightning.errors import UserError
-from sr_lightning.studies.ledger import Ledger
+from sr_lightning.studies.ledger import Failure, Ledger
 from sr_lightning.studies.runner import CellState, Runner
 from sr_lightning.studies.study import BUDGETS, Study, find_study, studies
 from sr_lightning.studies.verdicts import (
@@ -92,16 +92,42 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         print(sweep_of(study, options.budget, options.seeds), end="")
         return
+    failed = []
     if options.command == "run":
-        _run(study, options, ledger, options.seeds)
+        failed = _run(study, options, ledger, options.seeds)
     console = Console()
     console.print(results_table(study, ledger, options.budget))
     if study.claims:
         _print_verdicts(console, study, ledger, options.budget)
-    for cell in study.cells(options.budget):
-        failure = ledger.failure(cell.name)
-        if failure is not None:
-            console.print(f"{failure.name} failed: {failure.reason} (log: {failure.log})")
+    _print_stale(study, ledger, options.budget)
+    if options.command == "show":
+        failures = [ledger.failure(cell.name) for cell in study.cells(options.budget)]
+        _print_failures(failure for failure in failures if failure is not None)
+    _end(failed)
+
+
+def _end(failed: Sequence[Failure]) -> None:
+    """Name what failed; the exit status says so, too."""
+    _print_failures(failed)
+    if failed:
+        raise SystemExit(1)
+
+
+def _print_failures(failures: Iterable[Failure]) -> None:
+    for failure in failures:
+        log = f" (log: {failure.log})" if failure.log else ""
+        print(f"{failure.name} failed: {failure.reason}{log}", flush=True)
+
+
+def _print_stale(study: Study, ledger: Ledger, budget: str) -> None:
+    """Say how many entries were made by code that is not today's."""
+    codes = {cell.level: cell.code() for cell in study.cells(budget, seeds=1)}
+    entries = [e for e in ledger.entries(study.name, budget) if e.level in codes]
+    if stale := [entry for entry in entries if entry.code != codes[entry.level]]:
+        print(
+            f"{len(stale)} of {len(entries)} entries were made by other code than today's: "
+            f"'sr-lightning study run {study.name} --budget {budget}' checks one of each level."
+        )
 
 
 def _list(root: Path, ledger: Ledger) -> None:
@@ -124,17 +150,23 @@ def _reproduce(root: Path, options: argparse.Namespace, ledger: Ledger) -> None:
             f"No study names the budget '{options.budget}' under 'reproduce'; "
             "see experiments/studies."
         )
+    failed: list[Failure] = []
     for study in chosen:
         print(f"{study.name}: {study.title}", flush=True)
         try:
-            _run(study, options, ledger, study.reproduce[options.budget])
+            failed += _run(study, options, ledger, study.reproduce[options.budget])
         except _StoppedError:
             raise
         except UserError as error:
             print(f"{study.name}  not run: {error}", flush=True)
+            failed.append(Failure(study.name, str(error), ""))
+    _end(failed)
 
 
-def _run(study: Study, options: argparse.Namespace, ledger: Ledger, seeds: int | None) -> None:
+def _run(
+    study: Study, options: argparse.Namespace, ledger: Ledger, seeds: int | None
+) -> list[Failure]:
+    """Run a study; returns the cells that failed."""
     extra = ["--data-root", options.data_root] if options.data_root else []
     runner = Runner(
         study,
@@ -149,7 +181,7 @@ def _run(study: Study, options: argparse.Namespace, ledger: Ledger, seeds: int |
         from sr_lightning.studies.slurm import run_on_slurm
 
         run_on_slurm(runner, dict(pair.split("=", 1) for pair in options.slurm))
-        return
+        return runner.failures()
     display = _Display(runner)
     try:
         with display:
@@ -158,6 +190,7 @@ def _run(study: Study, options: argparse.Namespace, ledger: Ledger, seeds: int |
         raise _StoppedError(
             "Stopped; finished cells are in the ledger, and the same command goes on with the rest."
         ) from None
+    return runner.failures()
 
 
 class _StoppedError(UserError):

@@ -2,45 +2,43 @@
 
 from __future__ import annotations
 
-import ast
 import csv
 import hashlib
 import json
-from collections.abc import Iterator
+import logging
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
+from sr_lightning.code_identity import class_paths, code_identity
 from sr_lightning.errors import UserError
 
-__all__ = ["Entry", "Failure", "Ledger", "code_digest", "entry_of_run"]
+__all__ = ["ASIDE", "Entry", "Failure", "Ledger", "code_of", "entry_of_run"]
 
-PACKAGE = Path(__file__).resolve().parent.parent
-# Code that decides what a number comes out as; progress bars, downloads and file formats do not.
+_log = logging.getLogger(__name__)
+# What trains and measures whatever a config names, and chooses the weights that are measured.
 _DECISIVE = (
-    "colour.py",
-    "cubic.py",
-    "data/datamodule.py",
-    "data/degradation.py",
-    "data/evaluation.py",
-    "data/images.py",
-    "data/patches.py",
-    "data/resize.py",
-    "data/sampling.py",
-    "inference/ensemble.py",
-    "inference/tiling.py",
-    "inference/upscaler.py",
-    "metrics/*.py",
-    "nn/*.py",
-    "training/losses.py",
-    "training/module.py",
-    "training/precision.py",
-    "training/schedules.py",
-    "training/warm_start.py",
+    "sr_lightning.training.module.SRModule",
+    "sr_lightning.training.callbacks.BestCheckpoint",
 )
+ASIDE = (
+    # Where images and weights lie; which they are is told by their checksums.
+    "catalog",
+    "find_photographs",
+    "find_set",
+    "weight_file",
+    # What they are suspected of, and what is written down for others.
+    "check_set",
+    "describe_network",
+    "find_leaks",
+    "perceptual_hash",
+    "references",
+)
+"""Definitions of the suite that decide no number, though what trains and tests uses them."""
+# Entries hold four decimals of an image's PSNR, the last of which depends on rounding.
+_LAST_DIGIT = 1.5e-4
 
 
 @dataclass(frozen=True)
@@ -62,12 +60,12 @@ class Entry:
         seconds: wall time of the training.
         hardware: machine in words.
         commit: of the code.
-        code: digest of the code that decides numbers.
+        code: identity of the code that decides its numbers; see :func:`code_of`.
         data: sets, numbers of images and checksums.
         config: full config of the run.
         curve: ``{"step": [...], "psnr": [...]}`` of the validation.
         run: folder of the run if it lies below the working directory; no paths of a machine.
-        same_as: digests of earlier code that gave this cell the same numbers to the last digit.
+        same_as: origins that gave this cell the same numbers before; see :attr:`origin`.
     """
 
     name: str
@@ -90,6 +88,21 @@ class Entry:
     run: str = ""
     same_as: list[str] = field(default_factory=list)
 
+    @property
+    def origin(self) -> str:
+        """Digest of what the numbers come from but for the seed: code, config and data."""
+        config = {k: v for k, v in self.config.items() if k not in {"seed_everything", "wandb"}}
+        text = json.dumps([self.code, config, self.data], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def same_numbers(self, other: Entry) -> bool:
+        """Whether another entry has been measured on the same and has the same numbers.
+
+        Args:
+            other: of the same cell.
+        """
+        return self.data == other.data and _agree(self.metrics, other.metrics)
+
     def value(self, metric: str, protocol: str, group: str) -> float | None:
         """The network's mean on a set such as ``Set5_x4``, or None where it was not measured."""
         cells = self.metrics.get(protocol, {}).get(group, {})
@@ -108,6 +121,9 @@ class Failure:
     log: str
 
 
+_Kind = TypeVar("_Kind", Entry, Failure)
+
+
 class Ledger:
     """Reads and writes the entries under a folder.
 
@@ -117,6 +133,7 @@ class Ledger:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._damaged: set[Path] = set()
 
     def path(self, name: str) -> Path:
         """File of an entry."""
@@ -134,21 +151,30 @@ class Ledger:
 
     def read(self, name: str) -> Entry | None:
         """The entry of a name, or None."""
-        path = self.path(name)
-        return _read(path) if path.is_file() else None
+        return self._read(self.path(name), Entry)
+
+    def siblings(self, name: str) -> list[Entry]:
+        """The entries of all seeds of a cell's level.
+
+        Args:
+            name: of the cell.
+        """
+        files = sorted(self.path(name).parent.glob("seed*.json"))
+        found = [self._read(path, Entry) for path in files if not _is_failure(path)]
+        return [entry for entry in found if entry is not None]
 
     def entries(self, study: str | None = None, budget: str | None = None) -> list[Entry]:
         """All entries, or those of a study or budget, by name."""
         found = [
-            _read(path)
+            self._read(path, Entry)
             for path in sorted(self.folder.rglob("*.json"))
             # Times of networks are no runs.
-            if not path.name.endswith(".failed.json") and path.parent != self.folder / "speed"
+            if not _is_failure(path) and path.parent != self.folder / "speed"
         ]
         return [
             entry
             for entry in found
-            if study in {None, entry.study} and budget in {None, entry.budget}
+            if entry is not None and study in {None, entry.study} and budget in {None, entry.budget}
         ]
 
     def fail(self, failure: Failure) -> None:
@@ -159,18 +185,48 @@ class Ledger:
 
     def failure(self, name: str) -> Failure | None:
         """The latest failure of a cell that has not succeeded since."""
-        path = self._failure_path(name)
-        return Failure(**json.loads(path.read_text())) if path.is_file() else None
+        return self._read(self._failure_path(name), Failure)
 
     def _failure_path(self, name: str) -> Path:
         return self.folder / f"{name}.failed.json"
 
+    def _read(self, path: Path, kind: type[_Kind]) -> _Kind | None:
+        """What a file holds; one that is damaged is named once and left out."""
+        try:
+            return kind(**json.loads(path.read_text())) if path.is_file() else None
+        except (ValueError, TypeError, OSError) as error:
+            if path not in self._damaged:
+                _log.warning(
+                    "The ledger entry %s is damaged and left out; remove it: %s.", path, error
+                )
+            self._damaged.add(path)
+            return None
 
-def _read(path: Path) -> Entry:
-    try:
-        return Entry(**json.loads(path.read_text()))
-    except (ValueError, TypeError) as error:
-        raise UserError(f"The ledger entry {path} is damaged; remove it: {error}.") from error
+
+def _is_failure(path: Path) -> bool:
+    return path.name.endswith(".failed.json")
+
+
+def _agree(one: Any, other: Any) -> bool:
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_agree(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_agree, one, other))
+    if isinstance(one, int | float) and isinstance(other, int | float):
+        return one == other or abs(one - other) < _LAST_DIGIT
+    return bool(one == other)
+
+
+def code_of(config: Any) -> str:
+    """Identity of the code that decides the numbers of a config.
+
+    Args:
+        config: mappings and lists as read from YAML; classes by their full names.
+
+    Raises:
+        UserError: it names a class that the suite does not have, or a source file cannot be read.
+    """
+    return code_identity([*_DECISIVE, *class_paths(config)], ASIDE)
 
 
 def entry_of_run(
@@ -186,7 +242,7 @@ def entry_of_run(
         level: name of the level.
         seed: of the run.
         key: of the cell.
-        code: digest of the code.
+        code: identity of the code.
 
     Raises:
         UserError: a file of the run is missing.
@@ -272,42 +328,3 @@ def _portable(config: dict[str, Any]) -> dict[str, Any]:
         data.pop(key, None)
     config.get("trainer", {}).pop("default_root_dir", None)
     return config
-
-
-@lru_cache(maxsize=64)
-def code_digest(*modules: str, shared: tuple[str, ...] = _DECISIVE) -> str:
-    """Digest of the code that decides numbers: what all networks share, and the named modules.
-
-    Comments, docstrings and layout do not count.
-
-    Args:
-        *modules: dotted names of packages or modules inside ``sr_lightning``, such as
-            ``sr_lightning.papers.hfdn``.
-        shared: patterns of files inside ``sr_lightning``; default what decides PSNR and SSIM.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(set(_files(modules, shared))):
-        digest.update(str(path.relative_to(PACKAGE)).encode())
-        digest.update(_bare(path).encode())
-    return digest.hexdigest()[:16]
-
-
-def _files(modules: tuple[str, ...], shared: tuple[str, ...]) -> Iterator[Path]:
-    for pattern in shared:
-        yield from PACKAGE.glob(pattern)
-    for module in modules:
-        place = PACKAGE.parent.joinpath(*module.split("."))
-        if place.is_dir():
-            yield from place.rglob("*.py")
-        elif place.with_suffix(".py").is_file():
-            yield place.with_suffix(".py")
-
-
-def _bare(path: Path) -> str:
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[0] if node.body else None
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-                node.body = node.body[1:] or [ast.Pass()]
-    return ast.dump(tree)

@@ -2,8 +2,9 @@
 
 A cell whose number is in the ledger already (same config, code, images and budget) is skipped; one
 that was broken off goes on from its last checkpoint; one that fails is noted and the others go on.
-Where nothing but code has changed since, one cell of a level is run again; if it gives the same
-numbers to the last digit, the change did not touch them, and its other seeds are skipped, too.
+Where code or config has changed since, one cell of a level is run again. If it gives the same
+numbers to the last digit, the change did not touch them, and entries of the level's other seeds
+that come from where its own came from stand.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from sr_lightning.data.catalog import find_set
 from sr_lightning.data.sample import find_photographs
 from sr_lightning.data.store import PixelStore
 from sr_lightning.errors import UserError
-from sr_lightning.studies.ledger import Entry, Failure, Ledger, code_digest, entry_of_run
+from sr_lightning.studies.ledger import Entry, Failure, Ledger, entry_of_run
 from sr_lightning.studies.study import Cell, Study, load_study
 
 __all__ = ["CellState", "Runner", "data_digest", "run_cell"]
@@ -49,7 +50,7 @@ class CellState:
         step: optimiser steps done.
         steps: in all; 0 while unknown.
         seconds: since it started.
-        reason: of a failure.
+        reason: of a failure, or what became of an earlier entry.
     """
 
     cell: Cell
@@ -97,6 +98,7 @@ class Runner:
         self._children: set[subprocess.Popen[str]] = set()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
+        self._first: dict[str, threading.Event] = {}
 
     def run(self) -> list[CellState]:
         """Run what the ledger does not have; returns the states at the end.
@@ -107,11 +109,7 @@ class Runner:
         # Levels may not change the data, so one cell speaks for all.
         data = data_digest(self.states[0].cell, root) if self.states else ""
         pool = ThreadPoolExecutor(self.jobs)
-        codes = {state.cell.experiment: code_digest(*_modules(state.cell)) for state in self.states}
-        futures = [
-            pool.submit(self._one, state, codes[state.cell.experiment], data)
-            for state in self.states
-        ]
+        futures = [pool.submit(self._one, state, data) for state in self.states]
         try:
             for future in futures:
                 future.result()
@@ -121,6 +119,14 @@ class Runner:
             raise
         pool.shutdown(wait=True)
         return self.states
+
+    def failures(self) -> list[Failure]:
+        """Cells that failed in this run."""
+        return [self._failure(state) for state in self.states if state.state == "failed"]
+
+    def _failure(self, state: CellState) -> Failure:
+        name = state.cell.name
+        return Failure(name, state.reason, str(self.runs / name / "log.txt"))
 
     def _stop(self) -> None:
         self._stopping.set()
@@ -134,53 +140,81 @@ class Runner:
             state.seconds = time.monotonic() - state.begun
         self.changed(state)
 
-    def _one(self, state: CellState, code: str, data: str) -> None:
+    def _one(self, state: CellState, data: str) -> None:
         if self._stopping.is_set():
             self._say(state, "stopped")
             return
         cell = state.cell
-        key = cell.key(code, data)
-        known = self.ledger.read(cell.name)
-        older = _older_code(known, cell, data)
-        if known is not None and (known.key == key or (older & self._same_as(cell, code, data))):
-            self._say(state, "in ledger")
-            return
-        state.begun = time.monotonic()
-        folder = self.runs / cell.name
         try:
-            self._prepare(folder, key)
-            self._say(state, "running")
-            test = [*cell.test_arguments(folder), *self.extra]
-            self._call(state, [self._fit_arguments(cell, folder), test], folder)
-            entry = entry_of_run(
-                folder,
-                name=cell.name,
-                study=self.study.name,
-                budget=self.budget,
-                level=cell.level,
-                seed=cell.seed,
-                key=key,
-                code=code,
-            )
-            if known is not None and older and known.metrics == entry.metrics:
-                entry = replace(entry, same_as=sorted({*known.same_as, *older}))
-            self.ledger.write(entry)
-            self._say(state, "done")
+            # Now and not for all cells at the start: code may change while a study runs.
+            code = cell.code()
+            key = cell.key(code, data)
+            known = self.ledger.read(cell.name)
+            if known is None:
+                self._run(state, code, key)
+            elif known.key == key:
+                self._say(state, "in ledger")
+            else:
+                self._renew(state, known, code, data)
         except StoppedError:
             self._say(state, "stopped")
         except (UserError, subprocess.SubprocessError, OSError, ValueError, LookupError) as error:
-            self.ledger.fail(Failure(cell.name, str(error), str(folder / "log.txt")))
             self._say(state, "failed", str(error))
+            self.ledger.fail(self._failure(state))
 
-    def _same_as(self, cell: Cell, code: str, data: str) -> set[str]:
-        """Earlier code that is known to give a cell of this level the numbers of today's."""
-        found: set[str] = set()
-        for sibling in self.study.cells(self.budget):
-            if sibling.level == cell.level:
-                entry = self.ledger.read(sibling.name)
-                if entry is not None and entry.key == sibling.key(code, data):
-                    found |= set(entry.same_as)
-        return found
+    def _renew(self, state: CellState, known: Entry, code: str, data: str) -> None:
+        """Keep an entry from before a change if another seed speaks for it; else run the cell."""
+        cell, key = state.cell, state.cell.key(code, data)
+        with self._lock:
+            is_first = cell.level not in self._first
+            spoken = self._first.setdefault(cell.level, threading.Event())
+        if not is_first:
+            spoken.wait()
+        try:
+            if (seed := self._confirming(cell, known, code, data)) is None:
+                self._run(state, code, key, known)
+                return
+            same = sorted({*known.same_as, known.origin})
+            self.ledger.write(replace(known, key=key, code=code, same_as=same))
+            self._say(state, "in ledger", f"seed {seed} has the same numbers as before")
+        finally:
+            spoken.set()
+
+    def _confirming(self, cell: Cell, known: Entry, code: str, data: str) -> int | None:
+        """The seed whose numbers are today's and those of what an older entry comes from."""
+        for entry in self.ledger.siblings(cell.name):
+            today = replace(cell, seed=entry.seed).key(code, data)
+            if entry.key == today and {known.origin, *known.same_as} & set(entry.same_as):
+                return entry.seed
+        return None
+
+    def _run(self, state: CellState, code: str, key: str, known: Entry | None = None) -> None:
+        """Train and test a cell and write its entry in place of an older one."""
+        cell = state.cell
+        state.begun = time.monotonic()
+        folder = self.runs / cell.name
+        self._prepare(folder, key)
+        self._say(state, "running")
+        test = [*cell.test_arguments(folder), *self.extra]
+        self._call(state, [self._fit_arguments(cell, folder), test], folder)
+        entry = entry_of_run(
+            folder,
+            name=cell.name,
+            study=self.study.name,
+            budget=self.budget,
+            level=cell.level,
+            seed=cell.seed,
+            key=key,
+            code=code,
+        )
+        became = ""
+        if known is not None and known.same_numbers(entry):
+            entry = replace(entry, same_as=sorted({*known.same_as, known.origin}))
+            became = "the same numbers as before"
+        elif known is not None:
+            became = "other numbers than before; the level's older entries do not count"
+        self.ledger.write(entry)
+        self._say(state, "done", became)
 
     def _fit_arguments(self, cell: Cell, folder: Path) -> list[str]:
         if list((folder / "checkpoints").glob("*.ckpt")) and (folder / "config.yaml").is_file():
@@ -268,19 +302,6 @@ def data_digest(cell: Cell, root: str | None) -> str:
                 raise
             sums.append((role, name, PixelStore.of_files(found.files, label=found.name).checksum))
     return hashlib.sha256(json.dumps(sums).encode()).hexdigest()[:16]
-
-
-def _older_code(known: Entry | None, cell: Cell, data: str) -> set[str]:
-    """The code that made an entry, where nothing else of its cell has changed since."""
-    if known is None or known.key != cell.key(known.code, data):
-        return set()
-    return {known.code}
-
-
-def _modules(cell: Cell) -> list[str]:
-    """Modules that a level's experiment names: its paper's room or baseline."""
-    found = re.findall(r"sr_lightning\.(?:papers\.\w+|baselines\.\w+)", cell.experiment.read_text())
-    return sorted(set(found))
 
 
 def _reason(code: int, tail: Sequence[str]) -> str:

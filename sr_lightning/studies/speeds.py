@@ -17,16 +17,14 @@ from typing import Any
 
 import torch
 
+from sr_lightning.code_identity import code_identity
 from sr_lightning.errors import UserError
 from sr_lightning.nn.complexity import complexity
 from sr_lightning.nn.network import SRNetwork
-from sr_lightning.studies.ledger import code_digest
 from sr_lightning.training.provenance import processor
 from sr_lightning.training.speed import Clock, Duration, Speed, clock_here, speed
 
 __all__ = ["Machine", "SpeedFile", "SpeedRow"]
-
-_SHARED = ("cubic.py", "nn/*.py", "training/speed.py")
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ class SpeedRow:
         precision: of the numbers.
         layout: of the tensors in memory.
         torch: version.
-        code: digest of the code of the network, of shared layers and of the measurement.
+        code: identity of the code of the network and of the measurement.
         key: of all that the times depend on.
     """
 
@@ -274,15 +272,10 @@ class SpeedFile:
 
 
 def _code(network: SRNetwork) -> str:
-    """Digest of the code of a network, of shared layers and of the measurement."""
-    names = {type(module).__module__ for module in network.modules()}
-    # A paper's modules use each other's functions, so that its whole room counts.
-    rooms = {
-        name.rpartition(".")[0] if name.startswith("sr_lightning.papers.") else name
-        for name in names
-        if name.startswith(("sr_lightning.papers.", "sr_lightning.baselines."))
-    }
-    return code_digest(*sorted(rooms), shared=_SHARED)
+    """Identity of the code of a network and of the measurement."""
+    kinds = {type(module) for module in network.modules()}
+    classes = [f"{kind.__module__}.{kind.__qualname__}" for kind in kinds]
+    return code_identity([*classes, "sr_lightning.training.speed.speed"])
 
 
 def _key(network: SRNetwork, *others: str | float) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from sr_lightning.errors import UserError
+from sr_lightning.studies.ledger import code_of
 
 __all__ = [
     "BUDGETS",
@@ -204,11 +205,15 @@ class Cell:
             merged.pop(name, None)
         return merged
 
+    def code(self) -> str:
+        """Identity of the code that trains and tests it."""
+        return code_of([self.merged_config(), self.options])
+
     def key(self, code: str, data: str) -> str:
         """Identity of the number that this cell would give.
 
         Args:
-            code: digest of the code that it depends on.
+            code: identity of the code that it depends on.
             data: digest of the images.
         """
         options = dict(sorted(self.options.items()))
