@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import signal
 import threading
@@ -147,12 +148,43 @@ def test_run_is_broken_off_resumed_tested_and_kept_once(tiny, tmp_path, monkeypa
     assert len(calls) == 2
 
 
-def test_failing_command_ends_the_sitting_with_its_name(tiny, tmp_path):
-    path, _, content = tiny
-    content["runs"][0]["set"]["model.chanels"] = 3
+@pytest.fixture
+def failing(tiny):
+    """The queue with a run that is refused, one that would go on from it, and one apart."""
+    path, root, content = tiny
+    small = content["runs"][0]
+    content["runs"] = [
+        {**small, "set": {**small["set"], "model.chanels": 3}},
+        {**small, "name": "next", "after": "small", "priority": 2},
+        {**small, "name": "apart", "priority": 3},
+    ]
     path.write_text(yaml.safe_dump(content))
-    with pytest.raises(UserError, match=r"--model.chanels=3.*failed with status 2"):
-        sitting(tiny, tmp_path).work()
+    return path, root, content
+
+
+def test_failing_run_is_told_of_and_the_others_go_on(failing, tmp_path, monkeypatch):
+    advance = Sitting._advance
+    monkeypatch.setattr(
+        Sitting, "_advance", lambda self, run: run.name == "apart" or advance(self, run)
+    )
+    one = sitting(failing, tmp_path)
+    one.console = Console(width=2000, record=True, file=io.StringIO())
+    assert one.work() == ["small"]
+    said = one.console.export_text()
+    assert re.search(r"small failed: .*--model.chanels=3.*failed with status 2", said)
+    assert "next waits for small" in said
+
+
+def test_failed_runs_are_in_the_exit_status(failing, tmp_path, monkeypatch, capsys):
+    def advance(self, run):
+        raise UserError("It broke.")
+
+    monkeypatch.setattr(Sitting, "_advance", advance)
+    monkeypatch.chdir(failing[1])
+    with pytest.raises(SystemExit) as ended:
+        module.main(["run", "--runs", str(tmp_path / "runs")])
+    assert ended.value.code == 1
+    assert "Failed: small, apart" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -468,6 +469,96 @@ def test_failing_cell_is_noted_and_the_others_go_on(tmp_path, monkeypatch, body,
     assert mended[broken] == "done"
     assert list(mended.values()).count("in ledger") == 3
     assert runner.ledger.failure(broken) is None
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A checkout with one study, whose cells of seed 0 at level plain fail."""
+    from sr_lightning.studies import cli
+
+    root = tmp_path / "checkout"
+    (root / "experiments" / "studies").mkdir(parents=True)
+    (root / "configs").symlink_to(ROOT / "configs")
+    for path in (ROOT / "experiments").glob("*.yaml"):
+        (root / "experiments" / path.name).symlink_to(path)
+    text = STUDY + "reproduce: {quick: 1}\n"
+    (root / "experiments" / "studies" / "a_study.yaml").write_text(text)
+    body = "if 'plain' in folder and 'seed0' in folder: raise ValueError('[a] bug')"
+    fake = fake_runner(tmp_path, body, monkeypatch)
+    monkeypatch.setattr(cli, "Runner", partial(Runner, program=fake.program))
+    monkeypatch.chdir(root)
+    return root
+
+
+@pytest.mark.parametrize("command", [["run", "a_study"], ["reproduce"]])
+def test_failed_cells_are_named_at_the_end_and_in_the_exit_status(checkout, capsys, command):
+    from sr_lightning.studies.cli import main
+
+    with pytest.raises(SystemExit) as ended:
+        main(command)
+    assert ended.value.code == 1
+    *_, last = capsys.readouterr().out.splitlines()
+    assert last.startswith("a_study/quick/plain/seed0 failed: ValueError: [a] bug (log: ")
+    done = [entry.name for entry in Ledger(checkout / "experiments" / "results").entries()]
+    assert "a_study/quick/full/seed0" in done
+
+
+def test_study_that_cannot_run_is_named_in_the_exit_status(checkout, capsys):
+    from sr_lightning.studies.cli import main
+
+    overlay = "overlays: [configs/data/sample.yaml, configs/budget/quick.yaml]"
+    assert overlay in STUDY
+    text = STUDY.replace(overlay, "set: {data.train: [nothing_like_it]}")
+    (checkout / "experiments" / "studies" / "a_study.yaml").unlink()
+    file = checkout / "experiments" / "studies" / "b_study.yaml"
+    file.write_text(text + "reproduce: {quick: 1}\n")
+    with pytest.raises(SystemExit) as ended:
+        main(["reproduce"])
+    assert ended.value.code == 1
+    assert "b_study failed: " in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_entries_of_other_code_are_told_of(checkout, capsys, monkeypatch):
+    from sr_lightning.studies.cli import main
+
+    with pytest.raises(SystemExit):
+        main(["run", "a_study"])
+    capsys.readouterr()
+    main(["show", "a_study"])
+    assert "other code" not in capsys.readouterr().out
+    monkeypatch.setattr(Cell, "code", lambda cell: "another")
+    main(["show", "a_study"])
+    assert "3 of 3 entries were made by other code than today's" in capsys.readouterr().out
+
+
+def test_cell_of_a_network_that_is_not_there_fails_alone(tmp_path, monkeypatch):
+    runner = fake_runner(tmp_path, "", monkeypatch, seeds=1)
+    code = Cell.code
+
+    def of(cell):
+        if cell.level == "plain":
+            raise UserError("net.py cannot be read as Python.")
+        return code(cell)
+
+    monkeypatch.setattr(Cell, "code", of)
+    assert [s.state for s in runner.run()] == ["failed", "done"]
+
+
+def test_change_in_a_helper_of_a_users_network_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mynet.py").write_text("from helper import F\n\nclass MyNet:\n    factor = F\n")
+    (tmp_path / "helper.py").write_text("F = 1\n")
+    text = STUDY.replace("plain: {", "plain: {model.network.class_path: mynet.MyNet, ")
+
+    def run(psnr: float) -> list[str]:
+        runner = fake_runner(tmp_path, "", monkeypatch, psnr)
+        runner = replace(runner, study=study_of(tmp_path, text))
+        return [f"{s.cell.level} {s.state}" for s in runner.run()]
+
+    run(30.0)
+    assert run(30.0) == ["plain in ledger", "full in ledger"] * 2
+    (tmp_path / "helper.py").write_text("F = 0  # changed\n")
+    assert run(10.0) == ["plain done", "full in ledger"] * 2
 
 
 def test_broken_off_cell_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
