@@ -324,7 +324,7 @@ def test_screens_pictures_and_tools_do_not_count_but_steps_and_measures_do():
 def _reached(experiment: str) -> dict[module.Statement, list[tuple[str, module.Target]]]:
     config = yaml.safe_load((EXPERIMENTS / f"{experiment}.yaml").read_text())
     entries = ["sr_lightning.training.module.SRModule", *class_paths(config)]
-    return reached([*entries, "sr_lightning.training.callbacks.BestCheckpoint"], ASIDE)
+    return reached([*entries, "sr_lightning.training.checkpoints.BestCheckpoint"], ASIDE)
 
 
 def test_every_name_set_aside_is_one_that_is_met():

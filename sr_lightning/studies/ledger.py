@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 # What trains and measures whatever a config names, and chooses the weights that are measured.
 _DECISIVE = (
     "sr_lightning.training.module.SRModule",
-    "sr_lightning.training.callbacks.BestCheckpoint",
+    "sr_lightning.training.checkpoints.BestCheckpoint",
 )
 ASIDE = (
     # Where images and weights lie; which they are is told by their checksums.
@@ -37,8 +37,10 @@ ASIDE = (
     "references",
 )
 """Definitions of the suite that decide no number, though what trains and tests uses them."""
-# Entries hold four decimals of an image's PSNR, the last of which depends on rounding.
-_LAST_DIGIT = 1.5e-4
+# What the same images may differ by when a metric is summed up in another order: means, and images,
+# of which entries hold four decimals.
+_SLACK = 1e-5
+_SLACK_OF_IMAGES = 1.5e-4
 
 
 @dataclass(frozen=True)
@@ -207,13 +209,18 @@ def _is_failure(path: Path) -> bool:
     return path.name.endswith(".failed.json")
 
 
-def _agree(one: Any, other: Any) -> bool:
+def _agree(one: Any, other: Any, slack: float = _SLACK) -> bool:
+    """Whether two trees of numbers are the same but for the order that sums are made in."""
     if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_agree(one[key], other[key]) for key in one)
+        slacks = {key: _SLACK_OF_IMAGES if key == "images" else slack for key in one}
+        return one.keys() == other.keys() and all(
+            _agree(value, other[key], slacks[key]) for key, value in one.items()
+        )
     if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_agree, one, other))
+        pairs = zip(one, other, strict=False)
+        return len(one) == len(other) and all(_agree(a, b, slack) for a, b in pairs)
     if isinstance(one, int | float) and isinstance(other, int | float):
-        return one == other or abs(one - other) < _LAST_DIGIT
+        return one == other or abs(one - other) < slack
     return bool(one == other)
 
 
