@@ -600,11 +600,18 @@ def test_reproduce_runs_the_studies_that_name_the_budget(checkout, monkeypatch, 
             if len(seen) == 1:
                 raise UserError("There is no DIV2K.")
 
+        def failures(self):
+            return []
+
     monkeypatch.setattr(study_cli, "Runner", FakeRunner)
     monkeypatch.chdir(checkout)
-    main(["study", "reproduce", "--budget", "quick"])
+    with pytest.raises(SystemExit) as ended:
+        main(["study", "reproduce", "--budget", "quick"])
+    assert ended.value.code == 1
     assert seen == [("c_third", "quick", 2), ("toy_unit", "quick", 1)]
-    assert "c_third  not run: There is no DIV2K." in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "c_third  not run: There is no DIV2K." in said
+    assert said.endswith("c_third failed: There is no DIV2K.\n")
     with pytest.raises(SystemExit):
         main(["study", "reproduce", "--budget", "paper"])
     assert "No study names the budget 'paper'" in capsys.readouterr().err

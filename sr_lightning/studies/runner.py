@@ -212,7 +212,7 @@ class Runner:
             entry = replace(entry, same_as=sorted({*known.same_as, known.origin}))
             became = "the same numbers as before"
         elif known is not None:
-            became = "other numbers than before; the level's older entries do not count"
+            became = "other numbers than before; the level's older entries are stale"
         self.ledger.write(entry)
         self._say(state, "done", became)
 
