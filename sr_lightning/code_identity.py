@@ -33,8 +33,8 @@ def code_identity(entries: Iterable[str], aside: Collection[str] = ()) -> str:
     """Digest of the code that can be reached from classes or functions.
 
     Args:
-        entries: dotted names, such as ``sr_lightning.papers.hfdn.HFDNModule``; those of other
-            packages do not count.
+        entries: dotted names, such as ``sr_lightning.papers.hfdn.module.HFDNModule``; those
+            of other packages do not count.
         aside: names of the suite's definitions that decide no number and are not followed.
 
     Raises:

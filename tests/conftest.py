@@ -93,11 +93,11 @@ EXPERIMENTS = ROOT / "experiments"
 CONFIGS = ROOT / "configs"
 
 SMALL_HFDN = [
-    *("--model.channels", "16"),
-    *("--model.blocks", "1"),
-    *("--model.layers", "2"),
-    *("--model.growth", "8"),
-    *("--model.reduction", "4"),
+    *("--model.network.channels", "16"),
+    *("--model.network.blocks", "1"),
+    *("--model.network.layers", "2"),
+    *("--model.network.growth", "8"),
+    *("--model.network.reduction", "4"),
 ]
 """Makes HFDN small enough for a step in milliseconds."""
 

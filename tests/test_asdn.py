@@ -18,8 +18,9 @@ from sr_lightning.cubic import enlarged_size
 from sr_lightning.errors import UserError
 from sr_lightning.nn.bicubic import bicubic, bicubic_to
 from sr_lightning.nn.complexity import complexity, parameter_count
-from sr_lightning.papers.asdn import ASDN, FSDN, ASDNModule, EDSRConv, RDNConv, VDSRConv
+from sr_lightning.papers.asdn import ASDN, FSDN, EDSRConv, RDNConv, VDSRConv
 from sr_lightning.papers.asdn.lfr import SplitConv, level_scales, passes, resized
+from sr_lightning.papers.asdn.module import ASDNModule
 from sr_lightning.training.module import SRModule
 
 SMALL = {
@@ -349,7 +350,7 @@ def test_comparison_trunks_are_those_of_their_networks():
 
 
 def test_a_batch_trains_the_trunk_and_one_branch():
-    module = ASDNModule(**SMALL)
+    module = ASDNModule(ASDN(**SMALL))
     module.log_dict = lambda *_, **__: None
     batch = {"lr": torch.rand(2, 3, 10, 10), "hr": torch.rand(2, 3, 13, 13), "scale": 1.3}
     module.training_step(batch, 0).backward()
@@ -366,7 +367,7 @@ def test_a_batch_trains_the_trunk_and_one_branch():
 
 def test_neighbours_recipe_is_the_student_projects():
     torch.manual_seed(0)
-    module = ASDNModule(recipe="neighbours", **SMALL)
+    module = ASDNModule(ASDN(**SMALL), recipe="neighbours")
     hr = torch.rand(1, 3, 96, 96)
     lr = F.interpolate(hr, size=(48, 48), mode="bilinear")
     sizes = []
@@ -387,7 +388,7 @@ def test_neighbours_recipe_is_the_student_projects():
 
 
 def test_neighbours_recipe_draws_scales_by_step_alone():
-    module = ASDNModule(recipe="neighbours", **SMALL)
+    module = ASDNModule(ASDN(**SMALL), recipe="neighbours")
     drawn = []
     module.neighbours = lambda _, scale: drawn.append(scale) or torch.zeros(())
     steps = iter([0, 1, 2, 3, 1])
@@ -404,7 +405,7 @@ def test_neighbours_recipe_draws_scales_by_step_alone():
 
 def test_neighbours_recipe_needs_levels_from_1_to_2():
     with pytest.raises(UserError, match="levels from 1 to 2, not from 2 to 4"):
-        ASDNModule(recipe="neighbours", levels=[2, 3, 4], **SMALL)
+        ASDNModule(ASDN(levels=[2, 3, 4], **SMALL), recipe="neighbours")
 
 
 def module_of(experiment):
@@ -502,7 +503,7 @@ def test_a_trained_network_is_tested_at_any_scales_and_drawn(
 ):
     from sr_lightning.cli import main
 
-    small = [f"--model.{name}={value}" for name, value in SMALL.items()]
+    small = [f"--model.network.{name}={value}" for name, value in SMALL.items()]
     arguments = tiny_fit("asdn_light", tmp_path, train_folder, val_folder, data__val_limit=1)
     main([*arguments, *small, "--trainer.precision", "bf16-mixed"])
     run = only_run(tmp_path)

@@ -31,7 +31,6 @@ from sr_lightning.baselines.rdn import RDN
 from sr_lightning.baselines.srcnn import SRCNN
 from sr_lightning.baselines.srdensenet import SRDenseNet
 from sr_lightning.baselines.srmdnf import SRMDNF
-from sr_lightning.baselines.supervised_module import SupervisedModule
 from sr_lightning.colour import rgb_to_y
 from sr_lightning.cubic import enlarged_size
 from sr_lightning.errors import UserError
@@ -41,6 +40,7 @@ from sr_lightning.nn.layers import reference
 from sr_lightning.studies.complexity import PublishedCosts
 from sr_lightning.training.complexity import network_of_config
 from sr_lightning.training.module import SRModule
+from sr_lightning.training.supervision import SupervisedModule
 from sr_lightning.weights.files import load_network, save_network
 
 # Parameters and GMACs for a 1280 x 720 output, as the networks' files state them, by experiment
@@ -443,7 +443,7 @@ def test_awsrn_kernels_are_weight_normalised():
 
 def test_supervised_module_shifts_its_loss_to_the_output(monkeypatch):
     network, batch = small("DRCN", 2), batch_of(2)
-    module = SupervisedModule(network, share=1.0, final_share=0.0, loss="mse")
+    module = SupervisedModule(network, alpha=1.0, final_alpha=0.0, loss="mse")
     target = rgb_to_y(batch["hr"])
     *between, last = (F.mse_loss(p, target) for p in network.predictions(batch["lr"], 2))
     monkeypatch.setattr(SupervisedModule, "trainer", SimpleNamespace(max_steps=8))
@@ -454,7 +454,7 @@ def test_supervised_module_shifts_its_loss_to_the_output(monkeypatch):
 
 
 def test_supervised_module_needs_the_runs_length(monkeypatch):
-    module = SupervisedModule(small("DRCN", 2), share=1.0, final_share=0.0)
+    module = SupervisedModule(small("DRCN", 2), alpha=1.0, final_alpha=0.0)
     monkeypatch.setattr(SupervisedModule, "trainer", SimpleNamespace(max_steps=-1))
     with pytest.raises(UserError, match=r"trainer\.max_steps"):
         module.on_fit_start()

@@ -135,7 +135,7 @@ def test_run_is_broken_off_resumed_tested_and_kept_once(tiny, tmp_path, monkeypa
     record = find_weights("small")
     assert record is not None
     assert record.data_licence == "made up"
-    assert "--model.channels=16" in record.recipe
+    assert "--model.network.channels=16" in record.recipe
     assert load_weights("small").scales == (4,)
     ledger = json.loads((tiny[1] / "experiments/results/campaign/small.json").read_text())
     assert ledger["steps"] == 300
@@ -154,7 +154,7 @@ def failing(tiny):
     path, root, content = tiny
     small = content["runs"][0]
     content["runs"] = [
-        {**small, "set": {**small["set"], "model.chanels": 3}},
+        {**small, "set": {**small["set"], "model.network.chanels": 3}},
         {**small, "name": "next", "after": "small", "priority": 2},
         {**small, "name": "apart", "priority": 3},
     ]
@@ -171,7 +171,7 @@ def test_failing_run_is_told_of_and_the_others_go_on(failing, tmp_path, monkeypa
     one.console = Console(width=2000, record=True, file=io.StringIO())
     assert one.work() == ["small"]
     said = one.console.export_text()
-    assert re.search(r"small failed: .*--model.chanels=3.*failed with status 2", said)
+    assert re.search(r"small failed: .*--model.network.chanels=3.*failed with status 2", said)
     assert "next waits for small" in said
 
 

@@ -15,9 +15,9 @@ from conftest import ROOT, SMALL_HFDN, only_run, tiny_fit
 
 from sr_lightning.cli import main
 from sr_lightning.errors import UserError
+from sr_lightning.runs import OutputOptions, RunFolder
 from sr_lightning.training import checkpoints
 from sr_lightning.training.checkpoints import SafeCheckpointIO, is_whole
-from sr_lightning.training.run_folder import OutputOptions, RunFolder
 
 
 @pytest.fixture

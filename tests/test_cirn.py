@@ -14,9 +14,10 @@ from sr_lightning.inference import upscaler
 from sr_lightning.inference.ensemble import turn, turn_back
 from sr_lightning.inference.upscaler import Upscaler
 from sr_lightning.nn.complexity import complexity, parameter_count
-from sr_lightning.papers.cirn import CIRN, CIRNModule
+from sr_lightning.papers.cirn import CIRN
 from sr_lightning.papers.cirn import network as rooms
 from sr_lightning.papers.cirn.criss_cross import CHUNK, criss_cross_attention
+from sr_lightning.papers.cirn.module import CIRNModule
 from sr_lightning.papers.cirn.network import ISAB, CrissCross
 from sr_lightning.training.module import SRModule
 from sr_lightning.weights.files import load_network, save_network
@@ -170,7 +171,7 @@ def test_network_starts_as_the_one_without_attention():
 @pytest.mark.parametrize("scale", [2, 3, 4, 8])
 def test_every_variant_learns_everywhere_with_l1(scale, arguments):
     torch.manual_seed(0)
-    module = CIRNModule(scale=scale, **(SMALL | arguments))
+    module = CIRNModule(CIRN(scale=scale, **(SMALL | arguments)))
     batch = {
         "lr": torch.rand(2, 3, 7, 9),
         "hr": torch.rand(2, 3, 7 * scale, 9 * scale),
@@ -265,7 +266,7 @@ def test_x8_starts_from_x4(tmp_path):
     x4 = CIRN(4, **SMALL)
     save_network(x4, tmp_path / "x4.safetensors")
     assert load_network(tmp_path / "x4.safetensors").config == x4.config
-    module = CIRNModule(scale=8, init_from=str(tmp_path / "x4.safetensors"), **SMALL)
+    module = CIRNModule(CIRN(scale=8, **SMALL), init_from=str(tmp_path / "x4.safetensors"))
     fresh = module.network.upsample[2].weight.clone()
     module.setup("fit")
     own = module.network.state_dict()
@@ -323,7 +324,7 @@ def test_fast_experiment_runs_through_the_command_line(tmp_path, train_folder, v
 
     options = {"trainer__precision": "bf16-mixed", "data__batch_size": 2}
     fit = tiny_fit("cirn_x4_fast", tmp_path, train_folder, val_folder, **options)
-    main([*fit, "--model.groups=2", "--model.blocks=1"])
+    main([*fit, "--model.network.groups=2", "--model.network.blocks=1"])
     (checkpoint,) = (only_run(tmp_path) / "checkpoints").glob("last*")
     state = torch.load(checkpoint, weights_only=True)["state_dict"]
     assert all(torch.isfinite(v).all() for v in state.values() if v.is_floating_point())

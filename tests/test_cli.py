@@ -64,7 +64,7 @@ def test_every_overlay_composes_with_an_experiment(overlay, capsys):
     base = printed_config(capsys, "fit", "--config", HFDN)
     config = printed_config(capsys, "fit", "--config", HFDN, "--config", str(overlay))
     assert config != base
-    assert config["model"]["init_args"]["scale"] == 4
+    assert config["model"]["init_args"]["network"]["init_args"]["scale"] == 4
     assert overlay.read_text().startswith("#")
 
 
@@ -81,8 +81,8 @@ def test_overlay_changes_only_what_it_names(capsys):
     ("args", "words"),
     [
         (
-            ["--model.scalee", "3"],
-            "model: there is no option 'scalee' of HFDNModule (did you mean 'scale'?)",
+            ["--model.network.scalee", "3"],
+            "model.network: there is no option 'scalee' of HFDN (did you mean 'scale'?)",
         ),
         (
             ["--data.patchsize", "3"],
@@ -98,8 +98,8 @@ def test_overlay_changes_only_what_it_names(capsys):
         ),
         (["--trainer.max_steps", "abc"], "trainer.max_steps: expected int, got abc"),
         (
-            ["--model.unit", "foo"],
-            "model.unit: expected Literal['adu', 'adu_na', 'dense'], got foo",
+            ["--model.network.unit", "foo"],
+            "model.network.unit: expected Literal['adu', 'adu_na', 'dense'], got foo",
         ),
         (["--config", "nowhere.yaml"], "--config: File does not exist"),
         (["--model.protocols", "[psnr2020]"], "choose from edsr2017, vdsr2016"),
@@ -113,9 +113,11 @@ def test_mistakes_name_the_key_in_one_sentence(capsys, args, words):
 
 
 def test_typo_in_a_yaml_file_is_named(tmp_path, capsys):
-    (tmp_path / "typo.yaml").write_text("model:\n  init_args:\n    chanels: 3\n")
+    (tmp_path / "typo.yaml").write_text(
+        "model:\n  init_args:\n    network:\n      init_args:\n        chanels: 3\n"
+    )
     message = refused(capsys, "fit", "--config", HFDN, "--config", str(tmp_path / "typo.yaml"))
-    assert "no option 'chanels' of HFDNModule (did you mean 'channels'?)" in message
+    assert "no option 'chanels' of HFDN (did you mean 'channels'?)" in message
 
 
 def test_unknown_command_is_refused(capsys):

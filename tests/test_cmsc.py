@@ -17,7 +17,8 @@ from sr_lightning.errors import UserError
 from sr_lightning.inference.upscaler import Upscaler
 from sr_lightning.nn.bicubic import bicubic
 from sr_lightning.nn.complexity import complexity, parameter_count
-from sr_lightning.papers.cmsc import CMSC, CMSCModule
+from sr_lightning.papers.cmsc import CMSC
+from sr_lightning.papers.cmsc.module import CMSCModule
 from sr_lightning.training.module import SRModule
 
 EXPERIMENT_FILES = sorted(path.stem for path in EXPERIMENTS.glob("cmsc*.yaml"))
@@ -131,7 +132,7 @@ def test_assembly_starts_uniform_and_is_learned_only_when_asked():
 @pytest.mark.parametrize("name", list(ABLATIONS))
 def test_ablations_predict_every_output_and_learn_everywhere(name):
     torch.manual_seed(0)
-    module = CMSCModule(scale=2, **(SMALL | ABLATIONS[name]))
+    module = CMSCModule(CMSC(scale=2, **(SMALL | ABLATIONS[name])))
     network = module.network
     lr = torch.rand(2, 3, 7, 9)
     predictions = network.intermediate(lr)
@@ -199,7 +200,7 @@ def test_exported_graph_enlarges_any_size_and_leaves_the_network_as_it_was():
 @pytest.mark.parametrize("weights", [None, [0.1, 0.2, 0.7]])
 def test_loss_is_the_weighted_error_of_every_prediction(weights):
     torch.manual_seed(0)
-    module = CMSCModule(supervision=weights, scale=2, **SMALL)
+    module = CMSCModule(CMSC(scale=2, **SMALL), supervision=weights)
     batch = {"lr": torch.rand(2, 3, 8, 8), "hr": torch.rand(2, 3, 16, 16), "scale": 2}
     predictions = module.network.intermediate(batch["lr"])
     errors = [(p - rgb_to_y(batch["hr"])).square().mean() for p in predictions]
@@ -215,7 +216,7 @@ def test_impossible_arguments_are_refused():
     with pytest.raises(ValueError, match="a stage and a module"):
         CMSC(stages=0)
     with pytest.raises(UserError, match=r"supervision has 2 numbers, but there are 4 predictions"):
-        CMSCModule(supervision=[0.5, 0.5])
+        CMSCModule(CMSC(), supervision=[0.5, 0.5])
 
 
 def module_of(experiment: str) -> SRModule:
@@ -262,7 +263,7 @@ def test_multi_scale_experiment_mixes_scales_through_the_command_line(
         return losses(self, batch)
 
     monkeypatch.setattr(CMSCModule, "losses", noting)
-    small = [f"--model.{name}={value}" for name, value in SMALL.items()]
+    small = [f"--model.network.{name}={value}" for name, value in SMALL.items()]
     options = {"trainer__max_steps": 6, "trainer__precision": "bf16-mixed", "seed_everything": 1}
     fit = tiny_fit("cmsc", tmp_path, train_folder, val_folder, **options)
     main([*fit, *small])
@@ -279,7 +280,7 @@ def test_experiment_fits_through_the_command_line(experiment, tmp_path, train_fo
     """The real files, bf16 as on machines that have it, with a narrow and shallow network."""
     from sr_lightning.cli import main
 
-    small = {f"model__{name}": value for name, value in SMALL.items()}
+    small = {f"model__network__{name}": value for name, value in SMALL.items()}
     options = {"trainer__max_steps": 2, "trainer__limit_val_batches": 1} | small
     options |= {"trainer__precision": "bf16-mixed"}
     main(tiny_fit(experiment, tmp_path, train_folder, val_folder, **options))

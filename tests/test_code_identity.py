@@ -351,7 +351,7 @@ def test_every_name_that_the_suite_takes_from_itself_is_found():
 
 def test_identity_is_the_same_in_every_process():
     script = "from sr_lightning.code_identity import code_identity as c; print(c([{!r}]))"
-    command = [sys.executable, "-c", script.format("sr_lightning.papers.asdn.ASDNModule")]
+    command = [sys.executable, "-c", script.format("sr_lightning.papers.asdn.module.ASDNModule")]
     told = {
         subprocess.run(
             command,

@@ -52,8 +52,8 @@ def test_workspace_shows_the_study_by_level(spec):
     assert view == "Parallel Coordinates Plot"
     assert [column["accessor"] for column in coordinates["columns"]] == [
         "config:ablation.value.level",
-        "config:model.value.init_args.channel_attention",
-        "config:model.value.init_args.spatial_attention",
+        "config:model.value.init_args.network.init_args.channel_attention",
+        "config:model.value.init_args.network.init_args.spatial_attention",
         "config:seed.value",
         "summary:params",
         "summary:val/edsr2017/psnr",
@@ -69,8 +69,9 @@ def test_workspace_shows_the_study_by_level(spec):
 
 
 def test_options_are_found_in_a_runs_config():
-    assert config_key("model.unit") == "model.init_args.unit"
+    assert config_key("model.network.unit") == "model.init_args.network.init_args.unit"
     assert config_key("model.init_args.unit") == "model.init_args.unit"
+
     assert config_key("trainer.max_steps") == "trainer.max_steps"
 
 

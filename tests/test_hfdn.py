@@ -7,7 +7,8 @@ import torch
 
 from sr_lightning.errors import UserError
 from sr_lightning.nn.complexity import HR_HFDN, complexity, parameter_count
-from sr_lightning.papers.hfdn import HFDN, HFDNModule
+from sr_lightning.papers.hfdn import HFDN
+from sr_lightning.papers.hfdn.module import HFDNModule
 
 SMALL = {"channels": 16, "blocks": 2, "layers": 2, "growth": 8, "reduction": 4, "start": "random"}
 
@@ -133,13 +134,15 @@ def test_impossible_arguments_are_refused():
     with pytest.raises(ValueError, match="in order"):
         HFDN(shallow_level=3, middle_level=2)
     with pytest.raises(UserError, match=r"level_weights has 2 numbers, but 3"):
-        HFDNModule(level_weights=[1.0, 1.0])
+        HFDNModule(HFDN(), level_weights=[1.0, 1.0])
 
 
 @pytest.mark.parametrize("colour", ["rgb", "y"])
 def test_loss_is_the_weighted_sum_over_levels(colour):
     torch.manual_seed(0)
-    module = HFDNModule(ssim_weight=0.2, level_weights=[0.25, 0.25, 0.5], colour=colour, **SMALL)
+    module = HFDNModule(
+        HFDN(colour=colour, **SMALL), ssim_weight=0.2, level_weights=[0.25, 0.25, 0.5]
+    )
     batch = {"lr": torch.rand(2, 3, 12, 12), "hr": torch.rand(2, 3, 48, 48), "scale": 4}
     parts = module.losses(batch)
     expected = sum(
@@ -151,7 +154,7 @@ def test_loss_is_the_weighted_sum_over_levels(colour):
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_full_size_step_is_finite_in_bf16(scale):
-    module = HFDNModule(scale=scale)
+    module = HFDNModule(HFDN(scale=scale))
     batch = {
         "lr": torch.rand(1, 3, 12, 12),
         "hr": torch.rand(1, 3, 12 * scale, 12 * scale),

@@ -16,7 +16,8 @@ from sr_lightning.errors import UserError
 from sr_lightning.inference.upscaler import Upscaler
 from sr_lightning.nn.complexity import complexity, parameter_count
 from sr_lightning.nn.layers import reference
-from sr_lightning.papers.lesrcnn import LESRCNN, LESRCNNModule, from_release
+from sr_lightning.papers.lesrcnn import LESRCNN, from_release
+from sr_lightning.papers.lesrcnn.module import LESRCNNModule
 from sr_lightning.training.module import SRModule
 
 SMALL = {"channels": 8, "pairs": 3}
@@ -115,7 +116,7 @@ def measured(scale, name, sr_data):
     file = sr_data.parent / "weights" / f"lesrcnn_x{scale}.pth"
     if not file.is_file():
         pytest.skip(f"the authors' {file.name} is not there")
-    module = LESRCNNModule(scale=scale)
+    module = LESRCNNModule(LESRCNN(scale=scale))
     module.network.load_state_dict(
         from_release(torch.load(file, map_location="cpu", weights_only=True))
     )
@@ -294,7 +295,7 @@ def test_unknown_scales_are_refused():
 
 def test_upsamplers_of_other_scales_get_zero_gradients():
     """So that Adam moves them on as in the release, and DDP finds every gradient."""
-    module = LESRCNNModule(scale=[2, 3], **SMALL)
+    module = LESRCNNModule(LESRCNN(scale=[2, 3], **SMALL))
     module.log_dict = lambda *_, **__: None
     batch = {"lr": torch.rand(1, 3, 6, 6), "hr": torch.rand(1, 3, 12, 12), "scale": 2}
     module.training_step(batch, 0).backward()
@@ -340,8 +341,8 @@ def test_experiment_fits_through_the_command_line(experiment, tmp_path, train_fo
         "trainer__max_steps": 2,
         "trainer__limit_val_batches": 1,
         "trainer__precision": "bf16-mixed",
-        "model__channels": 8,
-        "model__pairs": 2,
+        "model__network__channels": 8,
+        "model__network__pairs": 2,
     }
     main(tiny_fit(experiment, tmp_path, train_folder, val_folder, **options))
     (checkpoint,) = (only_run(tmp_path) / "checkpoints").glob("last*")

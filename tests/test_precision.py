@@ -12,7 +12,8 @@ from lightning.pytorch.plugins import MixedPrecision
 
 from sr_lightning.cli import main
 from sr_lightning.errors import UserError
-from sr_lightning.papers.hfdn import HFDN, HFDNModule
+from sr_lightning.papers.hfdn import HFDN
+from sr_lightning.papers.hfdn.module import HFDNModule
 from sr_lightning.training.precision import MeasuredPrecision
 
 SMALL = {"channels": 16, "blocks": 1, "layers": 2, "growth": 8, "reduction": 4}
@@ -56,7 +57,7 @@ def test_choice_is_stored_in_the_checkpoint_and_taken_back(tmp_path, train_folde
     stored = torch.load(last, weights_only=True)["MeasuredPrecision"]
     assert set(stored) == {"bf16", "channels_last"}
     plugin = MeasuredPrecision()
-    plugin._module = HFDNModule(**SMALL)
+    plugin._module = HFDNModule(HFDN(**SMALL))
     plugin.load_state_dict({"bf16": True, "channels_last": True})
     assert plugin._module.network.shallow[0].weight.is_contiguous(memory_format=torch.channels_last)
 
@@ -86,7 +87,7 @@ def test_named_precision_leaves_measuring_out_and_clips_fused_gradients(
 
 @pytest.mark.parametrize(("scaler", "clips"), [(None, True), (object(), False)])
 def test_fused_gradients_are_clipped_unless_a_scaler_forbids_it(scaler, clips):
-    module = HFDNModule(**SMALL)
+    module = HFDNModule(HFDN(**SMALL))
     optimizer = torch.optim.Adam(module.parameters(), fused=True)
     for parameter in module.parameters():
         parameter.grad = torch.full_like(parameter, 10.0)

@@ -12,7 +12,6 @@ from sr_lightning.baselines.dncnn import DnCNN
 from sr_lightning.baselines.idn import IDN
 from sr_lightning.baselines.imdn import IMDN
 from sr_lightning.baselines.lapsrn import LapSRN, MSLapSRN
-from sr_lightning.baselines.lapsrn_module import PyramidModule
 from sr_lightning.baselines.tscn import TSCN
 from sr_lightning.baselines.vdsr import VDSR
 from sr_lightning.colour import rgb_to_y
@@ -21,6 +20,7 @@ from sr_lightning.nn.bicubic import bicubic
 from sr_lightning.nn.complexity import HR_HFDN, complexity, parameter_count
 from sr_lightning.training.complexity import network_of_config
 from sr_lightning.training.module import SRModule
+from sr_lightning.training.supervision import PyramidModule
 
 # Parameters and GMACs for a 1280 x 720 output, by experiment and scale.
 COUNTS = {

@@ -86,12 +86,12 @@ seeds: 2
 reproduce: {quick: 1}
 measure: {metric: psnr, protocol: edsr2017, sets: [Set5]}
 levels:
-  plain: {model.unit: dense}
+  plain: {model.network.unit: dense}
   full: {}
 claims:
   - {better: full, worse: plain, set: Set5, published: 0.2, source: Toy slides}
 budgets:
-  quick: {set: {model.channels: 16}}
+  quick: {set: {model.network.channels: 16}}
   short: {}
 """
 
@@ -246,7 +246,7 @@ def test_parameters_are_counted_from_the_network(checkout):
 )
 def test_levels_are_found_by_the_tables_own_labels(checkout, level, labels):
     content = yaml.safe_load(STUDY)
-    content.update(levels={level: {}, "another": {"model.unit": "dense"}}, claims=[])
+    content.update(levels={level: {}, "another": {"model.network.unit": "dense"}}, claims=[])
     (checkout / "experiments" / "studies" / "toy_unit.yaml").write_text(yaml.safe_dump(content))
     study = find_study("toy_unit", checkout)
     assert evidence_of(checkout).level(study, labels) == level

@@ -19,8 +19,8 @@ from sr_lightning.cli import main
 
 def test_run_leaves_its_full_config(finished_run):
     config = yaml.safe_load((finished_run / "config.yaml").read_text())
-    assert config["model"]["init_args"]["channels"] == 16
-    assert config["model"]["init_args"]["growth"] == 8
+    assert config["model"]["init_args"]["network"]["init_args"]["channels"] == 16
+    assert config["model"]["init_args"]["network"]["init_args"]["growth"] == 8
     assert config["data"]["init_args"]["patch_size"] == 8
     assert config["seed_everything"] == 0
 
@@ -76,7 +76,7 @@ def _wandb(run_folder) -> dict:
 def test_offline_wandb_runs_hold_config_group_and_table(finished_commands):
     read = _wandb(finished_commands["fit"])
     assert "a-group" in read["text"]
-    assert "sr_lightning.papers.hfdn.HFDNModule" in read["text"]
+    assert "sr_lightning.papers.hfdn.module.HFDNModule" in read["text"]
     assert "val/edsr2017/psnr" in read["text"]
     tables = list(finished_commands["test"].rglob("*.table.json"))
     assert len(tables) == 1

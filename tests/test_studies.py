@@ -34,7 +34,7 @@ factor: unit
 seeds: 2
 measure: {metric: psnr, protocol: edsr2017, sets: [Set5]}
 levels:
-  plain: {model.unit: dense}
+  plain: {model.network.unit: dense}
   full: {}
 claims:
   - {better: full, worse: plain, set: Set5, published: 0.1, source: here}
@@ -85,7 +85,7 @@ def test_every_level_of_a_study_can_be_built(study, budget, tmp_path):
                 *path_to, last = name.split(".")
                 place = model["init_args"]
                 for step in path_to:
-                    place = place[step]["init_args"]
+                    place = place[step].setdefault("init_args", {})
                 place[last] = value
         path.write_text(yaml.safe_dump({"model": model}))
         with torch.device("meta"):
@@ -198,7 +198,7 @@ def test_key_depends_on_everything_that_decides_the_number(tmp_path):
     assert first == keys()
     assert not set(first.values()) & set(keys(code="other").values())
     assert not set(first.values()) & set(keys(data="other").values())
-    changed = keys(STUDY.replace("model.unit: dense", "model.unit: adu_na"))
+    changed = keys(STUDY.replace("model.network.unit: dense", "model.network.unit: adu_na"))
     assert {name.split("/")[2] for name in first if first[name] != changed[name]} == {"plain"}
     titled = keys(STUDY.replace("A study", "Another title"))
     assert titled == first
@@ -615,9 +615,9 @@ def test_ctrl_c_lets_cells_save_themselves(tmp_path, monkeypatch):
 
 def test_real_cells_of_a_study_end_in_the_ledger(tmp_path, monkeypatch, capsys):
     """The whole path, with real processes, real photographs, one failing level."""
-    text = STUDY.replace("full: {}", "full: {}\n  broken: {model.channels: 3}")
+    text = STUDY.replace("full: {}", "full: {}\n  broken: {model.network.channels: 3}")
     small = (
-        "set: {model.channels: 16, model.blocks: 1, model.growth: 8, model.reduction: 4, "
+        "set: {model.network.channels: 16, model.network.blocks: 1, model.network.growth: 8, model.network.reduction: 4, "
         "trainer.max_steps: 4, trainer.val_check_interval: 2}"
     )
     study = study_of(tmp_path, text.replace("    test: [", f"    {small}\n    test: ["))
@@ -634,7 +634,7 @@ def test_real_cells_of_a_study_end_in_the_ledger(tmp_path, monkeypatch, capsys):
     assert first.seconds > 0
     assert first.curve["step"] == [2, 4]
     assert set(first.data) == {"train", "val", "test"}
-    assert first.config["model"]["init_args"]["unit"] == "dense"
+    assert first.config["model"]["init_args"]["network"]["init_args"]["unit"] == "dense"
     assert "root" not in json.dumps(first.config["data"])
     images = first.metrics["edsr2017"]["sample-test_x4"]["HFDN"]["images"]
     assert list(images) == ["astronaut"]

@@ -20,8 +20,8 @@ def test_sweep_is_the_studys_grid(monkeypatch, capsys):
     assert made["method"] == "grid"
     assert made["metric"]["name"] == "val/edsr2017/psnr"
     assert made["parameters"] == {
-        "model.channel_attention": {"values": [False, True]},
-        "model.spatial_attention": {"values": [False, True]},
+        "model.network.channel_attention": {"values": [False, True]},
+        "model.network.spatial_attention": {"values": [False, True]},
         "seed_everything": {"values": [0, 1]},
     }
 
@@ -32,22 +32,27 @@ def test_agents_command_is_one_that_the_suite_takes(monkeypatch, capsys):
     assert before == ["${env}", "${interpreter}", "-m", "sr_lightning"]
     assert (after[0], after[-1]) == ("fit", "${args}")
     assert not [word for word in after if str(ROOT) in word]
-    assert not [word for word in after if word.startswith(("--model.channel_attention", "--seed"))]
+    options = ("--model.network.channel_attention", "--seed")
+    assert not [word for word in after if word.startswith(options)]
     monkeypatch.chdir(ROOT)
     given = [f"--{name}={spec['values'][-1]}" for name, spec in made["parameters"].items()]
     with pytest.raises(SystemExit) as ended:
         main([*after[:-1], *given, "--print_config"])
     assert not ended.value.code
     config = yaml.safe_load(capsys.readouterr().out)
-    assert config["model"]["init_args"]["channels"] == 16
-    assert config["model"]["init_args"]["channel_attention"] is True
+    assert config["model"]["init_args"]["network"]["init_args"]["channels"] == 16
+    assert config["model"]["init_args"]["network"]["init_args"]["channel_attention"] is True
     assert config["wandb"]["mode"] == "online"
     assert config["seed_everything"] == 2
 
 
 def test_levels_that_are_no_full_grid_are_refused(tmp_path):
-    text = STUDY.replace("model.unit: dense}", "model.unit: dense, model.channels: 16}")
-    with pytest.raises(UserError, match=r"not all combinations of model\.unit, model\.channels"):
+    text = STUDY.replace(
+        "model.network.unit: dense}", "model.network.unit: dense, model.network.channels: 16}"
+    )
+    with pytest.raises(
+        UserError, match=r"not all combinations of model\.network\.unit, model\.network\.channels"
+    ):
         sweep(study_of(tmp_path, text), "quick")
 
 
@@ -57,6 +62,6 @@ def test_networks_of_several_experiments_are_refused():
 
 
 def test_unknown_defaults_are_asked_for(tmp_path):
-    text = STUDY.replace("model.unit: dense}", "model.loss_of_mine: 3}")
+    text = STUDY.replace("model.network.unit: dense}", "model.loss_of_mine: 3}")
     with pytest.raises(UserError, match=r"default of model\.loss_of_mine"):
         sweep(study_of(tmp_path, text), "quick")

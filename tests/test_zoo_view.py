@@ -396,8 +396,8 @@ def test_findings_tell_reversed_claims_and_claims_that_were_not_run(checkout):
     second = yaml.safe_load(STUDY)
     second["levels"] = {
         "plain": {},
-        "other": {"model.unit": "dense"},
-        "full": {"model.channels": 8},
+        "other": {"model.network.unit": "dense"},
+        "full": {"model.network.channels": 8},
     }
     second["claims"].append({"better": "other", "worse": "plain", "set": "Set14", "published": 0.1})
     second["title"] = "Another"

@@ -7,7 +7,7 @@ Recipe of papers and release: T91 and 200 images of BSDS, luminance, HR patches 
 shrunk by up to one half, batch 64, Charbonnier loss (eps 1e-3) summed over pixels and levels, SGD
 with momentum 0.9 and weight decay 1e-4, rate 1e-5 (MS-LapSRN: 5e-6) halved every 50 (100) epochs
 of 1000 steps, not below 1e-6, biases at a tenth of it. MS-LapSRN mixes x2, x4 and x8. Both enlarge
-by 3 through x4. Protocol lapsrn2017; see lapsrn_module.py for the loss.
+by 3 through x4. Protocol lapsrn2017; see training/supervision.py for the loss.
 
 Cost of LapSRN: 407,441, 814,242 and 1,221,043 parameters at x2, x4, x8. The published 813k are x4
 without biases (812,768), and tables since CARN print them for x2 as well. Its 149.4 GMACs for a

@@ -10,7 +10,7 @@ from typing import Any
 from sr_lightning.doctor.diagnosis import Diagnosis, Finding, Table
 from sr_lightning.doctor.explain import Expected
 from sr_lightning.errors import UserError
-from sr_lightning.training.run_folder import RunFolder
+from sr_lightning.runs import RunFolder
 
 __all__ = ["bicubic_row", "diagnose_run"]
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sr_lightning.errors import UserError
+from sr_lightning.runs import RunFolder
 from sr_lightning.training.curves import Curves, curves_of, draw
-from sr_lightning.training.run_folder import RunFolder
 
 __all__ = ["main", "read_curves"]
 

@@ -132,9 +132,9 @@ def as_json(made: Any) -> str:
 
 def config_key(option: str) -> str:
     """Where an option of a study, such as ``model.unit``, stands in a run's W&B config."""
-    section, _, rest = option.partition(".")
-    nested = section in ("model", "data") and not rest.startswith("init_args.")
-    return f"{section}.init_args.{rest}" if nested else option
+    section = option.partition(".")[0]
+    nested = section in ("model", "data") and "init_args" not in option
+    return option.replace(".", ".init_args.") if nested else option
 
 
 def _panels(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:

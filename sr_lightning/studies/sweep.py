@@ -79,13 +79,13 @@ def _default(cell: Cell, option: str) -> Any:
     if option in cell.study.budgets[cell.budget].set:
         return cell.study.budgets[cell.budget].set[option]
     section, _, rest = option.partition(".")
-    names = rest.removeprefix("init_args.").split(".")
+    names = rest.replace("init_args.", "").split(".")
     place: Any = cell.merged_config().get(section, {})
-    place = place.get("init_args", place)
     for name in names:
-        place = place.get(name) if isinstance(place, dict) else None
-    if place is None and section == "model" and len(names) == 1:
-        place = network_of_config(cell.experiment).config.get(names[0])
+        inside = place.get("init_args", place) if isinstance(place, dict) else {}
+        place = inside.get(name)
+    if place is None and (section, names[0]) == ("model", "network") and len(names) == 2:
+        place = network_of_config(cell.experiment).config.get(names[1])
     if place is None:
         raise UserError(
             f"The default of {option} in {cell.study.name} is not known; write it into every level."

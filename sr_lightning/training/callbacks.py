@@ -31,10 +31,10 @@ from sr_lightning.inference.evaluate import Evaluator, Measured, Row, means
 from sr_lightning.inference.pictures import comparison, enlarged_lr, save_crops
 from sr_lightning.metrics.protocol import PROTOCOLS
 from sr_lightning.metrics.quality import METRICS, numbers_text
+from sr_lightning.runs import RunFolder
 from sr_lightning.training.curves import curves_of, draw
 from sr_lightning.training.module import SRModule
 from sr_lightning.training.provenance import commit, data_facts, hardware
-from sr_lightning.training.run_folder import RunFolder
 
 __all__ = [
     "ImageStrips",

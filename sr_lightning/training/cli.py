@@ -21,6 +21,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from sr_lightning import __version__
 from sr_lightning.data import PatchDataModule  # noqa: F401 (short names in YAML)
 from sr_lightning.errors import UserError
+from sr_lightning.runs import OutputOptions, RunFolder
 from sr_lightning.training import callbacks
 from sr_lightning.training.checkpoints import (
     BestCheckpoint,
@@ -33,7 +34,6 @@ from sr_lightning.training.metrics_file import MetricsFile
 from sr_lightning.training.module import SRModule
 from sr_lightning.training.precision import MeasuredPrecision
 from sr_lightning.training.provenance import Provenance
-from sr_lightning.training.run_folder import OutputOptions, RunFolder
 from sr_lightning.training.wandb_logging import (
     WandbOptions,
     describe_run,

@@ -26,12 +26,12 @@ def curves_of(means: Sequence[dict[str, Any]], protocol: str) -> Curves:
         protocol: of the numbers.
 
     Returns:
-        The curves. Numbers that are not finite are left out: at a scale that leaves the image's
-        size as it is, bicubic makes no error.
+        The curves. Infinite numbers (null in the file) are left out: at a scale that leaves the
+        image's size as it is, bicubic makes no error.
     """
     curves: Curves = {}
     for row in means:
-        if row["protocol"] == protocol and math.isfinite(row["psnr"]):
+        if row["protocol"] == protocol and row["psnr"] is not None:
             line = curves.setdefault(row["set"], {}).setdefault(row["method"], {})
             line[float(row["scale"])] = float(row["psnr"])
     return curves

@@ -10,7 +10,7 @@ from typing import Any
 
 from sr_lightning.errors import UserError
 from sr_lightning.nn.network import SRNetwork
-from sr_lightning.training.run_folder import RunFolder
+from sr_lightning.runs import RunFolder
 from sr_lightning.weights.files import load_network
 
 __all__ = [

@@ -2,15 +2,12 @@
 
 from sr_lightning.papers.asdn.comparisons import EDSRConv, RDNConv, VDSRConv
 from sr_lightning.papers.asdn.lfr import LaplacianNetwork
-from sr_lightning.papers.asdn.module import ASDNModule, LaplacianModule
 from sr_lightning.papers.asdn.network import ASDN, FSDN
 
 __all__ = [
     "ASDN",
     "FSDN",
-    "ASDNModule",
     "EDSRConv",
-    "LaplacianModule",
     "LaplacianNetwork",
     "RDNConv",
     "VDSRConv",

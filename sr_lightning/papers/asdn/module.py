@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torch.nn import functional as F
 
 from sr_lightning.data.sampling import LEVEL, draw_one
 from sr_lightning.errors import UserError
 from sr_lightning.papers.asdn.lfr import LaplacianNetwork, resized
-from sr_lightning.papers.asdn.network import ASDN
 from sr_lightning.training.module import SRModule
 
-__all__ = ["ASDNModule", "LaplacianModule"]
+__all__ = ["ASDNModule"]
 
 
-class LaplacianModule(SRModule):
+class ASDNModule(SRModule):
     """Any network with the LFR head and its L1 loss (the tables' "-Conv" networks).
 
     Args:
@@ -31,14 +28,7 @@ class LaplacianModule(SRModule):
             by the mean of 2 x 2 pixels; r is drawn from (1, 2], levels i - 1 and i are combined by
             w_r, and the target is the HR patch at level i's size. Give it
             ``data.scale: [2]``. It is for levels over (1, 2].
-        optimizer: makes the optimiser; see :class:`~sr_lightning.training.module.SRModule`, as for
-            all that follows.
-        scheduler: makes the learning-rate schedule.
-        protocols: of validation and test.
-        init_from: weights to start from.
-        ensemble: measure with the self-ensemble.
-        tile: of measuring and predicting.
-        channels_last: memory layout.
+        **kwargs: of :class:`~sr_lightning.training.module.SRModule`.
 
     Raises:
         UserError: the recipe is "neighbours" and the network's levels are not over (1, 2].
@@ -50,24 +40,9 @@ class LaplacianModule(SRModule):
         self,
         network: LaplacianNetwork,
         recipe: Literal["level", "neighbours"] = "level",
-        optimizer: OptimizerCallable = torch.optim.Adam,
-        scheduler: LRSchedulerCallable | None = None,
-        protocols: Sequence[str] = ("edsr2017",),
-        init_from: str | None = None,
-        ensemble: bool = False,
-        tile: int | None = None,
-        channels_last: bool = False,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            network,
-            optimizer=optimizer,
-            scheduler=scheduler,
-            protocols=protocols,
-            init_from=init_from,
-            ensemble=ensemble,
-            tile=tile,
-            channels_last=channels_last,
-        )
+        super().__init__(network, **kwargs)
         lowest, highest = network.scales[0], network.scales[-1]
         if recipe == "neighbours" and (lowest > 1.001 or highest != 2):
             raise UserError(
@@ -114,43 +89,3 @@ class LaplacianModule(SRModule):
         """
         everyone = torch.stack([p.sum() for p in self.network.branches.parameters()]).sum()
         return super().training_step(batch, batch_idx) + 0 * everyone
-
-
-class ASDNModule(LaplacianModule):
-    """ASDN with its L1 loss.
-
-    Args:
-        recipe: see :class:`LaplacianModule`, as for all that follows.
-        optimizer: makes the optimiser.
-        scheduler: makes the learning-rate schedule.
-        protocols: of validation and test.
-        init_from: weights to start from.
-        ensemble: measure ASDN+, the self-ensemble.
-        tile: of measuring and predicting.
-        channels_last: memory layout.
-        **network: arguments of :class:`~sr_lightning.papers.asdn.network.ASDN`.
-    """
-
-    def __init__(
-        self,
-        recipe: Literal["level", "neighbours"] = "level",
-        optimizer: OptimizerCallable = torch.optim.Adam,
-        scheduler: LRSchedulerCallable | None = None,
-        protocols: Sequence[str] = ("edsr2017",),
-        init_from: str | None = None,
-        ensemble: bool = False,
-        tile: int | None = None,
-        channels_last: bool = False,
-        **network: Any,
-    ) -> None:
-        super().__init__(
-            ASDN(**network),
-            recipe=recipe,
-            optimizer=optimizer,
-            scheduler=scheduler,
-            protocols=protocols,
-            init_from=init_from,
-            ensemble=ensemble,
-            tile=tile,
-            channels_last=channels_last,
-        )

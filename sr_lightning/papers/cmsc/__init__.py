@@ -1,6 +1,5 @@
 """CMSC: cascaded multi-scale cross network (2018); see README.md."""
 
-from sr_lightning.papers.cmsc.module import CMSCModule
 from sr_lightning.papers.cmsc.network import CMSC
 
-__all__ = ["CMSC", "CMSCModule"]
+__all__ = ["CMSC"]

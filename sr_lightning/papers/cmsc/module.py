@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
 from sr_lightning.errors import UserError
@@ -20,19 +18,11 @@ class CMSCModule(SRModule):
     """CMSC with cascaded supervision: ``loss = sum_s w_s MSE(y_s, HR) + w MSE(y, HR)``.
 
     Args:
+        network: what is trained.
         supervision: w of each stage's prediction and of the assembled one, in this order;
             ``[0, 0, 0, 1]`` is the ablation without cascaded supervision. inferred: equal,
             summing to 1, as MemNet weighs its outputs.
-        optimizer: makes the optimiser; see :class:`~sr_lightning.training.module.SRModule`, as for
-            all that follows.
-        scheduler: makes the learning-rate schedule.
-        protocols: of validation and test. inferred: edsr2017 first, for the bicubic row beside the
-            published numbers is that protocol's.
-        init_from: weights to start from.
-        ensemble: measure with the self-ensemble.
-        tile: of measuring and predicting.
-        channels_last: memory layout.
-        **network: arguments of :class:`~sr_lightning.papers.cmsc.network.CMSC`.
+        **kwargs: of :class:`~sr_lightning.training.module.SRModule`.
 
     Raises:
         UserError: there are more or fewer weights than predictions.
@@ -41,28 +31,9 @@ class CMSCModule(SRModule):
     network: CMSC
 
     def __init__(
-        self,
-        supervision: list[float] | None = None,
-        optimizer: OptimizerCallable = torch.optim.Adam,
-        scheduler: LRSchedulerCallable | None = None,
-        protocols: Sequence[str] = ("edsr2017", "vdsr2016"),
-        init_from: str | None = None,
-        ensemble: bool = False,
-        tile: int | None = None,
-        channels_last: bool = False,
-        **network: Any,
+        self, network: CMSC, supervision: list[float] | None = None, **kwargs: Any
     ) -> None:
-        super().__init__(
-            CMSC(**network),
-            loss="mse",
-            optimizer=optimizer,
-            scheduler=scheduler,
-            protocols=protocols,
-            init_from=init_from,
-            ensemble=ensemble,
-            tile=tile,
-            channels_last=channels_last,
-        )
+        super().__init__(network, loss="mse", **kwargs)
         outputs = self.network.outputs
         if supervision is not None and len(supervision) != len(outputs):
             raise UserError(

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-import torch
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
 from sr_lightning.errors import UserError
@@ -24,45 +21,23 @@ class HFDNModule(SRModule):
     levels l (slides: "the combination of L1 loss and structural similarity loss").
 
     Args:
+        network: what is trained.
         ssim_weight: of 1 - SSIM beside L1. inferred: 0.1 keeps the two terms of like size once
             trained (at x4, L1 is about 0.02 and 1 - SSIM about 0.2).
         level_weights: of the levels in the order of `levels`. inferred: equal, summing to 1.
-        optimizer: makes the optimiser; see :class:`~sr_lightning.training.module.SRModule`, as for
-            all that follows.
-        scheduler: makes the learning-rate schedule.
-        protocols: of validation and test.
-        init_from: weights to start from.
-        ensemble: measure HFDN+, the self-ensemble.
-        tile: of measuring and predicting.
-        channels_last: memory layout.
-        **network: arguments of :class:`~sr_lightning.papers.hfdn.network.HFDN`.
+        **kwargs: of :class:`~sr_lightning.training.module.SRModule`.
     """
 
     network: HFDN
 
     def __init__(
         self,
+        network: HFDN,
         ssim_weight: float = 0.1,
         level_weights: list[float] | None = None,
-        optimizer: OptimizerCallable = torch.optim.Adam,
-        scheduler: LRSchedulerCallable | None = None,
-        protocols: Sequence[str] = ("edsr2017",),
-        init_from: str | None = None,
-        ensemble: bool = False,
-        tile: int | None = None,
-        channels_last: bool = False,
-        **network: Any,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            HFDN(**network),
-            optimizer=optimizer,
-            scheduler=scheduler,
-            protocols=protocols,
-            init_from=init_from,
-            ensemble=ensemble,
-            tile=tile,
-            channels_last=channels_last,
-        )
+        super().__init__(network, **kwargs)
         count = len(self.network.levels)
         if level_weights is not None and len(level_weights) != count:
             raise UserError(
