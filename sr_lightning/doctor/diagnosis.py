@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-__all__ = ["Diagnosis", "Finding", "Table"]
+import numpy as np
+
+__all__ = ["Diagnosis", "Finding", "Numbers", "Table", "mean_numbers"]
+
+Numbers = dict[str, float]
+"""Values by metric."""
+
+
+def mean_numbers(rows: Sequence[Numbers]) -> Numbers:
+    """The mean of each metric over images; images that are too small for one are left out of it."""
+    return {metric: float(np.nanmean([one[metric] for one in rows])) for metric in rows[0]}
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from sr_lightning.data.integrity import listed
 from sr_lightning.doctor.checked import Checked, CheckedImage, interpolation
-from sr_lightning.doctor.conventions import BASE, Convention, Pixels, image_psnr
+from sr_lightning.doctor.conventions import BASE, Convention, Pixels
 from sr_lightning.doctor.diagnosis import Finding
 from sr_lightning.doctor.traps import Shift, moved, wrong_partners
 
@@ -139,7 +139,7 @@ def _pixel_findings(checked: Checked, mend: Mend, truncated: bool, scale: float)
     worth = ""
     if mend.text:
         # More than one fault at a time is rare; their worth is told together.
-        gain = _gain(checked, replace(BASE, files="mended"), scale)
+        gain = _gain(checked, replace(BASE, mended=True), scale)
         worth = f", worth {gain:.2f} dB of PSNR-Y"
     if swapped := checked.names(lambda one: one.swapped):
         found.append(
@@ -179,7 +179,9 @@ def _pixel_findings(checked: Checked, mend: Mend, truncated: bool, scale: float)
     found += _shift_findings(checked, mend, worth, scale)
     if truncated:
         bias = float(np.median([one.levels.bias for one in checked.images]))
-        gain = _gain(checked, replace(BASE, saving="untruncated"), scale)
+        exact = replace(BASE.protocol, quantise="none")
+        rounded = replace(BASE, protocol=exact, level_shift=0.5)
+        gain = _gain(checked, rounded, scale)
         found.append(
             Finding(
                 "problem",
@@ -246,7 +248,7 @@ def _gain(checked: Checked, convention: Convention, scale: float) -> float:
     return float(
         np.mean(
             [
-                image_psnr(one.compared, convention, scale) - image_psnr(one.compared, BASE, scale)
+                one.compared.psnr(convention, scale) - one.compared.psnr(BASE, scale)
                 for one in checked.images
             ]
         )

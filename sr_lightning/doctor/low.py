@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from sr_lightning.data.degradation import bicubic_up, shrink
 from sr_lightning.data.images import read_picture, to_tensor
 from sr_lightning.data.integrity import is_lossy, listed
 from sr_lightning.data.leaks import perceptual_hash
-from sr_lightning.doctor.diagnosis import Diagnosis, Finding, Table
+from sr_lightning.doctor.diagnosis import Diagnosis, Finding, Numbers, Table, mean_numbers
 from sr_lightning.doctor.known_sets import hr_findings
 from sr_lightning.doctor.pairs import (
     FilePair,
@@ -29,6 +29,7 @@ from sr_lightning.doctor.resizers import REFERENCE, RESIZERS, SCALAR, Pixels, Re
 from sr_lightning.doctor.traps import is_colourless, jpeg_quality, wrong_partners
 from sr_lightning.errors import UserError
 from sr_lightning.metrics.protocol import PROTOCOLS
+from sr_lightning.metrics.quality import METRICS, numbers_text
 
 __all__ = ["diagnose_low"]
 
@@ -135,7 +136,7 @@ class _Evidence:
     swapped: list[str] = field(default_factory=list)
     larger: list[str] = field(default_factory=list)
     odd_sizes: list[str] = field(default_factory=list)
-    worth: list[dict[str, Any]] = field(default_factory=list)
+    worth: list[dict[str, Numbers]] = field(default_factory=list)
 
     def ranked(self) -> list[_Match]:
         """Nearest first; a resize that was not tried on every image comes after."""
@@ -286,8 +287,8 @@ def _worth(
     scale: float,
     grey: bool,
     enlarge: tuple[str, Enlarge] | None,
-) -> dict[str, Any]:
-    """PSNR and SSIM that bicubic and a network reach from these LR pixels and from the usual."""
+) -> dict[str, Numbers]:
+    """Numbers that bicubic and a network reach from these LR pixels and from the usual."""
     truth = to_tensor(hr)[None]
     levels = torch.from_numpy(np.ascontiguousarray(hr.transpose(2, 0, 1)))
     usual = shrink(levels, scale).float().div(255)[None]
@@ -295,12 +296,11 @@ def _worth(
     if enlarge is not None:
         ways[enlarge[0]] = enlarge[1]
     protocol = PROTOCOLS["edsr2017"]
-    result: dict[str, Any] = {}
+    result: dict[str, Numbers] = {}
     for way, function in ways.items():
         for which, image in (("these", to_tensor(lr)[None]), ("usual", usual)):
             sr = function(image, scale)
-            numbers = protocol.measure(sr, truth, scale, grey)
-            result[f"{way}/{which}"] = (numbers["psnr"], numbers["ssim"])
+            result[f"{way}/{which}"] = protocol.measure(sr, truth, scale, grey)
     return result
 
 
@@ -413,24 +413,25 @@ def _conclude(
     verdict, cause = _verdict(ranked, evidence)
     tables = [_match_table(ranked)]
     if evidence.worth:
-        means = _means(evidence.worth)
+        means = {
+            key: mean_numbers([one[key] for one in evidence.worth]) for key in evidence.worth[0]
+        }
         facts["enlarged"] = {
-            key: {"psnr": value[0], "ssim": value[1], "protocol": "edsr2017"}
-            for key, value in means.items()
+            key: {**numbers, "protocol": "edsr2017"} for key, numbers in means.items()
         }
         if cause is None and network is None:
-            reached = means["bicubic/these"]
+            reached = numbers_text(means["bicubic/these"])
             verdict += (
-                f" MATLAB's bicubic enlargement of them has {reached[0]:.2f} dB / {reached[1]:.4f} "
-                "(PSNR-Y / SSIM-Y, protocol edsr2017)."
+                f" MATLAB's bicubic enlargement of them has {reached} (PSNR-Y / SSIM-Y, protocol "
+                "edsr2017)."
             )
         else:
             tables.append(_worth_table(means))
         if cause is not None:
-            gap = means["bicubic/these"][0] - means["bicubic/usual"][0]
+            gap = means["bicubic/these"]["psnr"] - means["bicubic/usual"]["psnr"]
             told = f"bicubic enlargement of them gives {gap:+.2f} dB"
             if network is not None:
-                theirs = means[f"{network}/these"][0] - means[f"{network}/usual"][0]
+                theirs = means[f"{network}/these"]["psnr"] - means[f"{network}/usual"]["psnr"]
                 told += f", {network} {theirs:+.2f} dB"
             verdict += f" Beside the usual LR images, {told} (mean PSNR-Y, edsr2017)."
     if cause is not None:
@@ -542,26 +543,19 @@ def _match_table(ranked: Sequence[_Match]) -> Table:
     )
 
 
-def _means(worth: Sequence[dict[str, Any]]) -> dict[str, tuple[float, float]]:
-    return {
-        key: (
-            float(np.mean([one[key][0] for one in worth])),
-            float(np.nanmean([one[key][1] for one in worth])),
-        )
-        for key in worth[0]
-    }
-
-
-def _worth_table(means: dict[str, tuple[float, float]]) -> Table:
+def _worth_table(means: Mapping[str, Numbers]) -> Table:
     rows = []
     for way in dict.fromkeys(key.rsplit("/", 1)[0] for key in means):
         these, usual = means[f"{way}/these"], means[f"{way}/usual"]
         rows.append(
             (
                 way,
-                f"{these[0]:.2f} / {these[1]:.4f}",
-                f"{usual[0]:.2f} / {usual[1]:.4f}",
-                f"{these[0] - usual[0]:+.2f} / {these[1] - usual[1]:+.4f}",
+                numbers_text(these, unit=False),
+                numbers_text(usual, unit=False),
+                " / ".join(
+                    f"{value - usual[metric]:+.{METRICS[metric].digits}f}"
+                    for metric, value in these.items()
+                ),
             )
         )
     return Table(
