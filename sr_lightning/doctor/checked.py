@@ -53,6 +53,11 @@ class CheckedImage:
     enlarger: str | None
     hashes: tuple[str, str]
 
+    @property
+    def name(self) -> str:
+        """Of the SR file."""
+        return self.pair.other.name
+
 
 @dataclass
 class Checked:
@@ -69,10 +74,6 @@ class Checked:
     def most(self, test: Callable[[CheckedImage], bool]) -> bool:
         """Whether at least half of the images are so."""
         return 2 * sum(map(test, self.images)) >= len(self.images)
-
-    def names(self, test: Callable[[CheckedImage], bool]) -> list[str]:
-        """File names of the images that are so."""
-        return [image.pair.other.name for image in self.images if test(image)]
 
 
 def examine(pair: FilePair, scale: float, checked: Checked) -> CheckedImage | None:

@@ -89,162 +89,158 @@ class Deviation:
     Attributes:
         axis: what it is about; two of the same axis exclude each other.
         key: for machines.
-        text: for people; follows "the expected number comes out with".
         odds: how often it is met for each time that somebody measures as the base does; estimated.
         needs: what must be true of the images, see :func:`deviations`; words between spaces.
-        protocol: fields of the protocol that it changes.
-        other: other fields of the convention that it changes.
+        change: fields of the convention or of its protocol.
+        text: for people; follows "the expected number comes out with".
     """
 
     axis: Axis
     key: str
-    text: str
     odds: float
-    needs: str = ""
-    protocol: dict[str, Any] = field(default_factory=dict, hash=False, compare=False)
-    other: dict[str, Any] = field(default_factory=dict, hash=False, compare=False)
+    needs: str = field(compare=False)
+    change: dict[str, Any] = field(compare=False)
+    text: str
 
     def applied(self, convention: Convention) -> Convention:
         """The convention with this changed."""
-        return replace(
-            convention, protocol=replace(convention.protocol, **self.protocol), **self.other
-        )
+        own = {name: value for name, value in self.change.items() if hasattr(convention, name)}
+        measuring = {name: value for name, value in self.change.items() if name not in own}
+        return replace(convention, protocol=replace(convention.protocol, **measuring), **own)
 
 
 _DEVIATIONS = (
-    Deviation("files", "mended", "the SR files mended", 0.5, "mended", other={"mended": True}),
+    Deviation("files", "mended", 0.5, "mended", {"mended": True}, "the SR files mended"),
     Deviation(
         "colour",
         "rgb",
-        "all of RGB compared instead of luminance (Y)",
         0.3,
         "colour",
         {"channel": "rgb"},
+        "all of RGB compared instead of luminance (Y)",
     ),
     Deviation(
         "colour",
         "y_full_range",
-        "full-range Y (OpenCV, kornia, skimage's yuv) instead of MATLAB's 16-235",
         0.3,
-        protocol={"channel": "y_full"},
+        "",
+        {"channel": "y_full"},
+        "full-range Y (OpenCV, kornia, skimage's yuv) instead of MATLAB's 16-235",
     ),
     Deviation(
-        "rounding", "y_rounded", "Y rounded to whole levels", 0.3, protocol={"quantise_y": "round"}
+        "rounding", "y_rounded", 0.3, "", {"quantise_y": "round"}, "Y rounded to whole levels"
     ),
-    Deviation("border", "no_border", "no border cropped", 0.3, protocol={"crop_border": None}),
+    Deviation("border", "no_border", 0.3, "", {"crop_border": None}, "no border cropped"),
     Deviation(
-        "border", "border_6", "a border of scale + 6 px cropped", 0.05, "roomy", {"crop_border": 6}
+        "border", "border_6", 0.05, "roomy", {"crop_border": 6}, "a border of scale + 6 px cropped"
     ),
     Deviation(
-        "border", "border_2", "a border of scale + 2 px cropped", 0.05, "roomy", {"crop_border": 2}
+        "border", "border_2", 0.05, "roomy", {"crop_border": 2}, "a border of scale + 2 px cropped"
     ),
     Deviation(
         "average",
         "pooled",
-        "the error pooled over all images instead of PSNR averaged",
         0.1,
         "several",
-        other={"pooled": True},
+        {"pooled": True},
+        "the error pooled over all images instead of PSNR averaged",
     ),
     Deviation(
         "grey",
         "grey_matrix",
-        "grey images sent through RGB -> Y instead of taken as Y",
         0.3,
         "grey",
         {"grey": "matrix"},
+        "grey images sent through RGB -> Y instead of taken as Y",
     ),
     Deviation(
         "grey",
         "grey_content",
-        "images of three equal channels taken as Y, like files of one channel",
         0.05,
         "equal",
-        other={"equal_as_grey": True},
+        {"equal_as_grey": True},
+        "images of three equal channels taken as Y, like files of one channel",
     ),
     Deviation(
         "saving",
         "untruncated",
-        "SR rounded, not truncated, to 8 bits (estimated: half a level added)",
         0.3,
         "truncated",
-        {"quantise": "none"},
-        {"level_shift": 0.5},
+        {"quantise": "none", "level_shift": 0.5},
+        "SR rounded, not truncated, to 8 bits (estimated: half a level added)",
     ),
     Deviation(
         "saving",
         "truncated",
-        "SR truncated to 8 bits instead of rounded (estimated: half a level taken away)",
         0.1,
         "untruncated",
-        {"quantise": "none"},
-        {"level_shift": -0.5},
+        {"quantise": "none", "level_shift": -0.5},
+        "SR truncated to 8 bits instead of rounded (estimated: half a level taken away)",
     ),
     Deviation(
         "rounding",
         "y_truncated",
-        "Y truncated to whole levels",
         0.05,
-        protocol={"quantise_y": "truncate"},
+        "",
+        {"quantise_y": "truncate"},
+        "Y truncated to whole levels",
     ),
     Deviation(
         "colour",
         "bgr",
-        "Y made of BGR taken for RGB (OpenCV's order) in both images",
         0.1,
         "colour",
         {"channel": "y_bgr"},
+        "Y made of BGR taken for RGB (OpenCV's order) in both images",
     ),
     Deviation(
         "colour",
         "sr_bgr",
-        "red and blue swapped in the SR images only",
         0.05,
         "colour unswapped",
-        other={"swapped": True},
+        {"swapped": True},
+        "red and blue swapped in the SR images only",
     ),
-    Deviation(
-        "cut", "centre", "HR images cropped at their centre", 0.05, "cut", other={"cut": "centre"}
-    ),
+    Deviation("cut", "centre", 0.05, "cut", {"cut": "centre"}, "HR images cropped at their centre"),
     Deviation(
         "cut",
         "resized",
-        "HR images resized to the SR's size, not cropped",
         0.1,
         "cut",
-        other={"cut": "resized"},
+        {"cut": "resized"},
+        "HR images resized to the SR's size, not cropped",
     ),
     Deviation(
         "ssim",
         "ssim_padded",
-        "SSIM with padded borders (torchmetrics, kornia's default)",
         0.2,
         "ssim",
-        other={"ssim": "reflect"},
+        {"ssim": "reflect"},
+        "SSIM with padded borders (torchmetrics, kornia's default)",
     ),
     Deviation(
         "ssim",
         "ssim_matlab",
-        "SSIM with repeated borders (MATLAB's own ssim)",
         0.2,
         "ssim",
         {"ssim_border": "replicate"},
+        "SSIM with repeated borders (MATLAB's own ssim)",
     ),
     Deviation(
         "ssim",
         "ssim_uniform",
-        "SSIM with a uniform 7x7 window (skimage's default)",
         0.2,
         "ssim",
-        other={"ssim": "uniform"},
+        {"ssim": "uniform"},
+        "SSIM with a uniform 7x7 window (skimage's default)",
     ),
     Deviation(
         "ssim",
         "ssim_range",
-        "SSIM of skimage on floats without data_range (L = 2)",
         0.1,
         "ssim",
-        other={"ssim": "range2"},
+        {"ssim": "range2"},
+        "SSIM of skimage on floats without data_range (L = 2)",
     ),
 )
 

@@ -16,7 +16,15 @@ from sr_lightning.data.degradation import bicubic_up, shrink
 from sr_lightning.data.images import read_picture, to_tensor
 from sr_lightning.data.integrity import is_lossy, listed
 from sr_lightning.data.leaks import perceptual_hash
-from sr_lightning.doctor.diagnosis import Diagnosis, Finding, Numbers, Table, mean_numbers
+from sr_lightning.doctor.diagnosis import (
+    Diagnosis,
+    Fault,
+    Finding,
+    Numbers,
+    Table,
+    mean_numbers,
+    tell_faults,
+)
 from sr_lightning.doctor.known_sets import hr_findings
 from sr_lightning.doctor.pairs import (
     FilePair,
@@ -123,20 +131,36 @@ class _Match:
 
 
 @dataclass
+class _Seen:
+    """What one LR file shows."""
+
+    name: str
+    hashes: tuple[str, str]
+    lossy: bool
+    quality: int | None
+    size: str = ""
+    larger: bool = False
+    colourless: bool = False
+    swapped: bool = False
+    worth: dict[str, Numbers] | None = None
+
+
+@dataclass
 class _Evidence:
     """What the images showed."""
 
     matches: dict[tuple[str, bool], _Match] = field(default_factory=dict)
-    names: list[str] = field(default_factory=list)
-    high_hashes: list[str] = field(default_factory=list)
-    low_hashes: list[str] = field(default_factory=list)
-    lossy: list[str] = field(default_factory=list)
-    once_lossy: list[tuple[str, int]] = field(default_factory=list)
-    colourless: list[str] = field(default_factory=list)
-    swapped: list[str] = field(default_factory=list)
-    larger: list[str] = field(default_factory=list)
-    odd_sizes: list[str] = field(default_factory=list)
-    worth: list[dict[str, Numbers]] = field(default_factory=list)
+    images: list[_Seen] = field(default_factory=list)
+
+    @property
+    def spoilt(self) -> bool:
+        """Whether JPEG changed any file."""
+        return any(one.lossy or one.quality for one in self.images)
+
+    @property
+    def worth(self) -> list[dict[str, Numbers]]:
+        """What is reached from each image, where it could be measured."""
+        return [one.worth for one in self.images if one.worth is not None]
 
     def ranked(self) -> list[_Match]:
         """Nearest first; a resize that was not tried on every image comes after."""
@@ -175,8 +199,9 @@ def diagnose_low(
             f"No LR file in {low[0].parent} belongs to an HR file in {high[0].parent} by its name "
             f"({low[0].name}, {high[0].name}); name matching folders in --hr and --lr."
         )
-    sizes = [(image_size(pair.high), image_size(pair.other)) for pair in pairing.pairs]
-    scale = scale or scale_of_sizes(sizes)
+    scale = scale or scale_of_sizes(
+        [(image_size(pair.high), image_size(pair.other)) for pair in pairing.pairs]
+    )
     if scale < 1.05:
         raise UserError(
             f"{pairing.pairs[0].other} is not smaller than its HR image; for super-resolved images "
@@ -186,15 +211,12 @@ def diagnose_low(
     shown = progress or (lambda pairs, _: iter(pairs))
     for pair in shown(pairing.pairs, "Comparing resizes"):
         _examine(pair, scale, evidence, enlarge)
-    if not evidence.matches and not evidence.colourless:
-        raise UserError(
-            f"No LR image has the size that x{scale:g} wants: {listed(evidence.odd_sizes, 3)}; "
-            "check --scale."
-        )
+    if all(one.size for one in evidence.images):
+        sizes = listed([f"{one.name} ({one.size})" for one in evidence.images], 3)
+        raise UserError(f"No LR image has the size that x{scale:g} wants: {sizes}; check --scale.")
     findings = [
         *pairing_findings(pairing, "LR"),
-        *_file_findings(evidence),
-        *_size_findings(evidence, scale),
+        *tell_faults(_faults(evidence, scale), evidence.images, "LR file"),
         *hr_findings(high),
     ]
     return _conclude(evidence, scale, subject, findings, enlarge[0] if enlarge else None)
@@ -203,37 +225,32 @@ def diagnose_low(
 def _examine(
     pair: FilePair, scale: float, evidence: _Evidence, enlarge: tuple[str, Enlarge] | None
 ) -> None:
-    big, small = read_picture(pair.high), read_picture(pair.other)
-    hr, lr = big.rgb, small.rgb
-    name = pair.other.name
-    evidence.names.append(name)
-    evidence.high_hashes.append(perceptual_hash(hr))
-    evidence.low_hashes.append(perceptual_hash(lr))
-    if is_lossy(pair.other):
-        evidence.lossy.append(name)
-    elif (quality := jpeg_quality(lr)) is not None:
-        evidence.once_lossy.append((name, quality))
+    big, lr = read_picture(pair.high), read_picture(pair.other).rgb
+    hr, lossy = big.rgb, is_lossy(pair.other)
+    seen = _Seen(
+        pair.other.name,
+        (perceptual_hash(hr), perceptual_hash(lr)),
+        lossy,
+        None if lossy else jpeg_quality(lr),
+    )
+    evidence.images.append(seen)
     cut = enlarged_size((lr.shape[0], lr.shape[1]), scale)
     whole = (hr.shape[0], hr.shape[1])
     slack = max(2.0, scale)
     if any(abs(a - b) > slack for a, b in zip(cut, whole, strict=True)):
-        evidence.odd_sizes.append(
-            f"{name} is {lr.shape[1]} x {lr.shape[0]}, its HR image {whole[1]} x {whole[0]}"
-        )
+        seen.size = f"{lr.shape[1]} x {lr.shape[0]}, its HR image {whole[1]} x {whole[0]}"
         return
-    if cut[0] > whole[0] or cut[1] > whole[1]:
-        evidence.larger.append(name)
-    if is_colourless(lr) and not is_colourless(hr):
-        evidence.colourless.append(name)
+    seen.larger = cut[0] > whole[0] or cut[1] > whole[1]
+    seen.colourless = is_colourless(lr) and not is_colourless(hr)
+    if seen.colourless:
         return
     sources = _sources(hr, cut)
-    if _is_swapped(sources, lr):
-        evidence.swapped.append(name)
+    seen.swapped = _is_swapped(sources, lr)
+    if seen.swapped:
         lr = np.ascontiguousarray(lr[..., ::-1])
-    _compare(name, sources, lr, evidence)
-    fits = cut[0] <= whole[0] and cut[1] <= whole[1]
-    if fits:
-        evidence.worth.append(_worth(hr[: cut[0], : cut[1]], lr, scale, big.grey, enlarge))
+    _compare(seen.name, sources, lr, evidence)
+    if not seen.larger:
+        seen.worth = _worth(hr[: cut[0], : cut[1]], lr, scale, big.grey, enlarge)
 
 
 def _sources(hr: Pixels, cut: tuple[int, int]) -> list[tuple[Pixels, bool]]:
@@ -261,7 +278,7 @@ def _compare(
 ) -> None:
     size = (lr.shape[0], lr.shape[1])
     kept = None
-    if len(evidence.names) > _TRIED_ON and evidence.matches:
+    if len(evidence.images) > _TRIED_ON and evidence.matches:
         kept = {(m.resizer.key, m.uncropped) for m in evidence.ranked()[:_KEPT]}
     for only in (kept, None):
         # What none of the nearest made may be the work of another resize: then all are tried.
@@ -307,85 +324,49 @@ def _worth(
 # ---- conclusions ---------------------------------------------------------------------------------
 
 
-def _file_findings(evidence: _Evidence) -> list[Finding]:
-    found = []
-    total = len(evidence.names)
-    if evidence.lossy:
-        found.append(
-            Finding(
-                "problem",
-                f"{_of(evidence.lossy, total)} JPEG or lossy WebP; bicubic networks are not made "
-                "to undo that, and bytes cannot be compared",
-                "make LR images again and save them as PNG",
-            )
-        )
-    if evidence.once_lossy:
-        names = [f"{name} (quality about {quality})" for name, quality in evidence.once_lossy]
-        found.append(
-            Finding(
-                "problem",
-                f"lossless files whose pixels once went through JPEG: {listed(names, 3)}",
-                "make LR images again from the HR images and save them as PNG",
-            )
-        )
-    if evidence.colourless:
-        found.append(
-            Finding(
-                "problem",
-                f"{_of(evidence.colourless, total)} grey though the HR image is in colour",
-                "make LR images in colour; networks that see only luminance convert by themselves",
-            )
-        )
-    if evidence.swapped:
-        found.append(
-            Finding(
-                "problem",
-                "red and blue are swapped (OpenCV reads and writes BGR)"
-                + ("" if len(evidence.swapped) == total else f" in {listed(evidence.swapped)}"),
-                "write image[..., ::-1]; below they are compared with their channels put right",
-            )
-        )
-    wrong = wrong_partners(evidence.names, evidence.high_hashes, evidence.low_hashes)
-    if wrong:
-        told = [f"{name} shows what {other} should" for name, other in wrong]
-        found.append(
-            Finding(
-                "problem",
-                f"{len(wrong)} of {total} files do not show their HR image: {listed(told, 3)}",
-                "give files the names of their HR images",
-            )
-        )
-    return found
-
-
-def _size_findings(evidence: _Evidence, scale: float) -> list[Finding]:
-    found = []
-    if evidence.larger:
-        found.append(
-            Finding(
-                "problem",
-                f"{listed(evidence.larger)}: a pixel larger than HR / {scale:g} rounded down, as "
-                "resizes make of HR images that were not cropped; enlarged again, they do not "
-                "fit their HR image",
-                f"crop HR images to a multiple of {scale:g} first ('modcrop')",
-            )
-        )
-    if evidence.odd_sizes:
-        found.append(
-            Finding(
-                "problem",
-                f"not the size that x{scale:g} wants: {listed(evidence.odd_sizes, 3)}",
-                "leave these out, or give the LR files of this set and scale",
-            )
-        )
-    return found
-
-
-def _of(names: Sequence[str], total: int) -> str:
-    if len(names) == total:
-        return "all files are" if total > 1 else "the file is"
-    verb = "is" if len(names) == 1 else "are"
-    return f"{len(names)} of {total} files ({listed(names, 3)}) {verb}"
+def _faults(evidence: _Evidence, scale: float) -> list[Fault[_Seen]]:
+    """Faults of single files."""
+    images = evidence.images
+    wrong = wrong_partners([one.name for one in images], [one.hashes for one in images])
+    return [
+        Fault(
+            lambda one: one.lossy,
+            "{are} JPEG or lossy WebP; bicubic networks are not made to undo that, and bytes "
+            "cannot be compared",
+            "make LR images again and save them as PNG",
+        ),
+        Fault(
+            lambda one: f"(quality about {one.quality})" if one.quality else "",
+            "lossless files whose pixels once went through JPEG: {list}",
+            "make LR images again from the HR images and save them as PNG",
+        ),
+        Fault(
+            lambda one: one.colourless,
+            "{are} grey though the HR image is in colour",
+            "make LR images in colour; networks that see only luminance convert by themselves",
+        ),
+        Fault(
+            lambda one: one.swapped,
+            "red and blue are swapped in {those} (OpenCV reads and writes BGR)",
+            "write image[..., ::-1]; below they are compared with their channels put right",
+        ),
+        Fault(
+            lambda one: wrong.get(one.name, ""),
+            "{some} do not show their HR image: {list}",
+            "give files the names of their HR images",
+        ),
+        Fault(
+            lambda one: one.larger,
+            f"{{those}}: a pixel larger than HR / {scale:g} rounded down, as resizes make of HR "
+            "images that were not cropped; enlarged again, they do not fit their HR image",
+            f"crop HR images to a multiple of {scale:g} first ('modcrop')",
+        ),
+        Fault(
+            lambda one: one.size and f"({one.size})",
+            f"not the size that x{scale:g} wants: {{list}}",
+            "leave these out, or give the LR files of this set and scale",
+        ),
+    ]
 
 
 def _conclude(
@@ -398,7 +379,7 @@ def _conclude(
     ranked = evidence.ranked()
     facts: dict[str, Any] = {
         "scale": scale,
-        "images": len(evidence.names),
+        "images": len(evidence.images),
         "resizes": [match.as_json() for match in ranked],
     }
     if not ranked:
@@ -448,7 +429,6 @@ def _told(match: _Match) -> bool:
 def _verdict(ranked: Sequence[_Match], evidence: _Evidence) -> tuple[str, Finding | None]:
     """The sentence, and the finding with the remedy where one is needed."""
     best = ranked[0]
-    spoilt = bool(evidence.lossy or evidence.once_lossy)
     mixed = {m.label: m.exact for m in ranked if m.exact and len(m.exact) < len(m.images)}
     if _told(best):
         alike = [m for m in ranked if m.same and best.same and m.images == best.images]
@@ -467,9 +447,9 @@ def _verdict(ranked: Sequence[_Match], evidence: _Evidence) -> tuple[str, Findin
         return sentence, Finding(
             kind, f"the LR images are not the usual ones: {best.label}", remedy
         )
-    if mixed and not spoilt:
+    if mixed and not evidence.spoilt:
         parts = [f"{label}: {listed(names, 3)}" for label, names in list(mixed.items())[:3]]
-        unknown = len(evidence.names) - len({name for names in mixed.values() for name in names})
+        unknown = len(evidence.images) - len({name for names in mixed.values() for name in names})
         if unknown:
             parts.append(f"unknown: {unknown} files")
         return (
@@ -480,7 +460,7 @@ def _verdict(ranked: Sequence[_Match], evidence: _Evidence) -> tuple[str, Findin
         f"the nearest is {best.label} ({best.decibels:.1f} dB, {100 * best.share:.0f} % of the "
         f"bytes differ, by at most {best.largest})"
     )
-    if spoilt:
+    if evidence.spoilt:
         return (
             f"JPEG hides which resize made these LR images; {near}.",
             None

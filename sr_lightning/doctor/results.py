@@ -182,5 +182,5 @@ def _pipeline(protocol: Protocol, images: Sequence[Compared], scale: float) -> E
         "never rounded to 8 bits"
     )
     return Explanation(
-        (Deviation("pipeline", protocol.name, text, 0.5),), means["psnr"], means["ssim"]
+        (Deviation("pipeline", protocol.name, 0.5, "", {}, text),), means["psnr"], means["ssim"]
     )
