@@ -707,6 +707,20 @@ def test_unusable_input_is_one_sentence(arguments, said, high, photographs, tmp_
     assert "Traceback" not in told
 
 
+def test_tiny_images_are_left_out_and_others_measured(photographs, super_resolved, tmp_path):
+    hr = {"cat": cropped(photographs["cat"]), "tiny": cropped(photographs["cat"])[:6, :9]}
+    sr = {"cat": super_resolved["cat"], "tiny": super_resolved["cat"][:6, :9]}
+    low = {
+        name: RESIZE["matlab_classic"].make(p, (p.shape[0] // 3, p.shape[1] // 3))
+        for name, p in hr.items()
+    }
+    high = save(tmp_path / "HR", hr)
+    diagnosis = diagnose_results(high, save(tmp_path / "x3", sr), expected=Expected.parse("30"))
+    assert diagnosis.facts["images"] == 1
+    assert "nothing is left of" in problems(diagnosis)
+    assert diagnose_low(high, save(tmp_path / "LR", low)).facts["made_by"] == "matlab_classic"
+
+
 def test_nothing_can_be_paired_is_said(high, tmp_path):
     with pytest.raises(UserError, match="belongs to an HR file"):
         diagnose_low(high, [tmp_path / "zebra.png"])

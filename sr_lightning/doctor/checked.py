@@ -91,6 +91,12 @@ def examine(pair: FilePair, scale: float, checked: Checked) -> CheckedImage | No
         checked.strange.append(f"{pair.other} is {w} x {h}, but its HR image {x} x {y}")
         return None
     compared, size = fitted
+    (h, w), border = compared.sr.shape[:2], round(scale)
+    if min(h, w) <= 2 * border:
+        checked.strange.append(
+            f"nothing is left of {pair.other}, {w} x {h}, without a border of {border} px"
+        )
+        return None
     compared = replace(compared, grey=big.grey, equal=not big.grey and is_colourless(big.rgb))
     hr, sr = compared.hr, compared.sr
     straight, turned = (

@@ -87,7 +87,7 @@ def find_faults(checked: Checked, mend: Mend, truncated: bool, scale: float) -> 
     """
     strange = Finding(
         "problem",
-        f"left out, because their size is not that of the HR image: {listed(checked.strange, 2)}",
+        f"left out, because their size does not fit: {listed(checked.strange, 2)}",
         "enlarge by the scale and compare with the HR images of the same set",
     )
     found = [strange] if checked.strange else []

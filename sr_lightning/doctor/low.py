@@ -249,7 +249,8 @@ def _examine(
     if seen.swapped:
         lr = np.ascontiguousarray(lr[..., ::-1])
     _compare(seen.name, sources, lr, evidence)
-    if not seen.larger:
+    # Of a tiny image, nothing is left without its border.
+    if not seen.larger and min(cut) > 2 * round(scale):
         seen.worth = _worth(hr[: cut[0], : cut[1]], lr, scale, big.grey, enlarge)
 
 

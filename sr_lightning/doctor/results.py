@@ -77,8 +77,8 @@ def diagnose_results(
             checked.images.append(image)
     if not checked.images:
         raise UserError(
-            f"No SR image has the size of its HR image: {listed(checked.strange, 2)}; enlarge them "
-            "by the scale first, or use --lr for LR images."
+            f"No SR image has a size that can be compared: {listed(checked.strange, 2)}; enlarge "
+            "them by the scale first, or use --lr for LR images."
         )
     mend = common_mend(checked)
     truncated = is_truncated(checked, mend)
