@@ -69,7 +69,7 @@ def test_full_range_luminance(rcan):
 
 
 def test_rounding_luminance(rcan):
-    rounded = Protocol(name="x", summary="", quantise_y=True)
+    rounded = Protocol(name="x", summary="", quantise_y="round")
     assert _gaps(_under(rounded, rcan), _reference(rcan)) == [-0.09, -0.04, -0.02]
 
 

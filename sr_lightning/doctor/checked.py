@@ -12,7 +12,7 @@ from PIL import Image
 from sr_lightning.data.images import read_picture, to_tensor
 from sr_lightning.data.integrity import is_lossy
 from sr_lightning.data.leaks import perceptual_hash
-from sr_lightning.doctor.conventions import Compared, Pixels
+from sr_lightning.doctor.conventions import Compared, Pixels, on_files
 from sr_lightning.doctor.pairs import FilePair
 from sr_lightning.doctor.resizers import ENLARGERS, REFERENCE
 from sr_lightning.doctor.traps import (
@@ -42,7 +42,7 @@ class CheckedImage:
     pair: FilePair
     compared: Compared
     size: str
-    rows: dict[str, tuple[float, float]]
+    rows: dict[str, dict[str, float]]
     lossy: bool
     quality: int | None
     colourless: bool
@@ -52,6 +52,11 @@ class CheckedImage:
     clipped: bool
     enlarger: str | None
     hashes: tuple[str, str]
+
+    @property
+    def name(self) -> str:
+        """Of the SR file."""
+        return self.pair.other.name
 
 
 @dataclass
@@ -70,10 +75,6 @@ class Checked:
         """Whether at least half of the images are so."""
         return 2 * sum(map(test, self.images)) >= len(self.images)
 
-    def names(self, test: Callable[[CheckedImage], bool]) -> list[str]:
-        """File names of the images that are so."""
-        return [image.pair.other.name for image in self.images if test(image)]
-
 
 def examine(pair: FilePair, scale: float, checked: Checked) -> CheckedImage | None:
     """Look at one SR file; None, noted as strange, if it has not the size of its HR image.
@@ -90,6 +91,12 @@ def examine(pair: FilePair, scale: float, checked: Checked) -> CheckedImage | No
         checked.strange.append(f"{pair.other} is {w} x {h}, but its HR image {x} x {y}")
         return None
     compared, size = fitted
+    (h, w), border = compared.sr.shape[:2], round(scale)
+    if min(h, w) <= 2 * border:
+        checked.strange.append(
+            f"nothing is left of {pair.other}, {w} x {h}, without a border of {border} px"
+        )
+        return None
     compared = replace(compared, grey=big.grey, equal=not big.grey and is_colourless(big.rgb))
     hr, sr = compared.hr, compared.sr
     straight, turned = (
@@ -113,13 +120,15 @@ def examine(pair: FilePair, scale: float, checked: Checked) -> CheckedImage | No
     )
 
 
-def _rows(compared: Compared, scale: float) -> dict[str, tuple[float, float]]:
-    """PSNR and SSIM of an image under each protocol."""
+def _rows(compared: Compared, scale: float) -> dict[str, dict[str, float]]:
+    """Numbers of an image under each protocol."""
     sr, hr = (to_tensor(pixels)[None] for pixels in (compared.sr, compared.hr))
+    # Several protocols are the same for 8-bit files.
+    alike = {name: on_files(protocol, compared.grey) for name, protocol in PROTOCOLS.items()}
     measured = {
-        name: protocol.measure(sr, hr, scale, compared.grey) for name, protocol in PROTOCOLS.items()
+        protocol: protocol.measure(sr, hr, scale, compared.grey) for protocol in set(alike.values())
     }
-    return {name: (numbers["psnr"], numbers["ssim"]) for name, numbers in measured.items()}
+    return {name: measured[protocol] for name, protocol in alike.items()}
 
 
 def _fitted(hr: Pixels, sr: Pixels, scale: float) -> tuple[Compared, str] | None:
@@ -127,7 +136,7 @@ def _fitted(hr: Pixels, sr: Pixels, scale: float) -> tuple[Compared, str] | None
     (y, x), (h, w) = hr.shape[:2], sr.shape[:2]
     if (y, x) == (h, w):
         return Compared(hr, sr), ""
-    # Shaved images lack the same at each side, at most two pixels more than any script shaves.
+    # Cropped images lack the same at each side, at most two pixels more than any script crops.
     slack = 2 * (math.ceil(scale) + 8)
     if abs(y - h) > slack or abs(x - w) > slack:
         return None

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from functools import cache, partial
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from kornia.metrics import ssim as kornia_ssim
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from sr_lightning.colour import rgb_to_y
 from sr_lightning.metrics.protocol import PROTOCOLS, Protocol
-from sr_lightning.metrics.quality import psnr, ssim
+from sr_lightning.metrics.quality import SSIM_WINDOW, psnr, ssim
 
 __all__ = [
     "BASE",
@@ -29,63 +30,56 @@ __all__ = [
     "Convention",
     "Deviation",
     "Explanation",
-    "Number",
     "combinations",
     "deviations",
-    "image_psnr",
-    "image_ssim",
+    "on_files",
+    "set_psnrs",
 ]
 
 Pixels = NDArray[np.uint8]
 Axis = Literal[
-    "colour", "rounding", "saving", "grey", "cut", "shave", "average", "ssim", "files", "pipeline"
+    "colour", "rounding", "saving", "grey", "cut", "border", "average", "ssim", "files", "pipeline"
 ]
 
 
 @dataclass(frozen=True)
 class Convention:
-    """One way to measure.
+    """One way to measure: a protocol, what is done to the images before, and how to average.
 
     Attributes:
-        colour: "y" (BT.601, limited range), "rgb", "y_full" (full range), "y_bgr" (the matrix
-            applied to swapped channels of both images), "sr_bgr" (those of the SR image only).
-        rounding: of luminance to whole levels: "none", "round", "truncate".
-        saving: "as_is"; "truncated" takes half a level away, as truncation to 8 bits does on
-            average; "untruncated" adds it.
-        grey: of one-channel HR files: "direct" or "matrix"; see
-            :class:`~sr_lightning.metrics.protocol.Protocol`. "content" takes files of three equal
-            channels for grey ones, too, and both directly.
-        cut: how HR images of another size are cut to the SR's: "corner", "centre", "resized".
-        shave: extra pixels beyond the scale; -1000 for no shave at all.
-        average: "images" (mean PSNR) or "pooled" (PSNR of the mean error).
-        ssim: "gauss" (11 x 11, sigma 1.5, valid), "padded" (the same over the whole image with
-            mirrored borders), "replicate" (with repeated borders),
-            "uniform" (7 x 7, sample covariance), "range2" (the same with L twice too large).
-        files: "as_is" or "mended", where the SR files have a fault that can be undone.
+        protocol: measures one image.
+        mended: whether a fault of the SR files that can be undone is undone.
+        swapped: whether red and blue are swapped in the SR images only.
+        level_shift: levels added to the SR images: -0.5 is what truncation to 8 bits does on
+            average, 0.5 undoes it.
+        equal_as_grey: whether files of three equal channels count as files of one.
+        cut: how HR images of another size are cut to the SR's.
+        pooled: whether PSNR is that of the mean error of all images, not the mean of theirs.
+        ssim: a key of the SSIMs of other libraries below, or "protocol".
     """
 
-    colour: Literal["y", "rgb", "y_full", "y_bgr", "sr_bgr"] = "y"
-    rounding: Literal["none", "round", "truncate"] = "none"
-    saving: Literal["as_is", "truncated", "untruncated"] = "as_is"
-    grey: Literal["direct", "matrix", "content"] = "direct"
+    protocol: Protocol = PROTOCOLS["edsr2017"]
+    mended: bool = False
+    swapped: bool = False
+    level_shift: float = 0.0
+    equal_as_grey: bool = False
     cut: Literal["corner", "centre", "resized"] = "corner"
-    shave: int = 0
-    average: Literal["images", "pooled"] = "images"
-    ssim: Literal["gauss", "padded", "replicate", "uniform", "range2"] = "gauss"
-    files: Literal["as_is", "mended"] = "as_is"
-
-    def border(self, scale: float) -> int:
-        """Pixels shaved off at each side."""
-        return max(0, round(scale) + self.shave)
+    pooled: bool = False
+    ssim: Literal["protocol", "reflect", "uniform", "range2"] = "protocol"
 
     @property
     def pixels(self) -> Convention:
-        """The part that decides which pixel values are compared."""
-        return replace(self, shave=0, average="images", ssim="gauss")
+        """The part that decides which pixel values are compared, without a border cropped."""
+        protocol = replace(self.protocol, crop_border=None, ssim_border="valid")
+        return replace(self, protocol=protocol, pooled=False, ssim="protocol")
+
+    @property
+    def files(self) -> Convention:
+        """The part that decides which images the protocol is given."""
+        return replace(self, protocol=BASE.protocol, pooled=False, ssim="protocol")
 
 
 BASE = Convention()
-NO_SHAVE = -1000
 
 
 @dataclass(frozen=True)
@@ -95,177 +89,179 @@ class Deviation:
     Attributes:
         axis: what it is about; two of the same axis exclude each other.
         key: for machines.
+        odds: how often it is met for each time that somebody measures as the base does; estimated.
+        needs: what must be true of the images, see :func:`deviations`; words between spaces.
+        change: fields of the convention or of its protocol.
         text: for people; follows "the expected number comes out with".
-        change: of a convention.
     """
 
     axis: Axis
     key: str
+    odds: float
+    needs: str = field(compare=False)
+    change: dict[str, Any] = field(compare=False)
     text: str
-    change: dict[str, object] = field(default_factory=dict, hash=False, compare=False)
 
     def applied(self, convention: Convention) -> Convention:
         """The convention with this changed."""
-        return replace(convention, **self.change)  # type: ignore[arg-type]
+        own = {name: value for name, value in self.change.items() if hasattr(convention, name)}
+        measuring = {name: value for name, value in self.change.items() if name not in own}
+        return replace(convention, protocol=replace(convention.protocol, **measuring), **own)
 
 
-def deviations(
-    scale: float,
-    *,
-    grey: bool,
-    equal: bool,
-    cut: bool,
-    colour: bool,
-    truncated: bool,
-    mended: str,
-    swapped: bool,
-    ssim: bool,
-    several: bool,
-) -> list[Deviation]:
-    """What can be done otherwise with given images, the commonest first.
+_DEVIATIONS = (
+    Deviation("files", "mended", 0.5, "mended", {"mended": True}, "the SR files mended"),
+    Deviation(
+        "colour",
+        "rgb",
+        0.3,
+        "colour",
+        {"channel": "rgb"},
+        "all of RGB compared instead of luminance (Y)",
+    ),
+    Deviation(
+        "colour",
+        "y_full_range",
+        0.3,
+        "",
+        {"channel": "y_full"},
+        "full-range Y (OpenCV, kornia, skimage's yuv) instead of MATLAB's 16-235",
+    ),
+    Deviation(
+        "rounding", "y_rounded", 0.3, "", {"quantise_y": "round"}, "Y rounded to whole levels"
+    ),
+    Deviation("border", "no_border", 0.3, "", {"crop_border": None}, "no border cropped"),
+    Deviation(
+        "border", "border_6", 0.05, "roomy", {"crop_border": 6}, "a border of scale + 6 px cropped"
+    ),
+    Deviation(
+        "border", "border_2", 0.05, "roomy", {"crop_border": 2}, "a border of scale + 2 px cropped"
+    ),
+    Deviation(
+        "average",
+        "pooled",
+        0.1,
+        "several",
+        {"pooled": True},
+        "the error pooled over all images instead of PSNR averaged",
+    ),
+    Deviation(
+        "grey",
+        "grey_matrix",
+        0.3,
+        "grey",
+        {"grey": "matrix"},
+        "grey images sent through RGB -> Y instead of taken as Y",
+    ),
+    Deviation(
+        "grey",
+        "grey_content",
+        0.05,
+        "equal",
+        {"equal_as_grey": True},
+        "images of three equal channels taken as Y, like files of one channel",
+    ),
+    Deviation(
+        "saving",
+        "untruncated",
+        0.3,
+        "truncated",
+        {"quantise": "none", "level_shift": 0.5},
+        "SR rounded, not truncated, to 8 bits (estimated: half a level added)",
+    ),
+    Deviation(
+        "saving",
+        "truncated",
+        0.1,
+        "untruncated",
+        {"quantise": "none", "level_shift": -0.5},
+        "SR truncated to 8 bits instead of rounded (estimated: half a level taken away)",
+    ),
+    Deviation(
+        "rounding",
+        "y_truncated",
+        0.05,
+        "",
+        {"quantise_y": "truncate"},
+        "Y truncated to whole levels",
+    ),
+    Deviation(
+        "colour",
+        "bgr",
+        0.1,
+        "colour",
+        {"channel": "y_bgr"},
+        "Y made of BGR taken for RGB (OpenCV's order) in both images",
+    ),
+    Deviation(
+        "colour",
+        "sr_bgr",
+        0.05,
+        "colour unswapped",
+        {"swapped": True},
+        "red and blue swapped in the SR images only",
+    ),
+    Deviation("cut", "centre", 0.05, "cut", {"cut": "centre"}, "HR images cropped at their centre"),
+    Deviation(
+        "cut",
+        "resized",
+        0.1,
+        "cut",
+        {"cut": "resized"},
+        "HR images resized to the SR's size, not cropped",
+    ),
+    Deviation(
+        "ssim",
+        "ssim_padded",
+        0.2,
+        "ssim",
+        {"ssim": "reflect"},
+        "SSIM with padded borders (torchmetrics, kornia's default)",
+    ),
+    Deviation(
+        "ssim",
+        "ssim_matlab",
+        0.2,
+        "ssim",
+        {"ssim_border": "replicate"},
+        "SSIM with repeated borders (MATLAB's own ssim)",
+    ),
+    Deviation(
+        "ssim",
+        "ssim_uniform",
+        0.2,
+        "ssim",
+        {"ssim": "uniform"},
+        "SSIM with a uniform 7x7 window (skimage's default)",
+    ),
+    Deviation(
+        "ssim",
+        "ssim_range",
+        0.1,
+        "ssim",
+        {"ssim": "range2"},
+        "SSIM of skimage on floats without data_range (L = 2)",
+    ),
+)
+
+
+def deviations(facts: AbstractSet[str], mended: str = "") -> list[Deviation]:
+    """What can be done otherwise with given images.
 
     Args:
-        scale: of the task.
-        grey: whether an HR file holds one channel.
-        equal: whether an HR file holds three equal channels.
-        cut: whether HR and SR images differ in size.
-        colour: whether any image has colour.
-        truncated: whether the SR files look truncated to 8 bits.
-        mended: what was undone in the files; empty where nothing can be.
-        swapped: whether that is swapped channels, so that swapping them is told already.
-        ssim: whether an SSIM is expected, too.
-        several: whether there are several images to average.
+        facts: what is true of them: "colour" (an image has colour), "grey" (an HR file holds one
+            channel), "equal" (one holds three equal channels), "cut" (HR and SR images differ in
+            size), "roomy" (wide borders can be cropped), "several" (there is a mean), "truncated"
+            or "untruncated" (how SR files were saved), "unswapped" (channels are in order) and
+            "ssim" (an SSIM is expected).
+        mended: what was undone in the files, in words; empty where nothing can be.
     """
-    shave = round(scale)
-    found = [Deviation("files", "mended", mended, {"files": "mended"})] if mended else []
-    if colour:
-        found.append(
-            Deviation(
-                "colour", "rgb", "all of RGB compared instead of luminance (Y)", {"colour": "rgb"}
-            )
-        )
-    found += [
-        Deviation(
-            "colour",
-            "y_full_range",
-            "full-range Y (OpenCV, kornia, skimage's yuv) instead of MATLAB's 16-235",
-            {"colour": "y_full"},
-        ),
-        Deviation("rounding", "y_rounded", "Y rounded to whole levels", {"rounding": "round"}),
-        Deviation("shave", "no_shave", "no border shaved", {"shave": NO_SHAVE}),
-        Deviation(
-            "shave", "shave_6", f"a border of scale + 6 = {shave + 6} px shaved", {"shave": 6}
-        ),
-        Deviation(
-            "shave", "shave_2", f"a border of scale + 2 = {shave + 2} px shaved", {"shave": 2}
-        ),
+    facts = {*facts, "mended"} if mended else facts
+    return [
+        replace(one, text=mended) if one.key == "mended" else one
+        for one in _DEVIATIONS
+        if set(one.needs.split()) <= facts
     ]
-    if several:
-        found.append(
-            Deviation(
-                "average",
-                "pooled",
-                "the error pooled over all images instead of PSNR averaged",
-                {"average": "pooled"},
-            )
-        )
-    if grey:
-        found.append(
-            Deviation(
-                "grey",
-                "grey_matrix",
-                "grey images sent through RGB -> Y instead of taken as Y",
-                {"grey": "matrix"},
-            )
-        )
-    if equal:
-        found.append(
-            Deviation(
-                "grey",
-                "grey_content",
-                "images of three equal channels taken as Y, like files of one channel",
-                {"grey": "content"},
-            )
-        )
-    if truncated:
-        found.append(
-            Deviation(
-                "saving",
-                "untruncated",
-                "SR rounded, not truncated, to 8 bits (estimated: half a level added)",
-                {"saving": "untruncated"},
-            )
-        )
-    else:
-        found.append(
-            Deviation(
-                "saving",
-                "truncated",
-                "SR truncated to 8 bits instead of rounded (estimated: half a level taken away)",
-                {"saving": "truncated"},
-            )
-        )
-    found.append(
-        Deviation(
-            "rounding", "y_truncated", "Y truncated to whole levels", {"rounding": "truncate"}
-        )
-    )
-    if colour:
-        found += [
-            Deviation(
-                "colour",
-                "bgr",
-                "Y made of BGR taken for RGB (OpenCV's order) in both images",
-                {"colour": "y_bgr"},
-            )
-        ]
-        if not swapped:
-            found.append(
-                Deviation(
-                    "colour",
-                    "sr_bgr",
-                    "red and blue swapped in the SR images only",
-                    {"colour": "sr_bgr"},
-                )
-            )
-    if cut:
-        found += [
-            Deviation("cut", "centre", "HR images cropped at their centre", {"cut": "centre"}),
-            Deviation(
-                "cut",
-                "resized",
-                "HR images resized to the SR's size, not cropped",
-                {"cut": "resized"},
-            ),
-        ]
-    if ssim:
-        found += [
-            Deviation(
-                "ssim",
-                "ssim_padded",
-                "SSIM with padded borders (torchmetrics, kornia's default)",
-                {"ssim": "padded"},
-            ),
-            Deviation(
-                "ssim",
-                "ssim_matlab",
-                "SSIM with repeated borders (MATLAB's own ssim)",
-                {"ssim": "replicate"},
-            ),
-            Deviation(
-                "ssim",
-                "ssim_uniform",
-                "SSIM with a uniform 7x7 window (skimage's default)",
-                {"ssim": "uniform"},
-            ),
-            Deviation(
-                "ssim",
-                "ssim_range",
-                "SSIM of skimage on floats without data_range (L = 2)",
-                {"ssim": "range2"},
-            ),
-        ]
-    return found
 
 
 def combinations(known: Sequence[Deviation]) -> list[tuple[Deviation, ...]]:
@@ -304,36 +300,35 @@ class Compared:
     mended: Pixels | None = None
     others: dict[str, Pixels] = field(default_factory=dict)
 
-    def planes(self, convention: Convention) -> tuple[Tensor, Tensor]:
-        """SR and HR as a convention compares them, before shaving: (1, C, H, W) in [0, 255]."""
-        hr = self.others.get(convention.cut, self.hr)
-        sr = self.sr
-        if convention.files == "mended" and self.mended is not None:
-            sr = self.mended
-        a, b = _levels(sr), _levels(hr)
-        if convention.saving != "as_is":
-            half = 0.5 if convention.saving == "untruncated" else -0.5
-            a = (a + half).clamp(0, 255)
-        if convention.colour in {"y_bgr", "sr_bgr"}:
-            a = a.flip(1)
-            b = b.flip(1) if convention.colour == "y_bgr" else b
-        return self._channels(a, convention), self._channels(b, convention)
+    def images(self, convention: Convention) -> tuple[Tensor, Tensor, bool]:
+        """SR and HR, (1, 3, H, W) in [0, 1], and whether they are grey, as protocols take them."""
+        mended = self.mended if convention.mended else None
+        sr = _levels(self.sr if mended is None else mended)
+        hr = _levels(self.others.get(convention.cut, self.hr))
+        if convention.swapped:
+            sr = sr.flip(1)
+        if convention.level_shift:
+            sr = (sr + convention.level_shift).clamp(0, 255)
+        grey = self.grey or (self.equal and convention.equal_as_grey)
+        return sr.div_(255), hr.div_(255), grey
 
-    def _channels(self, levels: Tensor, convention: Convention) -> Tensor:
-        if convention.colour == "rgb":
-            return levels
-        if (self.grey and convention.grey != "matrix") or (
-            self.equal and convention.grey == "content"
-        ):
-            y = levels.mean(dim=1, keepdim=True)
-        else:
-            y = rgb_to_y(levels / 255) * 255
-            if convention.colour == "y_full":
-                y = (y - 16) * 255 / 219
-        if convention.rounding == "round":
-            return y.add(0.5).floor()
-        # Whole levels that came out a rounding error too low stay whole.
-        return y.add(1e-6).floor() if convention.rounding == "truncate" else y
+    def prepared(self, convention: Convention, scale: float) -> tuple[Tensor, Tensor]:
+        """SR and HR as a convention compares them: (1, C, h, w) in [0, 255]."""
+        sr, hr, grey = self.images(convention)
+        return convention.protocol.prepare(sr, hr, scale, grey)
+
+    def psnr(self, convention: Convention, scale: float) -> float:
+        """PSNR in dB."""
+        return float(psnr(*self.prepared(convention, scale)))
+
+    def ssim(self, convention: Convention, scale: float) -> float:
+        """SSIM; NaN where its window does not fit."""
+        a, b = self.prepared(convention, scale)
+        if min(a.shape[-2:]) < SSIM_WINDOW:
+            return math.nan
+        if convention.ssim == "protocol":
+            return float(ssim(a, b, border=convention.protocol.ssim_border))
+        return float(_SSIM[convention.ssim](a, b))
 
 
 def _levels(pixels: Pixels) -> Tensor:
@@ -341,74 +336,13 @@ def _levels(pixels: Pixels) -> Tensor:
     return torch.from_numpy(planar)[None].double()
 
 
-class Number:
-    """Squared errors of many conventions over the images of a set.
-
-    Args:
-        conventions: to measure; those that differ only in averaging and SSIM share the work.
-        scale: of the task.
-    """
-
-    def __init__(self, conventions: Sequence[Convention], scale: float) -> None:
-        self._scale = scale
-        self._borders: dict[Convention, set[int]] = {}
-        for convention in conventions:
-            self._borders.setdefault(convention.pixels, set()).add(convention.border(scale))
-        self._errors: dict[tuple[Convention, int], list[tuple[float, int]]] = {}
-
-    def add(self, image: Compared) -> None:
-        """Measure one image."""
-        for pixels, borders in self._borders.items():
-            a, b = image.planes(pixels)
-            error = (a - b).square()
-            for border in borders:
-                kept = _shaved(error, border)
-                # A pooled error weighs pixels, not channels.
-                total = float(kept.sum()) / kept.shape[1]
-                count = kept.numel() // kept.shape[1]
-                self._errors.setdefault((pixels, border), []).append((total, count))
-
-    def psnr(self, convention: Convention) -> float:
-        """PSNR of the set in dB."""
-        errors = self._errors[convention.pixels, convention.border(self._scale)]
-        if convention.average == "pooled":
-            return _decibels(sum(e for e, _ in errors), sum(n for _, n in errors))
-        return float(np.mean([_decibels(error, count) for error, count in errors]))
+def _reflect_ssim(a: Tensor, b: Tensor) -> Tensor:
+    """The Gaussian window over the whole image, borders mirrored."""
+    padding = [SSIM_WINDOW // 2] * 4
+    return ssim(F.pad(a, padding, mode="reflect"), F.pad(b, padding, mode="reflect"))
 
 
-def _decibels(error: float, count: int) -> float:
-    return math.inf if error == 0 else 10 * math.log10(255**2 * count / error)
-
-
-def _shaved(plane: Tensor, border: int) -> Tensor:
-    # A tiny image keeps its middle.
-    border = min(border, (min(plane.shape[-2:]) - 1) // 2)
-    return plane[..., border:-border, border:-border] if border else plane
-
-
-def image_psnr(image: Compared, convention: Convention, scale: float) -> float:
-    """PSNR of one image in dB."""
-    a, b = image.planes(convention)
-    border = convention.border(scale)
-    return float(psnr(_shaved(a, border), _shaved(b, border)))
-
-
-def image_ssim(image: Compared, convention: Convention, scale: float) -> float:
-    """SSIM of one image."""
-    border = convention.border(scale)
-    a, b = (_shaved(plane, border) for plane in image.planes(convention))
-    if min(a.shape[-2:]) < 11:
-        return math.nan
-    if convention.ssim == "gauss":
-        return float(ssim(a, b))
-    if convention.ssim == "replicate":
-        return float(ssim(a, b, border="replicate"))
-    if convention.ssim == "padded":
-        return float(kornia_ssim(a, b, 11, max_val=255.0, eps=0.0, padding="same").mean())
-    return _uniform_ssim(a, b, 255.0 if convention.ssim == "uniform" else 510.0)
-
-
-def _uniform_ssim(a: Tensor, b: Tensor, peak: float, side: int = 7) -> float:
+def _uniform_ssim(a: Tensor, b: Tensor, peak: float, side: int = 7) -> Tensor:
     """scikit-image's default: uniform window, sample covariance, valid region."""
     stack = F.avg_pool2d(torch.cat([a, b, a * a, b * b, a * b]), side, stride=1)
     mean_a, mean_b, aa, bb, ab = stack
@@ -418,7 +352,55 @@ def _uniform_ssim(a: Tensor, b: Tensor, peak: float, side: int = 7) -> float:
     c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
     top = (2 * mean_a * mean_b + c1) * (2 * cov + c2)
     bottom = (mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2)
-    return float((top / bottom).mean())
+    mean: Tensor = (top / bottom).mean()
+    return mean
+
+
+_SSIM: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "reflect": _reflect_ssim,
+    "uniform": partial(_uniform_ssim, peak=255.0),
+    "range2": partial(_uniform_ssim, peak=510.0),
+}
+"""SSIMs of other libraries, which no protocol of a paper uses."""
+
+
+def set_psnrs(
+    images: Iterable[Compared], conventions: Iterable[Convention], scale: float
+) -> dict[Convention, float]:
+    """PSNR in dB of a set under each convention; those that share pixel values share the work.
+
+    Args:
+        images: of the set.
+        conventions: to measure by.
+        scale: of the task.
+    """
+    groups: dict[Convention, list[Convention]] = defaultdict(list)
+    for convention in conventions:
+        groups[convention.pixels].append(convention)
+    rows: dict[Convention, list[tuple[float, int]]] = defaultdict(list)
+    for image in images:
+        given = cache(image.images)
+        for pixels, group in groups.items():
+            sr, hr, grey = given(pixels.files)
+            a, b = pixels.protocol.prepare(sr, hr, scale, grey)
+            inside: dict[int, tuple[float, int]] = {}
+            for convention in group:
+                border = convention.protocol.border(scale)
+                if border not in inside:
+                    kept = [convention.protocol.crop(plane, scale) for plane in (a, b)]
+                    inside[border] = float(psnr(*kept)), kept[0][0, 0].numel()
+                rows[convention].append(inside[border])
+    return {one: (_pooled if one.pooled else _mean)(numbers) for one, numbers in rows.items()}
+
+
+def _mean(numbers: Sequence[tuple[float, int]]) -> float:
+    return float(np.mean([decibels for decibels, _ in numbers]))
+
+
+def _pooled(numbers: Sequence[tuple[float, int]]) -> float:
+    """PSNR of the mean error of all pixels, from each image's PSNR and number of pixels."""
+    error = sum(10 ** (-decibels / 10) * pixels for decibels, pixels in numbers)
+    return -10 * math.log10(error / sum(pixels for _, pixels in numbers)) if error else math.inf
 
 
 @dataclass(frozen=True)
@@ -436,13 +418,24 @@ class Explanation:
     ssim: float | None
 
     @property
+    def convention(self) -> Convention:
+        """The base with all deviations."""
+        convention = BASE
+        for deviation in self.deviations:
+            convention = deviation.applied(convention)
+        return convention
+
+    @property
     def protocols(self) -> tuple[str, ...]:
         """Protocols that measure files in this way (with or without one-channel files)."""
-        keys = {one.key for one in self.deviations}
+        convention = self.convention
+        if convention == BASE or replace(convention, protocol=BASE.protocol) != BASE:
+            return ()
         return tuple(
             name
             for name, protocol in PROTOCOLS.items()
-            if keys and keys in (_keys_of(protocol), _keys_of(protocol) - {"grey_matrix"})
+            if on_files(convention.protocol, grey=True)
+            in (on_files(protocol, grey=True), on_files(protocol, grey=False))
         )
 
     @property
@@ -454,12 +447,19 @@ class Explanation:
         return " and ".join(one.text for one in self.deviations) + named
 
 
-def _keys_of(protocol: Protocol) -> set[str]:
-    """The deviations that a protocol is, for SR files (whose levels are 8 bits already)."""
-    keys = {
-        "rgb": protocol.channel == "rgb",
-        "y_rounded": protocol.quantise_y,
-        "grey_matrix": protocol.grey == "matrix",
-        "ssim_matlab": protocol.ssim_border == "replicate",
-    }
-    return {key for key, true in keys.items() if true}
+def on_files(protocol: Protocol, grey: bool) -> Protocol:
+    """What is left of a protocol for SR files: their levels are 8 bits already.
+
+    Args:
+        protocol: any.
+        grey: whether the HR file holds one channel, so that its rule for these counts.
+    """
+    rule = protocol.grey if grey else "direct"
+    return replace(
+        BASE.protocol,
+        channel=protocol.channel,
+        quantise_y=protocol.quantise_y,
+        grey=rule,
+        crop_border=protocol.crop_border,
+        ssim_border=protocol.ssim_border,
+    )

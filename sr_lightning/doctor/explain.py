@@ -21,8 +21,12 @@ _WINDOW = 0.5
 # SSIM takes time and is computed for those whose PSNR is near only, and for no more than these.
 _LOOKED_AT = 8
 
-# A number that is only nearly right counts as this many deviations more.
-_NEARLY = 1.5
+# One number in so many is only nearly what the same way of measuring gives elsewhere, because of
+# decoders and versions; the distance then falls off with these scales (Laplace), in dB and SSIM.
+_INEXACT, _SCALES = 0.3, (0.01, 0.0005)
+
+# An explanation that is no more than e times less likely than the best one fits as well.
+_AS_WELL = 1.0
 
 # Rows for people.
 _SHOWN, _FEWEST = 6, 3
@@ -80,6 +84,22 @@ class Expected:
         """Half of the last digit given, of PSNR and SSIM."""
         return 0.5 * 10**-self.psnr_digits + 2e-4, 0.5 * 10**-self.ssim_digits + 2e-5
 
+    def cost(self, one: Explanation) -> float:
+        """How unlikely an explanation is: -log of how common it is times how well it fits.
+
+        That a number was printed with many digits tells much, that it is hundredths of a dB off
+        tells little, and a way of measuring that hardly anybody uses needs good reasons.
+        """
+        likely = sum(math.log(deviation.odds) for deviation in one.deviations)
+        for gap, half, width in zip(self.gaps(one), self.tolerance, _SCALES, strict=True):
+            if abs(gap) <= half:
+                likely += math.log(1 - _INEXACT)
+            else:
+                # The part of a Laplace density that lies within the digits given.
+                inside = min(0.0, math.log(half / width))
+                likely += math.log(_INEXACT) + inside - (abs(gap) - half) / width
+        return -likely
+
     def gaps(self, one: Explanation) -> tuple[float, float]:
         """How far an explanation is off: dB and SSIM (0 where none is expected)."""
         similar = 0.0
@@ -102,11 +122,11 @@ class Answer:
 
     Attributes:
         expected: the number.
-        ranked: explanations, best first: those that agree to the digits given or nearly, simple
-            ones first; then by distance.
+        ranked: explanations, best first: those that agree to the digits given or nearly, the
+            likeliest first; then by distance.
         tried: number of combinations.
         chance: part of the numbers within half a dB that some combination would hit as well.
-        psnr_alone: simplest combination that gives the PSNR, whatever its SSIM; None if none does.
+        psnr_alone: commonest combination that gives the PSNR, whatever its SSIM; None if none does.
     """
 
     expected: Expected
@@ -132,12 +152,12 @@ class Answer:
 
     @property
     def rivals(self) -> list[Explanation]:
-        """Others that fit as well with as few deviations."""
+        """Others that fit as well and are about as common."""
+        limit = self.expected.cost(self.best) + _AS_WELL
         return [
             one
             for one in self.ranked[1:]
-            if self.expected.band(one) == self.band
-            and len(one.deviations) == len(self.best.deviations)
+            if self.expected.band(one) == self.band and self.expected.cost(one) <= limit
         ]
 
     def as_json(self) -> dict[str, Any]:
@@ -179,12 +199,11 @@ def explain(
         by_psnr = _with_ssim(expected, by_psnr, similarity)
 
     def order(one: Explanation) -> tuple[float, ...]:
-        band, count = expected.band(one), len(one.deviations)
-        decibels, similar = map(abs, expected.gaps(one))
-        gap = max(decibels / 0.01, similar / 0.0005)
+        gaps = [abs(gap) / width for gap, width in zip(expected.gaps(one), _SCALES, strict=True)]
         # One of many pairs of deviations hits a number's digits easily: a nearly right base is
         # the better explanation.
-        return (0, count + _NEARLY * band, gap) if band < 2 else (1, gap, count)
+        likely = (0, expected.cost(one)) if expected.band(one) < 2 else (1,)
+        return (*likely, max(gaps))
 
     ranked = sorted(by_psnr, key=order)
     tolerance = expected.tolerance[0]
@@ -194,7 +213,7 @@ def explain(
         tuple(_worth_showing(expected, ranked)),
         len(candidates),
         _chance(candidates, expected, tolerance),
-        min(giving, key=lambda one: len(one.deviations), default=None),
+        max(giving, key=lambda one: math.prod(d.odds for d in one.deviations), default=None),
     )
 
 

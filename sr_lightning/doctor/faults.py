@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from sr_lightning.data.integrity import listed
 from sr_lightning.doctor.checked import Checked, CheckedImage, interpolation
-from sr_lightning.doctor.conventions import BASE, Convention, Pixels, image_psnr
-from sr_lightning.doctor.diagnosis import Finding
+from sr_lightning.doctor.conventions import BASE, Convention, Pixels, set_psnrs
+from sr_lightning.doctor.diagnosis import Fault, Finding, tell_faults
 from sr_lightning.doctor.traps import Shift, moved, wrong_partners
 
 __all__ = ["Mend", "common_mend", "find_faults", "is_truncated"]
@@ -86,239 +85,156 @@ def find_faults(checked: Checked, mend: Mend, truncated: bool, scale: float) -> 
         truncated: whether they were truncated to 8 bits.
         scale: of the task.
     """
+    strange = Finding(
+        "problem",
+        f"left out, because their size does not fit: {listed(checked.strange, 2)}",
+        "enlarge by the scale and compare with the HR images of the same set",
+    )
+    found = [strange] if checked.strange else []
+    return found + tell_faults(
+        [
+            *_content_faults(checked),
+            *_pixel_faults(checked, mend, truncated, scale),
+            *_file_faults(checked),
+        ],
+        checked.images,
+        "SR file",
+    )
+
+
+def _content_faults(checked: Checked) -> list[Fault[CheckedImage]]:
+    images = checked.images
+    wrong = wrong_partners([one.name for one in images], [one.hashes for one in images])
     return [
-        *_content_findings(checked),
-        *_pixel_findings(checked, mend, truncated, scale),
-        *_file_findings(checked),
-        *_size_findings(checked),
-        *_enlarger_findings(checked),
+        Fault(
+            lambda one: wrong.get(one.name, ""),
+            "{some} do not show their HR image: {list}",
+            "name SR files as their HR files; a sorted list of another order mixes them up",
+        ),
+        Fault(
+            lambda one: bool((one.compared.sr == one.compared.hr).all()),
+            "{are} the HR image itself",
+            "name the folder of the network's output in --sr",
+        ),
     ]
 
 
-def _content_findings(checked: Checked) -> list[Finding]:
-    found = []
-    if checked.strange:
-        found.append(
-            Finding(
-                "problem",
-                f"left out, because their size is not that of the HR image: "
-                f"{listed(checked.strange, 2)}",
-                "enlarge by the scale and compare with the HR images of the same set",
-            )
-        )
+def _pixel_faults(
+    checked: Checked, mend: Mend, truncated: bool, scale: float
+) -> list[Fault[CheckedImage]]:
     images = checked.images
-    names = [one.pair.other.name for one in images]
-    wrong = wrong_partners(
-        names, [one.hashes[0] for one in images], [one.hashes[1] for one in images]
-    )
-    if wrong:
-        high = {one.pair.other.name: one.pair.high.name for one in images}
-        told = [f"{name} shows {high[other]}" for name, other in wrong]
-        found.append(
-            Finding(
-                "problem",
-                f"{len(wrong)} of {len(images)} SR files do not show their HR image: "
-                f"{listed(told, 3)}",
-                "name SR files as their HR files; a sorted list of another order mixes them up",
-            )
-        )
-    same = checked.names(lambda one: bool((one.compared.sr == one.compared.hr).all()))
-    if same:
-        found.append(
-            Finding(
-                "problem",
-                f"{_count(same, images)} the HR image itself",
-                "name the folder of the network's output in --sr",
-            )
-        )
-    return found
-
-
-def _pixel_findings(checked: Checked, mend: Mend, truncated: bool, scale: float) -> list[Finding]:
-    found = []
+    # More than one fault at a time is rare; their worth is told together.
     worth = ""
     if mend.text:
-        # More than one fault at a time is rare; their worth is told together.
-        gain = _gain(checked, replace(BASE, files="mended"), scale)
-        worth = f", worth {gain:.2f} dB of PSNR-Y"
-    if swapped := checked.names(lambda one: one.swapped):
-        found.append(
-            Finding(
-                "problem",
-                f"red and blue are swapped in {_those(swapped, checked.images)}"
-                + (worth if mend.swapped else ""),
-                "OpenCV reads and writes BGR: save image[..., ::-1]",
-            )
-        )
-    if mend.squeezed:
-        found.append(
-            Finding(
-                "problem",
-                f"the levels were squeezed into 16-235 (video range){worth}",
-                "convert Y with MATLAB's ycbcr2rgb or save full-range RGB",
-            )
-        )
-    if mend.stretched:
-        found.append(
-            Finding(
-                "problem",
-                f"the levels were stretched as if they had been 16-235{worth}",
-                "do not expand full-range RGB again when converting from YCbCr",
-            )
-        )
-    if clipped := checked.names(lambda one: one.clipped and not one.levels.squeezed):
-        found.append(
-            Finding(
-                "problem",
-                f"no level is below 16 or above 235 in {_those(clipped, checked.images)}, though "
-                "the HR images "
-                "have them: RGB was clipped to the range of Y",
-                "clip RGB to 0-255; only Y is limited to 16-235",
-            )
-        )
-    found += _shift_findings(checked, mend, worth, scale)
-    if truncated:
-        bias = float(np.median([one.levels.bias for one in checked.images]))
-        gain = _gain(checked, replace(BASE, saving="untruncated"), scale)
-        found.append(
-            Finding(
-                "problem",
-                f"the SR images are {-bias:.2f} levels too dark on average, as truncation to "
-                f"8 bits makes them; worth about {gain:.2f} dB",
-                "round when saving: (255 * x + 0.5) before astype('uint8')",
-            )
-        )
-    elif not (mend.squeezed or mend.stretched or mend.swapped):
-        odd = checked.names(
-            lambda one: abs(one.levels.slope - 1) > 0.05 or abs(one.levels.bias) > 2
-        )
-        if odd and len(odd) * 2 >= len(checked.images):
-            slope, bias = (
-                float(np.median([getattr(one.levels, key) for one in checked.images]))
-                for key in ("slope", "bias")
-            )
-            found.append(
-                Finding(
-                    "problem",
-                    "contrast or brightness differ from the HR images in "
-                    f"{_those(odd, checked.images)} (contrast {slope:.3f}, {bias:+.1f} levels)",
-                    "look for a missing or doubled mean shift, scaling or gamma where images are "
-                    "saved",
-                )
-            )
-    if colourless := checked.names(lambda one: one.colourless):
-        found.append(
-            Finding(
-                "problem",
-                f"{_count(colourless, checked.images)} grey though the HR image is in colour; "
-                "their Y cannot be compared with the HR's",
-                "save RGB: enlarge Cb and Cr by bicubic and convert back",
-            )
-        )
-    return found
+        worth = f", worth {_gain(checked, replace(BASE, mended=True), scale):.2f} dB of PSNR-Y"
+    darker = _gain(checked, _ROUNDED, scale) if truncated else 0.0
+    slope = float(np.median([one.levels.slope for one in images]))
+    bias = float(np.median([one.levels.bias for one in images]))
+    explained = truncated or mend.squeezed or mend.stretched or mend.swapped
+    odd = not explained and checked.most(_has_odd_levels)
+    shift = _common_shift(checked)
+    return [
+        Fault(
+            lambda one: one.swapped,
+            "red and blue are swapped in {those}" + (worth if mend.swapped else ""),
+            "OpenCV reads and writes BGR: save image[..., ::-1]",
+        ),
+        Fault(
+            lambda _: mend.squeezed,
+            f"the levels were squeezed into 16-235 (video range){worth}",
+            "convert Y with MATLAB's ycbcr2rgb or save full-range RGB",
+        ),
+        Fault(
+            lambda _: mend.stretched,
+            f"the levels were stretched as if they had been 16-235{worth}",
+            "do not expand full-range RGB again when converting from YCbCr",
+        ),
+        Fault(
+            lambda one: one.clipped and not one.levels.squeezed,
+            "no level is below 16 or above 235 in {those}, though the HR images have them: RGB was "
+            "clipped to the range of Y",
+            "clip RGB to 0-255; only Y is limited to 16-235",
+        ),
+        Fault(
+            lambda _: shift is not None,
+            f"the SR images lie {shift} from where the HR images have their pixels"
+            + (worth if mend.shift != (0, 0) else ""),
+            "pixel centres differ: an LR pixel's centre is at (i + 0.5) * scale - 0.5; look for "
+            f"align_corners=True, x[::{scale:g}, ::{scale:g}] or nearest-neighbour LR images, or "
+            "an even kernel without its half-pixel padding",
+        ),
+        Fault(
+            lambda _: truncated,
+            f"the SR images are {-bias:.2f} levels too dark on average, as truncation to 8 bits "
+            f"makes them; worth about {darker:.2f} dB",
+            "round when saving: (255 * x + 0.5) before astype('uint8')",
+        ),
+        Fault(
+            lambda one: odd and _has_odd_levels(one),
+            "contrast or brightness differ from the HR images in {those} "
+            f"(contrast {slope:.3f}, {bias:+.1f} levels)",
+            "look for a missing or doubled mean shift, scaling or gamma where images are saved",
+        ),
+        Fault(
+            lambda one: one.colourless,
+            "{are} grey though the HR image is in colour; their Y cannot be compared with the HR's",
+            "save RGB: enlarge Cb and Cr by bicubic and convert back",
+        ),
+    ]
 
 
-def _shift_findings(checked: Checked, mend: Mend, worth: str, scale: float) -> list[Finding]:
+def _file_faults(checked: Checked) -> list[Fault[CheckedImage]]:
+    enlarger = interpolation(checked)
+    usual = (enlarger or "").startswith("MATLAB")
+    return [
+        Fault(
+            lambda one: one.lossy,
+            "{are} JPEG or lossy WebP, and compression costs PSNR that nothing brings back",
+            "save SR images as PNG",
+        ),
+        Fault(
+            lambda one: f"(quality about {one.quality})" if one.quality and not one.lossy else "",
+            "lossless files whose pixels once went through JPEG: {list}",
+            "save SR images as PNG right from the network's output",
+        ),
+        Fault(
+            lambda one: one.size and f"({one.size})",
+            "{some} have not the size of their HR image cropped to a multiple of the scale: "
+            "{list}; only what overlaps was measured",
+            "crop HR images to a multiple of the scale before making LR images; save SR images "
+            "whole, borders included",
+        ),
+        Fault(
+            lambda _: enlarger is not None,
+            f"the SR images are {enlarger} of the usual LR images: a baseline, not a network's "
+            "output" + ("" if usual else "; published bicubic rows are MATLAB's (a=-0.5)"),
+            "" if usual else "enlarge by MATLAB's bicubic: sr_lightning.nn.bicubic.bicubic",
+            "note",
+        ),
+    ]
+
+
+_ROUNDED = replace(BASE, protocol=replace(BASE.protocol, quantise="none"), level_shift=0.5)
+
+
+def _gain(checked: Checked, convention: Convention, scale: float) -> float:
+    """Mean dB that a convention gives above the base."""
+    numbers = set_psnrs([one.compared for one in checked.images], [convention, BASE], scale)
+    return numbers[convention] - numbers[BASE]
+
+
+def _has_odd_levels(one: CheckedImage) -> bool:
+    return abs(one.levels.slope - 1) > 0.05 or abs(one.levels.bias) > 2
+
+
+def _common_shift(checked: Checked) -> Shift | None:
+    """The median shift, if at least half of the images have it and it is large enough to tell."""
     down, right = (
         float(np.median([getattr(one.shift, axis) for one in checked.images]))
         for axis in ("down", "right")
     )
     median = Shift(down, right, 0.0)
-    moved_alike = checked.most(
+    alike = checked.most(
         lambda one: abs(one.shift.down - down) < 0.15 and abs(one.shift.right - right) < 0.15
     )
-    if not (median.tells and moved_alike):
-        return []
-    return [
-        Finding(
-            "problem",
-            f"the SR images lie {median} from where the HR images have their pixels"
-            f"{worth if mend.shift != (0, 0) else ''}",
-            "pixel centres differ: an LR pixel's centre is at (i + 0.5) * scale - 0.5; look for "
-            f"align_corners=True, x[::{scale:g}, ::{scale:g}] or nearest-neighbour LR images, or "
-            "an even kernel without its half-pixel padding",
-        )
-    ]
-
-
-def _gain(checked: Checked, convention: Convention, scale: float) -> float:
-    """Mean dB that a convention gives above the base."""
-    return float(
-        np.mean(
-            [
-                image_psnr(one.compared, convention, scale) - image_psnr(one.compared, BASE, scale)
-                for one in checked.images
-            ]
-        )
-    )
-
-
-def _file_findings(checked: Checked) -> list[Finding]:
-    found = []
-    if lossy := checked.names(lambda one: one.lossy):
-        found.append(
-            Finding(
-                "problem",
-                f"{_count(lossy, checked.images)} JPEG or lossy WebP, and compression costs PSNR "
-                "that nothing brings back",
-                "save SR images as PNG",
-            )
-        )
-    once = [
-        f"{one.pair.other.name} (quality about {one.quality})"
-        for one in checked.images
-        if one.quality is not None and not one.lossy
-    ]
-    if once:
-        found.append(
-            Finding(
-                "problem",
-                f"lossless files whose pixels once went through JPEG: {listed(once, 3)}",
-                "save SR images as PNG right from the network's output",
-            )
-        )
-    return found
-
-
-def _size_findings(checked: Checked) -> list[Finding]:
-    sizes = [f"{one.pair.other.name} ({one.size})" for one in checked.images if one.size]
-    if not sizes:
-        return []
-    return [
-        Finding(
-            "problem",
-            f"{len(sizes)} of {len(checked.images)} SR files have not the size of their HR image "
-            f"cropped to a multiple of the scale: {listed(sizes, 3)}; only what overlaps was "
-            "measured",
-            "crop HR images to a multiple of the scale before making LR images; save SR images "
-            "whole, borders included",
-        )
-    ]
-
-
-def _enlarger_findings(checked: Checked) -> list[Finding]:
-    label = interpolation(checked)
-    if label is None:
-        return []
-    usual = label.startswith("MATLAB")
-    return [
-        Finding(
-            "note",
-            f"the SR images are {label} of the usual LR images: a baseline, not a network's output"
-            + ("" if usual else "; published bicubic rows are MATLAB's (a=-0.5)"),
-            "" if usual else "enlarge by MATLAB's bicubic: sr_lightning.nn.bicubic.bicubic",
-        )
-    ]
-
-
-def _count(names: Sequence[str], images: Sequence[CheckedImage]) -> str:
-    if len(names) == len(images):
-        return "all SR files are" if len(images) > 1 else "the SR file is"
-    verb = "is" if len(names) == 1 else "are"
-    return f"{len(names)} of {len(images)} SR files ({listed(names, 3)}) {verb}"
-
-
-def _those(names: Sequence[str], images: Sequence[CheckedImage]) -> str:
-    if len(names) == len(images):
-        return "all SR files" if len(images) > 1 else "the SR file"
-    return listed(names)
+    return median if median.tells and alike else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,15 @@ from sr_lightning.data.degradation import bicubic_up, shrink
 from sr_lightning.data.images import read_picture, to_tensor
 from sr_lightning.data.integrity import is_lossy, listed
 from sr_lightning.data.leaks import perceptual_hash
-from sr_lightning.doctor.diagnosis import Diagnosis, Finding, Table
+from sr_lightning.doctor.diagnosis import (
+    Diagnosis,
+    Fault,
+    Finding,
+    Numbers,
+    Table,
+    mean_numbers,
+    tell_faults,
+)
 from sr_lightning.doctor.known_sets import hr_findings
 from sr_lightning.doctor.pairs import (
     FilePair,
@@ -29,6 +37,7 @@ from sr_lightning.doctor.resizers import REFERENCE, RESIZERS, SCALAR, Pixels, Re
 from sr_lightning.doctor.traps import is_colourless, jpeg_quality, wrong_partners
 from sr_lightning.errors import UserError
 from sr_lightning.metrics.protocol import PROTOCOLS
+from sr_lightning.metrics.quality import METRICS, numbers_text
 
 __all__ = ["diagnose_low"]
 
@@ -122,20 +131,36 @@ class _Match:
 
 
 @dataclass
+class _Seen:
+    """What one LR file shows."""
+
+    name: str
+    hashes: tuple[str, str]
+    lossy: bool
+    quality: int | None
+    size: str = ""
+    larger: bool = False
+    colourless: bool = False
+    swapped: bool = False
+    worth: dict[str, Numbers] | None = None
+
+
+@dataclass
 class _Evidence:
     """What the images showed."""
 
     matches: dict[tuple[str, bool], _Match] = field(default_factory=dict)
-    names: list[str] = field(default_factory=list)
-    high_hashes: list[str] = field(default_factory=list)
-    low_hashes: list[str] = field(default_factory=list)
-    lossy: list[str] = field(default_factory=list)
-    once_lossy: list[tuple[str, int]] = field(default_factory=list)
-    colourless: list[str] = field(default_factory=list)
-    swapped: list[str] = field(default_factory=list)
-    larger: list[str] = field(default_factory=list)
-    odd_sizes: list[str] = field(default_factory=list)
-    worth: list[dict[str, Any]] = field(default_factory=list)
+    images: list[_Seen] = field(default_factory=list)
+
+    @property
+    def spoilt(self) -> bool:
+        """Whether JPEG changed any file."""
+        return any(one.lossy or one.quality for one in self.images)
+
+    @property
+    def worth(self) -> list[dict[str, Numbers]]:
+        """What is reached from each image, where it could be measured."""
+        return [one.worth for one in self.images if one.worth is not None]
 
     def ranked(self) -> list[_Match]:
         """Nearest first; a resize that was not tried on every image comes after."""
@@ -174,8 +199,9 @@ def diagnose_low(
             f"No LR file in {low[0].parent} belongs to an HR file in {high[0].parent} by its name "
             f"({low[0].name}, {high[0].name}); name matching folders in --hr and --lr."
         )
-    sizes = [(image_size(pair.high), image_size(pair.other)) for pair in pairing.pairs]
-    scale = scale or scale_of_sizes(sizes)
+    scale = scale or scale_of_sizes(
+        [(image_size(pair.high), image_size(pair.other)) for pair in pairing.pairs]
+    )
     if scale < 1.05:
         raise UserError(
             f"{pairing.pairs[0].other} is not smaller than its HR image; for super-resolved images "
@@ -185,15 +211,12 @@ def diagnose_low(
     shown = progress or (lambda pairs, _: iter(pairs))
     for pair in shown(pairing.pairs, "Comparing resizes"):
         _examine(pair, scale, evidence, enlarge)
-    if not evidence.matches and not evidence.colourless:
-        raise UserError(
-            f"No LR image has the size that x{scale:g} wants: {listed(evidence.odd_sizes, 3)}; "
-            "check --scale."
-        )
+    if all(one.size for one in evidence.images):
+        sizes = listed([f"{one.name} ({one.size})" for one in evidence.images], 3)
+        raise UserError(f"No LR image has the size that x{scale:g} wants: {sizes}; check --scale.")
     findings = [
         *pairing_findings(pairing, "LR"),
-        *_file_findings(evidence),
-        *_size_findings(evidence, scale),
+        *tell_faults(_faults(evidence, scale), evidence.images, "LR file"),
         *hr_findings(high),
     ]
     return _conclude(evidence, scale, subject, findings, enlarge[0] if enlarge else None)
@@ -202,37 +225,33 @@ def diagnose_low(
 def _examine(
     pair: FilePair, scale: float, evidence: _Evidence, enlarge: tuple[str, Enlarge] | None
 ) -> None:
-    big, small = read_picture(pair.high), read_picture(pair.other)
-    hr, lr = big.rgb, small.rgb
-    name = pair.other.name
-    evidence.names.append(name)
-    evidence.high_hashes.append(perceptual_hash(hr))
-    evidence.low_hashes.append(perceptual_hash(lr))
-    if is_lossy(pair.other):
-        evidence.lossy.append(name)
-    elif (quality := jpeg_quality(lr)) is not None:
-        evidence.once_lossy.append((name, quality))
+    big, lr = read_picture(pair.high), read_picture(pair.other).rgb
+    hr, lossy = big.rgb, is_lossy(pair.other)
+    seen = _Seen(
+        pair.other.name,
+        (perceptual_hash(hr), perceptual_hash(lr)),
+        lossy,
+        None if lossy else jpeg_quality(lr),
+    )
+    evidence.images.append(seen)
     cut = enlarged_size((lr.shape[0], lr.shape[1]), scale)
     whole = (hr.shape[0], hr.shape[1])
     slack = max(2.0, scale)
     if any(abs(a - b) > slack for a, b in zip(cut, whole, strict=True)):
-        evidence.odd_sizes.append(
-            f"{name} is {lr.shape[1]} x {lr.shape[0]}, its HR image {whole[1]} x {whole[0]}"
-        )
+        seen.size = f"{lr.shape[1]} x {lr.shape[0]}, its HR image {whole[1]} x {whole[0]}"
         return
-    if cut[0] > whole[0] or cut[1] > whole[1]:
-        evidence.larger.append(name)
-    if is_colourless(lr) and not is_colourless(hr):
-        evidence.colourless.append(name)
+    seen.larger = cut[0] > whole[0] or cut[1] > whole[1]
+    seen.colourless = is_colourless(lr) and not is_colourless(hr)
+    if seen.colourless:
         return
     sources = _sources(hr, cut)
-    if _is_swapped(sources, lr):
-        evidence.swapped.append(name)
+    seen.swapped = _is_swapped(sources, lr)
+    if seen.swapped:
         lr = np.ascontiguousarray(lr[..., ::-1])
-    _compare(name, sources, lr, evidence)
-    fits = cut[0] <= whole[0] and cut[1] <= whole[1]
-    if fits:
-        evidence.worth.append(_worth(hr[: cut[0], : cut[1]], lr, scale, big.grey, enlarge))
+    _compare(seen.name, sources, lr, evidence)
+    # Of a tiny image, nothing is left without its border.
+    if not seen.larger and min(cut) > 2 * round(scale):
+        seen.worth = _worth(hr[: cut[0], : cut[1]], lr, scale, big.grey, enlarge)
 
 
 def _sources(hr: Pixels, cut: tuple[int, int]) -> list[tuple[Pixels, bool]]:
@@ -260,7 +279,7 @@ def _compare(
 ) -> None:
     size = (lr.shape[0], lr.shape[1])
     kept = None
-    if len(evidence.names) > _TRIED_ON and evidence.matches:
+    if len(evidence.images) > _TRIED_ON and evidence.matches:
         kept = {(m.resizer.key, m.uncropped) for m in evidence.ranked()[:_KEPT]}
     for only in (kept, None):
         # What none of the nearest made may be the work of another resize: then all are tried.
@@ -286,8 +305,8 @@ def _worth(
     scale: float,
     grey: bool,
     enlarge: tuple[str, Enlarge] | None,
-) -> dict[str, Any]:
-    """PSNR and SSIM that bicubic and a network reach from these LR pixels and from the usual."""
+) -> dict[str, Numbers]:
+    """Numbers that bicubic and a network reach from these LR pixels and from the usual."""
     truth = to_tensor(hr)[None]
     levels = torch.from_numpy(np.ascontiguousarray(hr.transpose(2, 0, 1)))
     usual = shrink(levels, scale).float().div(255)[None]
@@ -295,97 +314,60 @@ def _worth(
     if enlarge is not None:
         ways[enlarge[0]] = enlarge[1]
     protocol = PROTOCOLS["edsr2017"]
-    result: dict[str, Any] = {}
+    result: dict[str, Numbers] = {}
     for way, function in ways.items():
         for which, image in (("these", to_tensor(lr)[None]), ("usual", usual)):
             sr = function(image, scale)
-            numbers = protocol.measure(sr, truth, scale, grey)
-            result[f"{way}/{which}"] = (numbers["psnr"], numbers["ssim"])
+            result[f"{way}/{which}"] = protocol.measure(sr, truth, scale, grey)
     return result
 
 
 # ---- conclusions ---------------------------------------------------------------------------------
 
 
-def _file_findings(evidence: _Evidence) -> list[Finding]:
-    found = []
-    total = len(evidence.names)
-    if evidence.lossy:
-        found.append(
-            Finding(
-                "problem",
-                f"{_of(evidence.lossy, total)} JPEG or lossy WebP; bicubic networks are not made "
-                "to undo that, and bytes cannot be compared",
-                "make LR images again and save them as PNG",
-            )
-        )
-    if evidence.once_lossy:
-        names = [f"{name} (quality about {quality})" for name, quality in evidence.once_lossy]
-        found.append(
-            Finding(
-                "problem",
-                f"lossless files whose pixels once went through JPEG: {listed(names, 3)}",
-                "make LR images again from the HR images and save them as PNG",
-            )
-        )
-    if evidence.colourless:
-        found.append(
-            Finding(
-                "problem",
-                f"{_of(evidence.colourless, total)} grey though the HR image is in colour",
-                "make LR images in colour; networks that see only luminance convert by themselves",
-            )
-        )
-    if evidence.swapped:
-        found.append(
-            Finding(
-                "problem",
-                "red and blue are swapped (OpenCV reads and writes BGR)"
-                + ("" if len(evidence.swapped) == total else f" in {listed(evidence.swapped)}"),
-                "write image[..., ::-1]; below they are compared with their channels put right",
-            )
-        )
-    wrong = wrong_partners(evidence.names, evidence.high_hashes, evidence.low_hashes)
-    if wrong:
-        told = [f"{name} shows what {other} should" for name, other in wrong]
-        found.append(
-            Finding(
-                "problem",
-                f"{len(wrong)} of {total} files do not show their HR image: {listed(told, 3)}",
-                "give files the names of their HR images",
-            )
-        )
-    return found
-
-
-def _size_findings(evidence: _Evidence, scale: float) -> list[Finding]:
-    found = []
-    if evidence.larger:
-        found.append(
-            Finding(
-                "problem",
-                f"{listed(evidence.larger)}: a pixel larger than HR / {scale:g} rounded down, as "
-                "resizes make of HR images that were not cropped; enlarged again, they do not "
-                "fit their HR image",
-                f"crop HR images to a multiple of {scale:g} first ('modcrop')",
-            )
-        )
-    if evidence.odd_sizes:
-        found.append(
-            Finding(
-                "problem",
-                f"not the size that x{scale:g} wants: {listed(evidence.odd_sizes, 3)}",
-                "leave these out, or give the LR files of this set and scale",
-            )
-        )
-    return found
-
-
-def _of(names: Sequence[str], total: int) -> str:
-    if len(names) == total:
-        return "all files are" if total > 1 else "the file is"
-    verb = "is" if len(names) == 1 else "are"
-    return f"{len(names)} of {total} files ({listed(names, 3)}) {verb}"
+def _faults(evidence: _Evidence, scale: float) -> list[Fault[_Seen]]:
+    """Faults of single files."""
+    images = evidence.images
+    wrong = wrong_partners([one.name for one in images], [one.hashes for one in images])
+    return [
+        Fault(
+            lambda one: one.lossy,
+            "{are} JPEG or lossy WebP; bicubic networks are not made to undo that, and bytes "
+            "cannot be compared",
+            "make LR images again and save them as PNG",
+        ),
+        Fault(
+            lambda one: f"(quality about {one.quality})" if one.quality else "",
+            "lossless files whose pixels once went through JPEG: {list}",
+            "make LR images again from the HR images and save them as PNG",
+        ),
+        Fault(
+            lambda one: one.colourless,
+            "{are} grey though the HR image is in colour",
+            "make LR images in colour; networks that see only luminance convert by themselves",
+        ),
+        Fault(
+            lambda one: one.swapped,
+            "red and blue are swapped in {those} (OpenCV reads and writes BGR)",
+            "write image[..., ::-1]; below they are compared with their channels put right",
+        ),
+        Fault(
+            lambda one: wrong.get(one.name, ""),
+            "{some} do not show their HR image: {list}",
+            "give files the names of their HR images",
+        ),
+        Fault(
+            lambda one: one.larger,
+            f"{{those}}: a pixel larger than HR / {scale:g} rounded down, as resizes make of HR "
+            "images that were not cropped; enlarged again, they do not fit their HR image",
+            f"crop HR images to a multiple of {scale:g} first ('modcrop')",
+        ),
+        Fault(
+            lambda one: one.size and f"({one.size})",
+            f"not the size that x{scale:g} wants: {{list}}",
+            "leave these out, or give the LR files of this set and scale",
+        ),
+    ]
 
 
 def _conclude(
@@ -398,7 +380,7 @@ def _conclude(
     ranked = evidence.ranked()
     facts: dict[str, Any] = {
         "scale": scale,
-        "images": len(evidence.names),
+        "images": len(evidence.images),
         "resizes": [match.as_json() for match in ranked],
     }
     if not ranked:
@@ -413,24 +395,25 @@ def _conclude(
     verdict, cause = _verdict(ranked, evidence)
     tables = [_match_table(ranked)]
     if evidence.worth:
-        means = _means(evidence.worth)
+        means = {
+            key: mean_numbers([one[key] for one in evidence.worth]) for key in evidence.worth[0]
+        }
         facts["enlarged"] = {
-            key: {"psnr": value[0], "ssim": value[1], "protocol": "edsr2017"}
-            for key, value in means.items()
+            key: {**numbers, "protocol": "edsr2017"} for key, numbers in means.items()
         }
         if cause is None and network is None:
-            reached = means["bicubic/these"]
+            reached = numbers_text(means["bicubic/these"])
             verdict += (
-                f" MATLAB's bicubic enlargement of them has {reached[0]:.2f} dB / {reached[1]:.4f} "
-                "(PSNR-Y / SSIM-Y, protocol edsr2017)."
+                f" MATLAB's bicubic enlargement of them has {reached} (PSNR-Y / SSIM-Y, protocol "
+                "edsr2017)."
             )
         else:
             tables.append(_worth_table(means))
         if cause is not None:
-            gap = means["bicubic/these"][0] - means["bicubic/usual"][0]
+            gap = means["bicubic/these"]["psnr"] - means["bicubic/usual"]["psnr"]
             told = f"bicubic enlargement of them gives {gap:+.2f} dB"
             if network is not None:
-                theirs = means[f"{network}/these"][0] - means[f"{network}/usual"][0]
+                theirs = means[f"{network}/these"]["psnr"] - means[f"{network}/usual"]["psnr"]
                 told += f", {network} {theirs:+.2f} dB"
             verdict += f" Beside the usual LR images, {told} (mean PSNR-Y, edsr2017)."
     if cause is not None:
@@ -447,7 +430,6 @@ def _told(match: _Match) -> bool:
 def _verdict(ranked: Sequence[_Match], evidence: _Evidence) -> tuple[str, Finding | None]:
     """The sentence, and the finding with the remedy where one is needed."""
     best = ranked[0]
-    spoilt = bool(evidence.lossy or evidence.once_lossy)
     mixed = {m.label: m.exact for m in ranked if m.exact and len(m.exact) < len(m.images)}
     if _told(best):
         alike = [m for m in ranked if m.same and best.same and m.images == best.images]
@@ -466,9 +448,9 @@ def _verdict(ranked: Sequence[_Match], evidence: _Evidence) -> tuple[str, Findin
         return sentence, Finding(
             kind, f"the LR images are not the usual ones: {best.label}", remedy
         )
-    if mixed and not spoilt:
+    if mixed and not evidence.spoilt:
         parts = [f"{label}: {listed(names, 3)}" for label, names in list(mixed.items())[:3]]
-        unknown = len(evidence.names) - len({name for names in mixed.values() for name in names})
+        unknown = len(evidence.images) - len({name for names in mixed.values() for name in names})
         if unknown:
             parts.append(f"unknown: {unknown} files")
         return (
@@ -479,7 +461,7 @@ def _verdict(ranked: Sequence[_Match], evidence: _Evidence) -> tuple[str, Findin
         f"the nearest is {best.label} ({best.decibels:.1f} dB, {100 * best.share:.0f} % of the "
         f"bytes differ, by at most {best.largest})"
     )
-    if spoilt:
+    if evidence.spoilt:
         return (
             f"JPEG hides which resize made these LR images; {near}.",
             None
@@ -542,26 +524,19 @@ def _match_table(ranked: Sequence[_Match]) -> Table:
     )
 
 
-def _means(worth: Sequence[dict[str, Any]]) -> dict[str, tuple[float, float]]:
-    return {
-        key: (
-            float(np.mean([one[key][0] for one in worth])),
-            float(np.nanmean([one[key][1] for one in worth])),
-        )
-        for key in worth[0]
-    }
-
-
-def _worth_table(means: dict[str, tuple[float, float]]) -> Table:
+def _worth_table(means: Mapping[str, Numbers]) -> Table:
     rows = []
     for way in dict.fromkeys(key.rsplit("/", 1)[0] for key in means):
         these, usual = means[f"{way}/these"], means[f"{way}/usual"]
         rows.append(
             (
                 way,
-                f"{these[0]:.2f} / {these[1]:.4f}",
-                f"{usual[0]:.2f} / {usual[1]:.4f}",
-                f"{these[0] - usual[0]:+.2f} / {these[1] - usual[1]:+.4f}",
+                numbers_text(these, unit=False),
+                numbers_text(usual, unit=False),
+                " / ".join(
+                    f"{value - usual[metric]:+.{METRICS[metric].digits}f}"
+                    for metric, value in these.items()
+                ),
             )
         )
     return Table(

@@ -199,10 +199,7 @@ RESIZERS: tuple[Resizer, ...] = (
         remedy="only the rim differs from the usual test LRs: " + _CLOSE,
     ),
     Resizer(
-        "matlab_float",
-        "MATLAB imresize of floats, modern; BasicSR",
-        _matlab_float,
-        remedy=_CLOSE,
+        "matlab_float", "MATLAB imresize of floats, modern; BasicSR", _matlab_float, remedy=_CLOSE
     ),
     Resizer(
         "matlab_float_truncated",
@@ -258,12 +255,7 @@ RESIZERS: tuple[Resizer, ...] = (
         partial(_torch, mode="bicubic", truncated=True),
         remedy=_OTHER_TASK,
     ),
-    Resizer(
-        "opencv_area",
-        "OpenCV INTER_AREA (mean of each cell)",
-        _area,
-        remedy=_OTHER_TASK,
-    ),
+    Resizer("opencv_area", "OpenCV INTER_AREA (mean of each cell)", _area, remedy=_OTHER_TASK),
     Resizer(
         "opencv_linear",
         "OpenCV INTER_LINEAR (no antialias)",

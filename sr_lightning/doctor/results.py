@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from sr_lightning.data.degradation import bicubic_up, degrade
 from sr_lightning.data.images import to_tensor
 from sr_lightning.data.integrity import listed
 from sr_lightning.doctor.checked import Checked, examine, interpolation
 from sr_lightning.doctor.conventions import (
-    BASE,
     Compared,
     Convention,
     Deviation,
     Explanation,
-    Number,
     combinations,
     deviations,
-    image_ssim,
+    set_psnrs,
 )
-from sr_lightning.doctor.diagnosis import Diagnosis
+from sr_lightning.doctor.diagnosis import Diagnosis, mean_numbers
 from sr_lightning.doctor.explain import Answer, Expected, explain
 from sr_lightning.doctor.faults import Mend, common_mend, find_faults, is_truncated
 from sr_lightning.doctor.known_sets import hr_findings
@@ -78,8 +77,8 @@ def diagnose_results(
             checked.images.append(image)
     if not checked.images:
         raise UserError(
-            f"No SR image has the size of its HR image: {listed(checked.strange, 2)}; enlarge them "
-            "by the scale first, or use --lr for LR images."
+            f"No SR image has a size that can be compared: {listed(checked.strange, 2)}; enlarge "
+            "them by the scale first, or use --lr for LR images."
         )
     mend = common_mend(checked)
     truncated = is_truncated(checked, mend)
@@ -106,8 +105,8 @@ def _told_scale(pairs: Sequence[FilePair]) -> float:
         if told is not None:
             return told
     raise UserError(
-        f"Neither {pairs[0].other} nor its folder tells the scale, which sets the shaved border; "
-        "add --scale, such as --scale 4."
+        f"Neither {pairs[0].other} nor its folder tells the scale, which sets the border that is "
+        "cropped; add --scale, such as --scale 4."
     )
 
 
@@ -123,26 +122,15 @@ def _answer(
     shown: Progress,
 ) -> Answer:
     images = [one.compared for one in checked.images]
-    known = deviations(
-        scale,
-        grey=any(one.grey for one in images),
-        equal=any(one.equal for one in images),
-        cut=any(one.others for one in images),
-        colour=not all(is_colourless(one.sr) and is_colourless(one.hr) for one in images),
-        truncated=truncated,
-        mended=mend.text,
-        swapped=mend.swapped,
-        ssim=expected.ssim is not None,
-        several=len(images) > 1,
-    )
-    conventions = {combination: _convention(combination) for combination in combinations(known)}
-    numbers = Number(list(conventions.values()), scale)
+    known = deviations(_facts(images, scale, expected, mend, truncated), mend.text)
+    tried = [Explanation(combination, math.nan, None) for combination in combinations(known)]
+    conventions = [one.convention for one in tried]
     pairs = [one.pair for one in checked.images]
-    for _, image in zip(shown(pairs, "Trying conventions"), images, strict=True):
-        numbers.add(image)
+    looked_at = zip(shown(pairs, "Trying conventions"), images, strict=True)
+    numbers = set_psnrs((image for _, image in looked_at), conventions, scale)
     candidates = [
-        Explanation(combination, numbers.psnr(convention), None)
-        for combination, convention in conventions.items()
+        replace(one, psnr=numbers[convention])
+        for one, convention in zip(tried, conventions, strict=True)
     ]
     if (interpolation(checked) or "").startswith("MATLAB"):
         candidates += [
@@ -150,24 +138,35 @@ def _answer(
             for protocol in PROTOCOLS.values()
             if protocol.lr != "rgb_uint8"
         ]
-    known_ssim: dict[Convention, float] = {}
 
-    def similarity(one: Explanation) -> float:
-        # Averaging of PSNR does not touch SSIM.
-        convention = replace(conventions[one.deviations], average="images")
-        if convention not in known_ssim:
-            values = [image_ssim(image, convention, scale) for image in images]
-            known_ssim[convention] = float(np.nanmean(values))
-        return known_ssim[convention]
+    @cache
+    def similarity(convention: Convention) -> float:
+        return float(np.nanmean([image.ssim(convention, scale) for image in images]))
 
-    return explain(expected, candidates, similarity)
+    # Averaging of PSNR does not touch SSIM.
+    return explain(
+        expected, candidates, lambda one: similarity(replace(one.convention, pooled=False))
+    )
 
 
-def _convention(combination: Sequence[Deviation]) -> Convention:
-    convention = BASE
-    for deviation in combination:
-        convention = deviation.applied(convention)
-    return convention
+def _facts(
+    images: Sequence[Compared], scale: float, expected: Expected, mend: Mend, truncated: bool
+) -> set[str]:
+    """What is true of the images, in the words of :func:`deviations`."""
+    smallest = min(min(one.sr.shape[:2]) for one in images)
+    facts = {
+        "colour": not all(is_colourless(one.sr) and is_colourless(one.hr) for one in images),
+        "grey": any(one.grey for one in images),
+        "equal": any(one.equal for one in images),
+        "cut": any(one.others for one in images),
+        "roomy": smallest > 2 * (round(scale) + 6),
+        "several": len(images) > 1,
+        "truncated": truncated,
+        "untruncated": not truncated,
+        "unswapped": not mend.swapped,
+        "ssim": expected.ssim is not None,
+    }
+    return {fact for fact, true in facts.items() if true}
 
 
 def _pipeline(protocol: Protocol, images: Sequence[Compared], scale: float) -> Explanation:
@@ -176,11 +175,12 @@ def _pipeline(protocol: Protocol, images: Sequence[Compared], scale: float) -> E
     for image in images:
         hr = to_tensor(image.hr)[None]
         sr = bicubic_up(degrade(hr, scale, protocol.lr, grey=image.grey), scale)
-        numbers = protocol.measure(sr, hr, scale, image.grey)
-        rows.append((numbers["psnr"], numbers["ssim"]))
-    means = torch.tensor(rows, dtype=torch.float64).mean(dim=0).tolist()
+        rows.append(protocol.measure(sr, hr, scale, image.grey))
+    means = mean_numbers(rows)
     text = (
         f"the bicubic row made as protocol {protocol.name} makes it, from an LR image that is "
         "never rounded to 8 bits"
     )
-    return Explanation((Deviation("pipeline", protocol.name, text),), means[0], means[1])
+    return Explanation(
+        (Deviation("pipeline", protocol.name, 0.5, "", {}, text),), means["psnr"], means["ssim"]
+    )

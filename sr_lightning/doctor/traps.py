@@ -218,20 +218,19 @@ def levels_of(image: Plane, truth: Plane) -> Levels:
     return Levels(slope, float(y.mean() - slope * x.mean()), float((image - truth).mean()))
 
 
-def wrong_partners(
-    names: Sequence[str], high: Sequence[str], other: Sequence[str]
-) -> list[tuple[str, str]]:
-    """Images that show what another HR image shows: (name, name of what it shows).
+def wrong_partners(names: Sequence[str], hashes: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Images that show what another HR image shows, and in words, which.
 
     Args:
-        names: of the pairs.
-        high: perceptual hashes of the HR images.
-        other: those of their partners.
+        names: of the files.
+        hashes: perceptual hashes of the HR image and of the file.
     """
-    wrong = []
-    for index, shown in enumerate(other):
-        distances = [hash_distance(shown, one) for one in high]
-        nearest = min(range(len(high)), key=lambda k: distances[k])
-        if distances[index] > 2 * LOOKS_ALIKE and distances[nearest] <= LOOKS_ALIKE:
-            wrong.append((names[index], names[nearest]))
+    wrong = {}
+    for name, (own, shown) in zip(names, hashes, strict=True):
+        distance, nearest = min(
+            (hash_distance(shown, high), other)
+            for other, (high, _) in zip(names, hashes, strict=True)
+        )
+        if hash_distance(shown, own) > 2 * LOOKS_ALIKE and distance <= LOOKS_ALIKE:
+            wrong[name] = f"shows what {nearest} should"
     return wrong

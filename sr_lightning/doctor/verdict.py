@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from sr_lightning.doctor.checked import Checked
-from sr_lightning.doctor.diagnosis import Diagnosis, Finding, Table
+from sr_lightning.doctor.diagnosis import Diagnosis, Finding, Numbers, Table, mean_numbers
 from sr_lightning.doctor.explain import Answer
 from sr_lightning.metrics.protocol import PROTOCOLS
+from sr_lightning.metrics.quality import METRICS, numbers_text
 
 __all__ = ["conclude"]
 
@@ -33,13 +32,7 @@ def conclude(
         answer: to the expected number, if there was one.
         per_image: show a row per image.
     """
-    means = {
-        name: (
-            float(np.mean([one.rows[name][0] for one in checked.images])),
-            float(np.nanmean([one.rows[name][1] for one in checked.images])),
-        )
-        for name in PROTOCOLS
-    }
+    means = {name: mean_numbers([one.rows[name] for one in checked.images]) for name in PROTOCOLS}
     tables = [_protocol_table(means)]
     if per_image:
         tables.append(_image_table(checked))
@@ -54,25 +47,21 @@ def conclude(
     facts: dict[str, Any] = {
         "scale": scale,
         "images": len(checked.images),
-        "means": {name: {"psnr": p, "ssim": s} for name, (p, s) in means.items()},
-        "per_image": {
-            one.pair.other.name: {name: {"psnr": p, "ssim": s} for name, (p, s) in one.rows.items()}
-            for one in checked.images
-        },
+        "means": means,
+        "per_image": {one.pair.other.name: one.rows for one in checked.images},
     }
     if answer is not None:
         facts["expectation"] = answer.as_json()
     return Diagnosis("sr", subject, verdict, tuple(findings), tuple(tables), facts)
 
 
-def _told(number: tuple[float, float]) -> str:
-    return f"{number[0]:.2f} dB / {number[1]:.4f}"
-
-
-def _plain_verdict(here: tuple[float, float], findings: Sequence[Finding], checked: Checked) -> str:
+def _plain_verdict(here: Numbers, findings: Sequence[Finding], checked: Checked) -> str:
     count = len(checked.images)
     what = f"The mean of {count} SR images is" if count > 1 else "The SR image has"
-    number = f"{what} {_told(here)} (PSNR-Y / SSIM-Y, protocol edsr2017, as most papers since 2017)"
+    number = (
+        f"{what} {numbers_text(here)} (PSNR-Y / SSIM-Y, protocol edsr2017, as most papers since "
+        "2017)"
+    )
     problems = [finding for finding in findings if finding.kind == "problem"]
     if not problems:
         return f"{number}; nothing is wrong with the files."
@@ -86,9 +75,9 @@ def _first(problems: Sequence[Finding]) -> str:
     return f"{problems[0].text} ({more})"
 
 
-def _answer_verdict(here: tuple[float, float], findings: Sequence[Finding], answer: Answer) -> str:
+def _answer_verdict(here: Numbers, findings: Sequence[Finding], answer: Answer) -> str:
     expected, best = answer.expected, answer.best
-    have = f"Under protocol edsr2017 these images have {_told(here)}."
+    have = f"Under protocol edsr2017 these images have {numbers_text(here)}."
     problems = [finding for finding in findings if finding.kind == "problem"]
     also = f" Besides, {_first(problems)}." if problems else ""
     if answer.band < 2 and not best.deviations:
@@ -96,7 +85,7 @@ def _answer_verdict(here: tuple[float, float], findings: Sequence[Finding], answ
             return f"The images have the expected {expected.text} under protocol edsr2017.{also}"
         sentence = (
             f"The images are within hundredths of a dB of the expected {expected.text} under "
-            f"protocol edsr2017: {_told(here)}"
+            f"protocol edsr2017: {numbers_text(here)}"
         )
         if answer.exact is not None:
             sentence += (
@@ -129,11 +118,11 @@ def _answer_verdict(here: tuple[float, float], findings: Sequence[Finding], answ
     )
 
 
-def _protocol_table(means: dict[str, tuple[float, float]]) -> Table:
+def _protocol_table(means: Mapping[str, Numbers]) -> Table:
     """A row for each protocol that gives other numbers, and in a note, which give the same."""
-    groups: dict[tuple[float, float], list[str]] = {}
-    for name, number in means.items():
-        groups.setdefault(number, []).append(name)
+    groups: dict[tuple[float, ...], list[str]] = {}
+    for name, numbers in means.items():
+        groups.setdefault(tuple(numbers.values()), []).append(name)
     same = [
         f"{', '.join(names[1:])} {'give' if len(names) > 2 else 'gives'} the same as {names[0]}"
         for names in groups.values()
@@ -141,10 +130,14 @@ def _protocol_table(means: dict[str, tuple[float, float]]) -> Table:
     ]
     return Table(
         "Mean over images",
-        ("protocol", "PSNR (dB)", "SSIM", ""),
+        ("protocol", *(METRICS[metric].heading for metric in means["edsr2017"]), ""),
         tuple(
-            (names[0], f"{p:.2f}", f"{s:.4f}", PROTOCOLS[names[0]].summary)
-            for (p, s), names in groups.items()
+            (
+                names[0],
+                *(METRICS[metric].text(value) for metric, value in means[names[0]].items()),
+                PROTOCOLS[names[0]].summary,
+            )
+            for names in groups.values()
         ),
         f"On these files, {'; '.join(same)}." if same else "",
     )
@@ -158,7 +151,7 @@ def _image_table(checked: Checked) -> Table:
         tuple(
             (
                 one.pair.other.name,
-                *(f"{one.rows[name][0]:.2f} / {one.rows[name][1]:.4f}" for name in shown),
+                *(numbers_text(one.rows[name], unit=False) for name in shown),
             )
             for one in checked.images
         ),

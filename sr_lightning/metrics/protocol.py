@@ -26,10 +26,13 @@ class Protocol:
     Attributes:
         name: short name, printed beside every number.
         summary: one line for people.
-        channel: compare luminance ("y", MATLAB's BT.601) or all of "rgb".
+        channel: compare luminance ("y", MATLAB's BT.601) or all of "rgb". Scripts that differ by
+            mistake compare "y_full", luminance of the full range 0 to 255 as OpenCV and kornia
+            make it, or "y_bgr", luminance of blue taken for red.
         quantise: how float SR pixels become 8 bits before anything else: "round" to the nearest,
             "truncate", or "none".
-        quantise_y: whether luminance is rounded to whole levels.
+        quantise_y: how luminance becomes whole levels: "round" to the nearest, "truncate", or
+            "none".
         lr: what the network is given: "rgb_uint8" is the usual LR image file; "rgb_float" is the
             same, not rounded; "ycbcr_float" is made from the rounded YCbCr of the HR image and
             never rounded, as the SRCNN and VDSR scripts do.
@@ -47,9 +50,9 @@ class Protocol:
 
     name: str
     summary: str
-    channel: Literal["y", "rgb"] = "y"
+    channel: Literal["y", "rgb", "y_full", "y_bgr"] = "y"
     quantise: Literal["round", "truncate", "none"] = "round"
-    quantise_y: bool = False
+    quantise_y: Literal["none", "round", "truncate"] = "none"
     lr: Literal["rgb_uint8", "rgb_float", "ycbcr_float"] = "rgb_uint8"
     grey: Literal["direct", "matrix"] = "direct"
     grey_input: Literal["rgb", "y"] = "rgb"
@@ -98,23 +101,24 @@ class Protocol:
         # MPS has no float64; measuring is cheap, so it moves to where it is exact.
         where = torch.device("cpu") if sr.device.type == "mps" else sr.device
         sr, hr = sr.to(where, torch.float64), hr.to(where, torch.float64)
-        levels = self._quantised(sr.mul(255)), hr.mul(255).round()
-        a, b = (self._channels(image, grey) for image in levels)
-        edge = 0 if self.crop_border is None else max(0, round(scale) + self.crop_border)
-        if min(a.shape[-2:]) <= 2 * edge:
-            raise ValueError(f"Nothing is left of {tuple(a.shape[-2:])} after cropping {edge}.")
-        if edge:
-            a, b = (image[..., edge:-edge, edge:-edge] for image in (a, b))
+        levels = _quantised(sr.mul(255), self.quantise), hr.mul(255).round_()
+        a, b = (self.crop(self._channels(image, grey), scale) for image in levels)
         return a, b
 
-    def _quantised(self, levels: Tensor) -> Tensor:
-        if self.quantise == "round":
-            # MATLAB rounds halves up; the networks' float32 cannot tell, files can.
-            return levels.add(0.5).floor().clamp(0, 255)
-        if self.quantise == "truncate":
-            # Recovers the whole levels that /255 *255 moved by an ulp.
-            return levels.add(1e-6).floor().clamp(0, 255)
-        return levels
+    def crop(self, image: Tensor, scale: float) -> Tensor:
+        """An image (..., H, W) without the border that is not compared at a scale.
+
+        Raises:
+            ValueError: nothing is left.
+        """
+        edge = self.border(scale)
+        if min(image.shape[-2:]) <= 2 * edge:
+            raise ValueError(f"Nothing is left of {tuple(image.shape[-2:])} after cropping {edge}.")
+        return image[..., edge:-edge, edge:-edge] if edge else image
+
+    def border(self, scale: float) -> int:
+        """Pixels cropped at each side at a scale."""
+        return 0 if self.crop_border is None else max(0, round(scale) + self.crop_border)
 
     def _channels(self, levels: Tensor, grey: bool) -> Tensor:
         if self.channel == "rgb":
@@ -122,8 +126,20 @@ class Protocol:
         if grey and self.grey == "direct":
             y = levels.mean(dim=1, keepdim=True)
         else:
-            y = rgb_to_y(levels / 255) * 255
-        return y.add(0.5).floor().clamp(0, 255) if self.quantise_y else y
+            y = rgb_to_y((levels.flip(1) if self.channel == "y_bgr" else levels) / 255).mul_(255)
+            if self.channel == "y_full":
+                y = (y - 16) * (255 / 219)
+        return _quantised(y, self.quantise_y)
+
+
+def _quantised(levels: Tensor, how: Literal["round", "truncate", "none"]) -> Tensor:
+    if how == "round":
+        # MATLAB rounds halves up; the networks' float32 cannot tell, files can.
+        return levels.add(0.5).floor_().clamp_(0, 255)
+    if how == "truncate":
+        # Whole levels that came out a rounding error too low (/255 *255 does that) stay whole.
+        return levels.add(1e-6).floor_().clamp_(0, 255)
+    return levels
 
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -139,7 +155,7 @@ PROTOCOLS: dict[str, Protocol] = {
             summary="Y rounded to 8 bits, border = scale, LR made from Y and not rounded "
             "(SRCNN's and VDSR's MATLAB scripts)",
             quantise="none",
-            quantise_y=True,
+            quantise_y="round",
             lr="ycbcr_float",
             grey_input="y",
         ),
@@ -148,7 +164,7 @@ PROTOCOLS: dict[str, Protocol] = {
             summary="RGB truncated to 8 bits, Y rounded, grey files through RGB -> Y, "
             "border = scale (LESRCNN's script)",
             quantise="truncate",
-            quantise_y=True,
+            quantise_y="round",
             grey="matrix",
         ),
         Protocol(
