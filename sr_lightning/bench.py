@@ -37,6 +37,7 @@ from sr_lightning.data.degradation import shrink
 from sr_lightning.data.images import read_rgb
 from sr_lightning.data.sample import find_photographs
 from sr_lightning.metrics.protocol import PROTOCOLS
+from sr_lightning.metrics.quality import psnr, ssim
 from sr_lightning.nn.bicubic import bicubic
 from sr_lightning.nn.layers import reference
 from sr_lightning.nn.network import SRNetwork
@@ -369,15 +370,77 @@ def overhead(patch: int) -> list[tuple[str, list[Row]]]:
 
 
 def measure(patch: int) -> list[tuple[str, list[Row]]]:
-    """PSNR and SSIM of one image of 1024 x 768 under edsr2017."""
-    hr = (torch.rand(1, 3, 768, 1024) * 255).round() / 255
+    """PSNR and SSIM of one image of 1024 x 768 under edsr2017, beside BasicSR's arithmetic."""
+    smooth = F.interpolate(torch.rand(1, 3, 96, 128), (768, 1024), mode="bicubic")
+    hr = smooth.clamp(0, 1).mul(255).round() / 255
     sr = hr + 0.02 * torch.randn_like(hr)
     protocol = PROTOCOLS["edsr2017"]
+    a, b = protocol.prepare(sr, hr, 4)
+    planes = [image[0, 0].numpy() for image in (a, b)]
+    files = [image[0].permute(1, 2, 0).mul(255).round().clamp(0, 255) for image in (sr, hr)]
+    pixels = [image.byte().numpy() for image in files]
+    name, whole_windows = _whole_windows()
 
-    def run() -> None:
-        protocol.measure(sr, hr, 4)
+    def numbers_as_basicsr() -> None:
+        _psnr_as_basicsr(*planes)
+        _ssim_as_basicsr(whole_windows, *planes)
 
-    return [("PSNR and SSIM of a 1024 x 768 image", _durations(_interleaved({"float64": run}, 5)))]
+    def all_as_basicsr() -> None:
+        _psnr_as_basicsr(*map(_y_as_basicsr, pixels))
+        _ssim_as_basicsr(whole_windows, *map(_y_as_basicsr, pixels))
+
+    of_planes = {name: numbers_as_basicsr, "here": lambda: (psnr(a, b), ssim(a, b))}
+    of_images = {name: all_as_basicsr, "here": lambda: protocol.measure(sr, hr, 4)}
+    return [
+        (f"PSNR and SSIM of a 1024 x 768 {what}", _durations(_interleaved(calls, 15, warm=3)))
+        for what, calls in (("plane of Y", of_planes), ("RGB image", of_images))
+    ]
+
+
+Plane = np.ndarray[Any, np.dtype[np.float64]]
+
+
+def _whole_windows() -> tuple[str, Callable[[Plane, Plane], Plane]]:
+    """BasicSR filters with the whole window in OpenCV, which need not be installed."""
+    try:
+        import cv2
+    except ImportError:
+
+        def by_fourier(plane: Plane, window: Plane) -> Plane:
+            spectrum = np.fft.rfft2(plane) * np.fft.rfft2(window, plane.shape)
+            return np.fft.irfft2(spectrum, plane.shape)[10:, 10:]
+
+        return "BasicSR's arithmetic by numpy (slower than its OpenCV, not here)", by_fourier
+    cv2.setNumThreads(torch.get_num_threads())
+
+    def filtered(plane: Plane, window: Plane) -> Plane:
+        valid: Plane = cv2.filter2D(plane, -1, window)[5:-5, 5:-5]
+        return valid
+
+    return "BasicSR's arithmetic by OpenCV", filtered
+
+
+def _y_as_basicsr(pixels: np.ndarray[Any, np.dtype[np.uint8]], border: int = 4) -> Plane:
+    rgb = pixels[border:-border, border:-border].astype(np.float32) / 255
+    y = ((np.dot(rgb, [65.481, 128.553, 24.966]) + 16) / 255).astype(np.float32) * 255
+    return np.asarray(y, dtype=np.float64)
+
+
+def _psnr_as_basicsr(a: Plane, b: Plane) -> float:
+    return float(10 * np.log10(255.0**2 / np.mean((a - b) ** 2)))
+
+
+def _ssim_as_basicsr(mean: Callable[[Plane, Plane], Plane], a: Plane, b: Plane) -> float:
+    line = np.exp(-((np.arange(11) - 5.0) ** 2) / (2 * 1.5**2))
+    window = np.outer(line, line) / line.sum() ** 2
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    mean_a, mean_b = mean(a, window), mean(b, window)
+    square_a, square_b, both = mean_a**2, mean_b**2, mean_a * mean_b
+    variance_a = mean(a**2, window) - square_a
+    variance_b = mean(b**2, window) - square_b
+    covariance = mean(a * b, window) - both
+    top = (2 * both + c1) * (2 * covariance + c2)
+    return float((top / ((square_a + square_b + c1) * (variance_a + variance_b + c2))).mean())
 
 
 def inference(patch: int) -> list[tuple[str, list[Row]]]:

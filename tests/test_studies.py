@@ -617,7 +617,8 @@ def test_real_cells_of_a_study_end_in_the_ledger(tmp_path, monkeypatch, capsys):
     """The whole path, with real processes, real photographs, one failing level."""
     text = STUDY.replace("full: {}", "full: {}\n  broken: {model.network.channels: 3}")
     small = (
-        "set: {model.network.channels: 16, model.network.blocks: 1, model.network.growth: 8, model.network.reduction: 4, "
+        "set: {model.network.channels: 16, model.network.blocks: 1, model.network.growth: 8, "
+        "model.network.reduction: 4, "
         "trainer.max_steps: 4, trainer.val_check_interval: 2}"
     )
     study = study_of(tmp_path, text.replace("    test: [", f"    {small}\n    test: ["))

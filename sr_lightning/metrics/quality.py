@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from kornia.metrics import ssim as kornia_ssim
 from torch import Tensor
 from torch.nn import functional as F
+
+from sr_lightning.metrics.similarity import Similarity
+from sr_lightning.nn.precision import full_precision
 
 if TYPE_CHECKING:
     from sr_lightning.metrics.protocol import Protocol
@@ -30,17 +32,27 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
 
     Identical images give infinity.
     """
-    error = (a - b).square().mean(dim=(1, 2, 3))
-    return 10 * torch.log10(255.0**2 / error)
+    # In strips of rows, whose differences stay in the cache.
+    strips = zip(torch.split(a, 64, dim=2), torch.split(b, 64, dim=2), strict=True)
+    errors = [
+        torch.linalg.vector_norm(x - y, dim=(1, 2, 3), dtype=_exact(a)).square() for x, y in strips
+    ]
+    return 10 * torch.log10(255.0**2 * a[0].numel() / torch.stack(errors).sum(dim=0))
 
 
+@torch.no_grad()
 def ssim(
-    a: Tensor, b: Tensor, window: int = 11, border: Literal["valid", "replicate"] = "valid"
+    a: Tensor,
+    b: Tensor,
+    window: int = SSIM_WINDOW,
+    border: Literal["valid", "replicate"] = "valid",
 ) -> Tensor:
     """Structural similarity (Wang et al. 2004) of images in [0, 255]: (N, C, H, W) twice to (N,).
 
     Gaussian window of sigma 1.5, population statistics, K = 0.01 and 0.03: MATLAB's numbers
-    (``tests/test_oracle_matlab.py`` compares 30 images).
+    (``tests/test_oracle_matlab.py`` compares 30 images). Images with fewer pixels than the window
+    on a side have no SSIM: they give NaN. There is no gradient; training has
+    :func:`~sr_lightning.training.losses.ssim_loss`.
 
     Args:
         a: images.
@@ -48,10 +60,31 @@ def ssim(
         window: side of the window.
         border: see :class:`~sr_lightning.metrics.protocol.Protocol`.
     """
+    if min(a.shape[-2:]) < window:
+        return a.new_full(a.shape[:1], math.nan, dtype=_exact(a))
     if border == "replicate":
         a, b = (F.pad(image, [window // 2] * 4, mode="replicate") for image in (a, b))
-    kept: Tensor = kornia_ssim(a, b, window, max_val=255.0, eps=0.0, padding="valid")
-    return kept.mean(dim=(1, 2, 3))
+    similarity = Similarity(a.shape[-2], a.shape[-1], window, _blur_dtype(a, b), a.device)
+    # Neither autocast nor a global float32 precision of "medium" may round to bfloat16.
+    with full_precision(a), torch.backends.mkldnn.flags(enabled=False, allow_tf32=None):
+        planes = zip(a.flatten(0, 1), b.flatten(0, 1), strict=True)
+        means = [similarity.mean(x, y) for x, y in planes]
+    return torch.stack(means).view(a.shape[:2]).mean(dim=1)
+
+
+def _exact(like: Tensor) -> torch.dtype:
+    return torch.float32 if like.device.type == "mps" else torch.float64  # MPS has no float64
+
+
+def _blur_dtype(a: Tensor, b: Tensor) -> torch.dtype:
+    """What keeps six digits of SSIM: float32, unless images are less alike than about 22 dB.
+
+    The difference of two flat areas then is so large that float32 shows in its variance. On a GPU
+    float32 products may be TF32, and float64 is fast enough.
+    """
+    some = (..., slice(None, None, 7), slice(None, None, 7))
+    apart = (a[some] - b[some]).square().mean(dim=(1, 2, 3)).max() > 400
+    return _exact(a) if a.is_cuda or apart else torch.float32
 
 
 @dataclass(frozen=True)
