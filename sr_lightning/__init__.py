@@ -6,6 +6,31 @@ the published one. The rooms of the package follow that sentence; see the README
 section.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sr_lightning.api import imresize, load, measure, upscale
+    from sr_lightning.metrics.protocol import PROTOCOLS
+    from sr_lightning.nn.network import SRNetwork
+
 __version__ = "0.1.0"
 
-__all__ = ["__version__"]
+__all__ = [
+    "PROTOCOLS",
+    "SRNetwork",
+    "__version__",
+    "imresize",
+    "load",
+    "measure",
+    "upscale",
+]
+
+_MODULES = {"PROTOCOLS": "metrics.protocol", "SRNetwork": "nn.network"}
+
+
+def __getattr__(name: str) -> Any:
+    # Late, because torch takes seconds to import, and every module of the package passes here.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES.get(name, 'api')}"), name)

@@ -120,11 +120,10 @@ def test_batch_that_ranks_cannot_share_is_refused(tmp_path, train_folder, val_fo
     data = PatchDataModule(
         train=[str(train_folder)], val=[str(val_folder)], test=[], scale=4, patch_size=8
     )
-    data.setup("fit")
 
     class ThreeRanks:
         world_size, global_rank, global_step, accumulate_grad_batches, max_steps = 3, 0, 0, 1, 4
 
     data.trainer = ThreeRanks()
     with pytest.raises(UserError, match="16 patches over all devices, which 3"):
-        data.train_dataloader()
+        data.setup("fit")

@@ -6,6 +6,7 @@ import pytest
 import torch
 from conftest import CONFIGS, SMALL_HFDN, only_run, picture, tiny_fit
 
+from sr_lightning import load, upscale
 from sr_lightning.cli import main
 from sr_lightning.data.resize import imresize
 
@@ -36,3 +37,14 @@ def test_float16_mixed_precision_trains(tmp_path, train_folder, val_folder):
     args = tiny_fit("hfdn_x4", tmp_path, train_folder, val_folder, trainer__accelerator="gpu")
     main([*args, *SMALL_HFDN, "--trainer.precision", "16-mixed"])
     assert list((only_run(tmp_path) / "checkpoints").glob("last_step=4_*.ckpt"))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.float32])
+def test_upscaled_tensor_is_on_its_own_device(dtype):
+    image = torch.from_numpy(picture(1, 20, 24)).permute(2, 0, 1)
+    image = image.cuda() if dtype == torch.uint8 else (image.cuda() / 255).to(dtype)
+    # By a network on the same device, on the other one, and by name.
+    for weights in (load("fsrcnn_x4").cuda(), load("fsrcnn_x4"), "fsrcnn_x4"):
+        large = upscale(image, weights)
+        assert (large.device, large.dtype) == (image.device, dtype)
+    assert upscale(image.cpu(), "fsrcnn_x4").device.type == "cpu"

@@ -15,10 +15,11 @@ from sr_lightning.metrics.protocol import get_protocol
 from sr_lightning.weights.zoo import load_weights
 
 README = (ROOT / "README.md").read_text()
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def test_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (code,) = (code for code in PYTHON if "photo.png" in code)
     monkeypatch.chdir(tmp_path)
     hr = Image.fromarray(picture(1, 96, 80))
     hr.save("photo_hr.png")

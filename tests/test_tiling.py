@@ -127,7 +127,11 @@ def test_memory_running_out_falls_back_on_tiles(caplog):
 
 
 def test_other_errors_are_not_swallowed():
+    class Broken(Blur):
+        def forward(self, lr: Tensor) -> Tensor:
+            return super().forward(lr[:, :2])
+
     with pytest.raises(RuntimeError, match=r"[Ee]xpected"):
-        Upscaler(Blur())(torch.rand(1, 4, 8, 8), 2)
+        Upscaler(Broken())(torch.rand(1, 3, 8, 8), 2)
     with pytest.raises(ValueError, match="enlarges by 2, not by 3"):
         Upscaler(Blur())(torch.rand(1, 3, 8, 8), 3)

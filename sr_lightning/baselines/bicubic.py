@@ -26,6 +26,7 @@ class Bicubic(SRNetwork):
     """
 
     takes_scale = True
+    any_scale = True
 
     def __init__(self, scale: float | list[float] = 4) -> None:
         super().__init__()

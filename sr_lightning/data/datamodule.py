@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from sr_lightning.cubic import enlarged_size
 from sr_lightning.data import sample
+from sr_lightning.data.batch import Batch
 from sr_lightning.data.catalog import ImageSet, catalog, find_set
 from sr_lightning.data.degradation import whole
 from sr_lightning.data.evaluation import (
@@ -40,7 +41,7 @@ Located = tuple[PixelStore, int]
 class PatchDataModule(pl.LightningDataModule):
     """Random patches to train on; held-out images to validate on; benchmark sets to test on.
 
-    A batch is ``{"lr", "hr", "scale", "name"}`` with RGB float32 images in [0, 1], (N, 3, H, W).
+    It gives a :class:`~sr_lightning.data.batch.Batch` of float32 images.
     Sets are names (``DIV2K``, ``Set5``; see ``sr-lightning prepare --list``) or folders.
 
     Args:
@@ -79,7 +80,8 @@ class PatchDataModule(pl.LightningDataModule):
         cache: where decoded images are kept; default ``SR_CACHE`` or the user's cache folder.
 
     Raises:
-        UserError: a set is missing, an image unreadable or too small, a test set in training.
+        UserError: a set is missing, an image unreadable or too small, a test set in training, or a
+            trainer was given epochs in place of ``max_steps``.
     """
 
     def __init__(
@@ -136,6 +138,7 @@ class PatchDataModule(pl.LightningDataModule):
         self._val: EvaluationSet | None = None
         self._test: EvaluationSet | None = None
         self._predict: PredictionSet | None = None
+        self._scales: list[float] | None = None
 
     # ---- sets ---------------------------------------------------------------------------------
 
@@ -161,14 +164,38 @@ class PatchDataModule(pl.LightningDataModule):
         Args:
             stage: "fit", "validate", "test" or "predict"; None for all but predict.
         """
-        if stage in {None, "fit", "validate"} and self._val is None:
-            self._setup_fit(patches=stage != "validate")
+        if self._scales != self.scales:
+            # The first time, or for a network of other scales than that before.
+            self._scales, self._sources = self.scales, []
+            self._val = self._test = self._predict = None
+        patches = stage in {None, "fit"}
+        if patches:
+            self._check_training()
+        if (patches and not self._sources) or (stage == "validate" and self._val is None):
+            self._setup_fit(patches=patches)
         if stage in {None, "test"} and self._test is None:
             self._setup_test()
         if stage == "predict" and self._predict is None:
             if self.predict_set is None:
                 raise UserError("Name the folder of LR images: --data.predict FOLDER.")
             self._predict = PredictionSet(self._find(self.predict_set), self.scales[0])
+
+    def _check_training(self) -> None:
+        # Not when the loader is made: Lightning leaves torch's DataLoader changed after an error.
+        trainer = self.trainer
+        world = trainer.world_size if trainer else 1
+        if self.batch_size % world:
+            raise UserError(
+                f"data.batch_size is {self.batch_size} patches over all devices, which {world} "
+                "devices cannot share evenly; make it a multiple."
+            )
+        if self.candidates < 1:
+            raise UserError(f"data.candidates is {self.candidates}; give 1 or more.")
+        if trainer and trainer.max_steps < 0 and trainer.max_epochs != -1:
+            raise UserError(
+                "Give the trainer max_steps: patches are drawn without end, so that an epoch "
+                "would never be over."
+            )
 
     def _find(self, name: str) -> ImageSet:
         found = sample.find_photographs(name)
@@ -367,13 +394,6 @@ class PatchDataModule(pl.LightningDataModule):
         """Batches from the step that training stands at, so that a resumed run goes on."""
         trainer = self.trainer
         world = trainer.world_size if trainer else 1
-        if self.batch_size % world:
-            raise UserError(
-                f"data.batch_size is {self.batch_size} patches over all devices, which {world} "
-                "devices cannot share evenly; make it a multiple."
-            )
-        if self.candidates < 1:
-            raise UserError(f"data.candidates is {self.candidates}; give 1 or more.")
         # Lightning counts optimiser steps; batches are what patches are numbered by.
         per_step = trainer.accumulate_grad_batches if trainer else 1
         start = trainer.global_step * per_step if trainer else 0
@@ -417,7 +437,7 @@ class PatchDataModule(pl.LightningDataModule):
         """LR images, one per batch."""
         return self._whole_images(self._predict)
 
-    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Make floats of bytes on the device: a quarter of the traffic, none of the work here."""
         if batch["lr"].dtype != torch.uint8:
             return batch
@@ -426,12 +446,6 @@ class PatchDataModule(pl.LightningDataModule):
             "lr": words_to_float(batch["lr"]),
             "hr": words_to_float(batch["hr"]),
         }
-
-    def evaluation_image(self, index: int) -> EvaluationImage:
-        """The test or validation image of an index, on any rank."""
-        images = self._test or self._val
-        assert images is not None
-        return images.images[index]
 
 
 def _as_list(names: list[str] | str | None) -> list[str]:

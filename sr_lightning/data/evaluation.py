@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.utils.data import Dataset
 
 from sr_lightning.cubic import enlarged_size
+from sr_lightning.data.batch import Batch
 from sr_lightning.data.catalog import ImageSet
 from sr_lightning.data.degradation import shrink
 from sr_lightning.data.images import read_rgb, to_tensor
@@ -117,15 +118,11 @@ class PredictionSet(Dataset[dict[str, Any]]):
         return {"lr": to_tensor(read_rgb(path)), "scale": self._scale, "name": path.stem}
 
 
-def collate_one(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def collate_one(items: Sequence[dict[str, Any]]) -> Batch:
     """A batch of one image: sizes differ, so images are not stacked."""
     (item,) = items
-    batch = dict(item)
-    for key in ("lr", "hr"):
-        if key in item:
-            batch[key] = item[key].unsqueeze(0)
-    batch["name"] = [item["name"]]
-    return batch
+    images = {key: item[key].unsqueeze(0) for key in ("lr", "hr") if key in item}
+    return cast(Batch, {**item, **images, "name": [item["name"]]})
 
 
 def find_low(folder: Path, name: str, scale: float) -> Path:

@@ -24,17 +24,22 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "LOSSY_SUFFIXES",
     "Picture",
+    "check_range",
     "find_images",
+    "from_unit_range",
     "natural_key",
     "read_picture",
     "read_rgb",
     "to_pixels",
     "to_tensor",
+    "to_unit_range",
     "write_image",
 ]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 LOSSY_SUFFIXES = frozenset({".jpg", ".jpeg"})
+
+_LARGEST = {torch.uint8: 255, torch.uint16: 65535}
 
 
 @dataclass(frozen=True)
@@ -146,18 +151,100 @@ def read_rgb(path: str | Path) -> NDArray[np.uint8]:
     return read_picture(path).rgb
 
 
-def to_tensor(rgb: NDArray[np.uint8]) -> Tensor:
-    """Turn uint8 (H, W, 3) into float32 (3, H, W) in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1))).float().div_(255)
+def check_range(image: Tensor, beyond: float = 0.01) -> None:
+    """Refuse floats that are not levels in [0, 1].
+
+    Args:
+        image: float, any shape, not empty.
+        beyond: how far outside of [0, 1] a value may lie.
+
+    Raises:
+        UserError: a value lies farther outside, or is not a number.
+    """
+    low, high = (float(value) for value in image.detach().aminmax())
+    # NaN is neither.
+    if not (low >= -beyond and high <= 1 + beyond):
+        raise UserError(
+            f"The image holds values from {low:g} to {high:g}, but floats are taken in [0, 1]; "
+            "divide levels of 0 to 255 by 255, clip what overshoots, and replace NaN."
+        )
+
+
+def to_unit_range(image: Tensor, beyond: float = 0.01) -> Tensor:
+    """Levels of an image in [0, 1], whatever type holds them.
+
+    Args:
+        image: uint8, uint16 (white is 65535) or float in [0, 1]; any shape.
+        beyond: how far outside of [0, 1] a float may lie.
+
+    Returns:
+        float32 of integers; floats as they are.
+
+    Raises:
+        UserError: the image is empty, of another type, or outside of the range.
+    """
+    if image.numel() == 0:
+        raise UserError(f"The image is empty: its shape is {tuple(image.shape)}.")
+    if image.dtype in _LARGEST:
+        return image.float().div_(_LARGEST[image.dtype])
+    if not image.is_floating_point():
+        kind = str(image.dtype).removeprefix("torch.")
+        raise UserError(
+            f"The image is of {kind}, which does not say which level is white; "
+            "give uint8, uint16 (white is 65535) or floats in [0, 1]."
+        )
+    check_range(image, beyond)
+    return image
+
+
+def from_unit_range(image: Tensor, dtype: torch.dtype) -> Tensor:
+    """The inverse of :func:`to_unit_range`, clamped; halves are rounded up, as MATLAB does.
+
+    Args:
+        image: float in about [0, 1]; any shape.
+        dtype: uint8, uint16 or float.
+
+    Raises:
+        UserError: the image holds NaN.
+    """
+    image = image.detach()
+    if bool(image.isnan().any()):
+        raise UserError(
+            "The result holds NaN: the network's weights are broken, or numbers overflowed in "
+            "16 bits; use other weights, or compute in float32."
+        )
+    if dtype not in _LARGEST:
+        return image.clamp(0, 1).to(dtype)
+    largest = _LARGEST[dtype]
+    # MPS has no float64.
+    exact = image.float() if image.device.type == "mps" else image.double()
+    return exact.mul(largest).add(0.5).floor().clamp(0, largest).to(dtype)
+
+
+def to_tensor(pixels: NDArray[Any]) -> Tensor:
+    """Turn an array (H, W, C) into a float32 tensor (C, H, W) in [0, 1].
+
+    Args:
+        pixels: uint8, uint16 (white is 65535) or float in [0, 1].
+
+    Raises:
+        UserError: it is no such array; :func:`sr_lightning.upscale` takes other kinds of images.
+    """
+    if not isinstance(pixels, np.ndarray) or pixels.ndim != 3:
+        what = f"shape {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
+        raise UserError(f"Give an array (H, W, C), not {what}; sr_lightning.upscale takes others.")
+    return to_unit_range(torch.from_numpy(pixels.transpose(2, 0, 1).copy())).float()
 
 
 def to_pixels(image: Tensor) -> NDArray[np.uint8]:
-    """Round a float (3, H, W) tensor in [0, 1] to uint8 (H, W, 3), as every protocol does.
+    """Round a float (C, H, W) tensor in [0, 1] to uint8 (H, W, C), as every protocol does.
 
-    Halves are rounded up, as MATLAB's ``uint8`` does.
+    Raises:
+        UserError: it is not one image, or holds NaN.
     """
-    scaled = image.detach().double().mul(255).add(0.5).floor().clamp(0, 255)
-    return scaled.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    if image.ndim != 3:
+        raise UserError(f"Give one image (C, H, W), not {tuple(image.shape)}; of a batch image[0].")
+    return from_unit_range(image, torch.uint8).permute(1, 2, 0).cpu().numpy()
 
 
 def write_image(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from sr_lightning.cubic import enlarged_size
+from sr_lightning.data.batch import Batch
 from sr_lightning.data.degradation import whole
 from sr_lightning.data.resize import Boundary, imresize, lr_size
 from sr_lightning.data.sampling import SCALE, Patches, PatchSampler, draw_one
@@ -160,11 +160,11 @@ def _inside(index: NDArray[np.int64], extent: int, boundary: Boundary) -> NDArra
     return np.where(folded < extent, folded, 2 * extent - 1 - folded)
 
 
-class StepDataset(IterableDataset[dict[str, Any]]):
+class StepDataset(IterableDataset[Batch]):
     """Yields the batches of steps `start`, `start` + 1, ... up to `stop`.
 
-    A batch is ``{"lr", "hr", "scale", "name"}`` with `lr` and `hr` as RGBX bytes
-    (N, H, W, 4); the data module makes floats of them on the device.
+    `lr` and `hr` of a batch are RGBX bytes (N, H, W, 4); the data module makes floats of them on
+    the device.
 
     Args:
         sources: one per scale; a step draws one of them.
@@ -210,13 +210,13 @@ class StepDataset(IterableDataset[dict[str, Any]]):
         # Steps of the whole run: a resumed trainer counts the ones before `start` as fetched.
         return self._stop
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
         first, stride = (worker.id, worker.num_workers) if worker else (0, 1)
         for step in range(self._start + first, self._stop, stride):
             yield self.batch(step)
 
-    def batch(self, step: int) -> dict[str, Any]:
+    def batch(self, step: int) -> Batch:
         """The batch of one step: this rank's part of it."""
         which = int(draw_one(self._seed, SCALE, step) * len(self._sources))
         source = self._sources[which]

@@ -22,6 +22,7 @@ from rich.table import Table
 from torch import Tensor
 
 from sr_lightning.cubic import enlarged_size
+from sr_lightning.data.batch import Batch
 from sr_lightning.data.catalog import known_set, locate_set
 from sr_lightning.data.degradation import degrade
 from sr_lightning.data.images import read_picture, to_tensor
@@ -190,10 +191,11 @@ def compare(
             f"{photograph.path} is {whole[1]} x {whole[0]}, too small to be measured at "
             f"x{scale:g} under {protocol.name}."
         )
-    batch = {
+    batch: Batch = {
         "lr": degrade(hr[None], scale).to(device),
         "hr": hr[None].to(device),
         "scale": scale,
+        "name": [photograph.title],
         "grey": picture.grey,
     }
     measured: dict[str, Measured] = {}

@@ -15,13 +15,23 @@ from rich.progress import Progress
 from torch import Tensor
 
 from sr_lightning.data import PatchDataModule
+from sr_lightning.data.batch import Batch
 from sr_lightning.data.degradation import bicubic_up, degrade
 from sr_lightning.inference.upscaler import Upscaler
 from sr_lightning.metrics.protocol import Protocol
 from sr_lightning.metrics.quality import METRICS
 from sr_lightning.nn.network import LumaNetwork, SRNetwork
 
-__all__ = ["Evaluator", "Measured", "Row", "evaluate", "evaluate_set", "means", "rows_of"]
+__all__ = [
+    "Evaluator",
+    "Measured",
+    "Row",
+    "evaluate",
+    "evaluate_set",
+    "means",
+    "place_of",
+    "rows_of",
+]
 
 Row = dict[str, Any]
 """One line of a result table: set, scale, image, method, protocol, and a number per metric."""
@@ -78,12 +88,11 @@ class Evaluator:
             grey = _GreyLevels(network) if isinstance(network, LumaNetwork) else network
             self._upscale["y"] = Upscaler(grey, tile=tile, ensemble=ensemble)
 
-    def measure(self, batch: dict[str, Any]) -> Iterator[Measured]:
+    def measure(self, batch: Batch) -> Iterator[Measured]:
         """Measure one image.
 
         Args:
-            batch: of one image, as :class:`~sr_lightning.data.PatchDataModule` gives it: "lr",
-                "hr", "scale" and, where the HR file holds one channel, "grey".
+            batch: of one image.
         """
         hr, scale, grey = batch["hr"], batch["scale"], bool(batch.get("grey"))
         known: dict[tuple[str, ...], Tensor] = {}
@@ -124,7 +133,7 @@ class _GreyLevels(SRNetwork):
 @torch.inference_mode()
 def evaluate(
     evaluator: Evaluator,
-    images: Iterable[dict[str, Any]],
+    images: Iterable[Batch],
     advance: Callable[[], None] = lambda: None,
     device: torch.device | None = None,
 ) -> list[Row]:
@@ -138,8 +147,8 @@ def evaluate(
     """
     rows: list[Row] = []
     for batch in images:
-        moved = {key: batch[key].to(device) for key in ("lr", "hr")}
-        rows += rows_of(batch, evaluator.measure({**batch, **moved}))
+        lr, hr = batch["lr"].to(device), batch["hr"].to(device)
+        rows += rows_of(batch, evaluator.measure({**batch, "lr": lr, "hr": hr}))
         advance()
     return rows
 
@@ -179,7 +188,16 @@ def evaluate_set(
         progress.remove_task(task)
 
 
-def rows_of(batch: dict[str, Any], measured: Iterable[Measured]) -> list[Row]:
+def place_of(batch: Batch) -> Row:
+    """What a row says of its image: set, scale and name."""
+    return {
+        "set": batch.get("set", "images"),
+        "scale": batch["scale"],
+        "image": batch["name"][0],
+    }
+
+
+def rows_of(batch: Batch, measured: Iterable[Measured]) -> list[Row]:
     """Rows of one image.
 
     Args:
@@ -188,9 +206,7 @@ def rows_of(batch: dict[str, Any], measured: Iterable[Measured]) -> list[Row]:
     """
     return [
         {
-            "set": batch["set"],
-            "scale": batch["scale"],
-            "image": batch["name"][0],
+            **place_of(batch),
             "method": one.method,
             "protocol": one.protocol.name,
             **one.numbers,

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
@@ -24,10 +25,18 @@ from sr_lightning.data.images import (
 from sr_lightning.errors import UserError
 from sr_lightning.inference.upscaler import Upscaler
 from sr_lightning.nn.network import SRNetwork
-from sr_lightning.nn.precision import set_layout
+from sr_lightning.nn.precision import full_precision, set_layout
 from sr_lightning.weights.zoo import best_for_scale, load_weights
 
-__all__ = ["device_of", "files_of", "main", "network_for", "upscale_picture", "usual_scale"]
+__all__ = [
+    "device_of",
+    "files_of",
+    "main",
+    "network_for",
+    "upscale_channels",
+    "upscale_picture",
+    "usual_scale",
+]
 
 _USUAL_SCALE = 4
 
@@ -106,19 +115,42 @@ def upscale_picture(
         device: to compute on.
         bf16: compute in bfloat16: faster on many CPUs and GPUs, about 55 dB from float32.
     """
-    lr = to_tensor(picture.rgb)[None].to(device, memory_format=torch.channels_last)
+    pixels = picture.rgb[..., :1] if picture.grey else picture.rgb
+    if picture.alpha is not None:
+        pixels = np.dstack([pixels, picture.alpha])
+    lr = to_tensor(pixels)[None].to(device)
     context: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
     if bf16:
         context = torch.autocast(device.type, torch.bfloat16)
     with torch.inference_mode(), context:
-        sr = upscaler(lr, scale)[0].float().cpu()
-    if picture.grey:
-        sr = sr.mean(dim=0, keepdim=True).expand(3, -1, -1)
-    alpha = None
-    if picture.alpha is not None:
-        flat: Tensor = torch.from_numpy(picture.alpha.copy()).float().div_(255)
-        alpha = to_pixels(bicubic_up(flat[None], scale).expand(3, -1, -1))[..., 0]
-    return Picture(rgb=to_pixels(sr), alpha=alpha, grey=picture.grey)
+        large = to_pixels(upscale_channels(upscaler, lr, scale)[0])
+    alpha = None if picture.alpha is None else large[..., -1]
+    rgb = large[..., :1].repeat(3, axis=-1) if picture.grey else large[..., :3]
+    return Picture(rgb=rgb, alpha=alpha, grey=picture.grey)
+
+
+def upscale_channels(upscaler: Upscaler, image: Tensor, scale: float) -> Tensor:
+    """Enlarge images of any channels; transparency is enlarged by bicubic and grey stays grey.
+
+    Args:
+        upscaler: with its network on the device of the images.
+        image: (N, C, H, W) in [0, 1]: C = 1 is grey, 2 grey with alpha, 3 RGB, 4 RGB with alpha.
+        scale: by which to enlarge.
+
+    Returns:
+        (N, C, scale * H, scale * W) float32, not clamped.
+    """
+    transparent = image.shape[1] in {2, 4}
+    colour = image[:, :-1] if transparent else image
+    grey = colour.shape[1] == 1
+    lr = colour.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+    sr = upscaler(lr, scale).float()
+    if grey:
+        sr = sr.mean(dim=1, keepdim=True)
+    if transparent:
+        with full_precision(image):
+            sr = torch.cat([sr, bicubic_up(image[:, -1:].float(), scale)], dim=1)
+    return sr
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -181,5 +213,5 @@ def device_of(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"The device '{name}' is not there; use --device cpu.") from error
+        raise UserError(f"The device '{name}' is not there; name another, as cpu.") from error
     return device

@@ -8,6 +8,7 @@ import logging
 import torch
 from torch import Tensor
 
+from sr_lightning.data.images import check_range
 from sr_lightning.errors import UserError
 from sr_lightning.inference.ensemble import self_ensemble
 from sr_lightning.inference.tiling import default_margin, enlarge_tiled
@@ -17,6 +18,8 @@ __all__ = ["Upscaler"]
 
 _log = logging.getLogger(__name__)
 _SMALLEST_TILE = 32
+# LR images that a protocol does not round overshoot, and noise may be added to an image.
+_BEYOND = 1.0
 
 
 class Upscaler:
@@ -28,6 +31,9 @@ class Upscaler:
             memory runs out.
         margin: LR pixels around a tile; default: what makes tiles exact.
         ensemble: average over the 8 mirrorings and rotations.
+
+    Raises:
+        UserError: the tile is smaller than a pixel.
     """
 
     def __init__(
@@ -38,6 +44,8 @@ class Upscaler:
         margin: int | None = None,
         ensemble: bool = False,
     ) -> None:
+        if tile is not None and tile < 1:
+            raise UserError(f"A tile of {tile} pixels is too small; 128 is usual.")
         self.network = network
         self.tile = tile
         self.margin = default_margin(network.receptive_field) if margin is None else margin
@@ -52,7 +60,21 @@ class Upscaler:
         return field is not None and self.margin >= field // 2
 
     def __call__(self, lr: Tensor, scale: float) -> Tensor:
-        """Enlarge (N, 3, H, W) RGB in [0, 1] by a scale that the network can do."""
+        """Enlarge images.
+
+        Args:
+            lr: (N, 3, H, W) float RGB in [0, 1]; computed in the precision of the network.
+            scale: that the network can do.
+
+        Returns:
+            (N, 3, scale * H, scale * W), not clamped.
+
+        Raises:
+            UserError: `lr` is no such tensor.
+            ValueError: the network is not made for that scale.
+        """
+        _check(lr)
+        lr = lr.to(self.network.dtype)
         if not self.ensemble:
             return self._once(lr, scale)
         return self_ensemble(lambda turned: self._once(turned, scale), lr)
@@ -83,6 +105,17 @@ class Upscaler:
                     torch.cuda.empty_cache()
                 kind = "the same result" if self.exact else "not quite the whole image's result"
                 _log.warning("Out of memory; going on with tiles of %d (%s).", tile, kind)
+
+
+def _check(lr: Tensor) -> None:
+    if lr.ndim != 4 or lr.shape[1] != 3 or lr.numel() == 0:
+        raise UserError(
+            f"The images are {tuple(lr.shape)}; give (N, 3, H, W), a single one as lr[None], a "
+            "grey one as three equal channels."
+        )
+    if not lr.is_floating_point():
+        raise UserError(f"The images are {lr.dtype}; give floats in [0, 1], of bytes lr / 255.")
+    check_range(lr, _BEYOND)
 
 
 @functools.cache

@@ -73,6 +73,11 @@ class SRNetwork(nn.Module):
         return int(scale)
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the weights; float32 where there are none."""
+        return next((p.dtype for p in self.parameters()), torch.float32)
+
+    @property
     def receptive_field(self) -> int | None:
         """Side of the square of LR pixels that one LR pixel's output depends on (odd).
 
@@ -104,22 +109,22 @@ class SRNetwork(nn.Module):
         """`forward` at a scale, whether or not the network takes one.
 
         Raises:
-            ValueError: a network of one scale was asked for another.
+            ValueError: the network is not made for that scale.
         """
+        self._check(scale)
         if self.takes_scale:
             return self(lr, scale)  # type: ignore[no-any-return]
-        self._check(scale)
         return self(lr)  # type: ignore[no-any-return]
 
     def predictions(self, lr: Tensor, scale: float) -> list[Tensor]:
         """`intermediate` at a scale, whether or not the network takes one.
 
         Raises:
-            ValueError: a network of one scale was asked for another.
+            ValueError: the network is not made for that scale.
         """
+        self._check(scale)
         if self.takes_scale:
             return self.intermediate(lr, scale)  # type: ignore[call-arg]
-        self._check(scale)
         return self.intermediate(lr)
 
     def enlarges_by(self, scale: float) -> bool:
@@ -188,12 +193,12 @@ class LumaNetwork(SRNetwork):
     def forward(self, lr: Tensor, scale: float | None = None) -> Tensor:
         """Enlarge RGB images; see :meth:`SRNetwork.forward`."""
         by = self.scale if scale is None else scale
-        return enlarge_luma(lr, lambda y: self.predict(y, by)[-1], by)
+        return enlarge_luma(lr, lambda y: self.predict(y.to(self.dtype), by)[-1], by)
 
     def intermediate(self, lr: Tensor, scale: float | None = None) -> list[Tensor]:
         """Predictions of luminance; see :meth:`SRNetwork.intermediate`."""
         with full_precision(lr):
-            y = rgb_to_y(lr.float())
+            y = rgb_to_y(lr.float()).to(self.dtype)
         return self.predict(y, self.scale if scale is None else scale)
 
 

@@ -25,9 +25,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from sr_lightning.data.batch import Batch
 from sr_lightning.data.images import to_pixels, write_image
 from sr_lightning.errors import UserError
-from sr_lightning.inference.evaluate import Evaluator, Measured, Row, means
+from sr_lightning.inference.evaluate import Evaluator, Measured, Row, means, place_of
 from sr_lightning.inference.pictures import comparison, enlarged_lr, save_crops
 from sr_lightning.metrics.protocol import PROTOCOLS
 from sr_lightning.metrics.quality import METRICS, numbers_text
@@ -271,13 +272,14 @@ class ImageStrips(Callback):
     def _draw(
         self,
         pl_module: SRModule,
-        batch: dict[str, Any],
+        batch: Batch,
         measured: Sequence[Measured],
         whole: int | None,
     ) -> Image.Image:
         lr, hr = batch["lr"].float().cpu(), batch["hr"].float().cpu()
         names = {"sr": label_of(pl_module), "bicubic": "bicubic"}
-        panels = [(f"LR (x{batch['scale']:g})", enlarged_lr(lr[0], hr.shape[-2:]))]
+        size = (hr.shape[-2], hr.shape[-1])
+        panels = [(f"LR (x{batch['scale']:g})", enlarged_lr(lr[0], size))]
         panels += [
             (f"{names[one.method]}  {numbers_text(one.numbers)}", one.image[0].float().cpu())
             for one in measured
@@ -330,7 +332,7 @@ class ImageStrips(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Draw the first images of each test set."""
-        group = f"{batch['set']}_x{batch['scale']:g}"
+        group = f"{place_of(batch)['set']}_x{batch['scale']:g}"
         if self._drawn.get(group, 0) >= self.count:
             return
         assert isinstance(pl_module, SRModule)

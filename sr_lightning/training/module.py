@@ -14,8 +14,9 @@ from lightning.pytorch.utilities import GradClipAlgorithmType, rank_zero_info
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from sr_lightning.data.batch import Batch, LRBatch, check_batch
 from sr_lightning.errors import UserError
-from sr_lightning.inference.evaluate import Evaluator, Measured, Row, means
+from sr_lightning.inference.evaluate import Evaluator, Measured, Row, means, place_of
 from sr_lightning.inference.upscaler import Upscaler
 from sr_lightning.metrics.protocol import PROTOCOLS
 from sr_lightning.metrics.quality import METRICS
@@ -111,7 +112,7 @@ class SRModule(pl.LightningModule):
         """Enlarge images by the network's (only or first) scale."""
         return self.network.enlarge(lr, self.network.scales[0])
 
-    def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The paper's loss as "loss", and its parts under other names.
 
         Args:
@@ -124,7 +125,11 @@ class SRModule(pl.LightningModule):
         losses = [self.pixel_loss(prediction.float(), target) for prediction in predictions]
         return {"loss": torch.stack(losses).mean()}
 
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Refuse what is no batch; the same before each step of validation, test and prediction."""
+        check_batch(batch, levels=batch_idx == 0)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch."""
         losses = self.losses(batch)
         self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()})
@@ -207,9 +212,15 @@ class SRModule(pl.LightningModule):
             bicubic=bicubic,
         )
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Measured]:
+    def on_validation_batch_start(
+        self, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """See :meth:`on_train_batch_start`."""
+        check_batch(batch, levels=batch_idx == 0)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Measured]:
         """Measure one held-out image, in the training precision."""
-        return self._measure(self.val_scores, batch, self.evaluator())
+        return self._measure(self.val_scores, batch, batch_idx, self.evaluator())
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean over the held-out images."""
@@ -220,26 +231,31 @@ class SRModule(pl.LightningModule):
                 self.log(name, value, prog_bar=first, rank_zero_only=True)
             scores.reset()
 
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Measured]:
+    def on_test_epoch_start(self) -> None:
+        """Forget the images of a test before."""
+        self._places: dict[int, Row] = {}
+
+    def on_test_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """See :meth:`on_train_batch_start`."""
+        check_batch(batch, levels=batch_idx == 0)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Measured]:
         """Measure one test image and its bicubic interpolation, in float32."""
+        self._places[self._index(batch, batch_idx)] = place_of(batch)
         with self._exact():
-            return self._measure(self.test_scores, batch, self.evaluator(bicubic=True))
+            return self._measure(self.test_scores, batch, batch_idx, self.evaluator(bicubic=True))
 
     def on_test_epoch_end(self) -> None:
         """Gather the rows of all ranks and log means per set."""
-        images = self.trainer.datamodule  # type: ignore[attr-defined]
+        places = self._all_places()
         self.rows = []
         for key, scores in _scores(self.test_scores):
             method, protocol = key.split("/")
             scores.sync(should_sync=self.trainer.world_size > 1)
             for index, numbers in scores.rows().items():
-                image = images.evaluation_image(index)
-                place = {
-                    "set": image.group,
-                    "scale": image.scale,
-                    "image": image.store.images[image.index].name,
-                }
-                self.rows.append({**place, "method": method, "protocol": protocol, **numbers})
+                self.rows.append(
+                    {**places[index], "method": method, "protocol": protocol, **numbers}
+                )
             scores.unsync(should_unsync=scores._is_synced)
             scores.reset()
         self.rows.sort(key=lambda row: (row["protocol"], row["method"]))
@@ -249,17 +265,32 @@ class SRModule(pl.LightningModule):
                 logged = {f"{where}/{name}": numbers[name] for name in self.metrics}
                 self.log_dict(logged, rank_zero_only=True)
 
-    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+    def _all_places(self) -> dict[int, Row]:
+        """Set, scale and name of the test images of all ranks, by index."""
+        parts: list[Any] = [self._places] * self.trainer.world_size
+        if len(parts) > 1:
+            torch.distributed.all_gather_object(parts, self._places)
+        return {index: place for part in parts for index, place in part.items()}
+
+    def on_predict_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """See :meth:`on_train_batch_start`."""
+        check_batch(batch, hr=False, levels=batch_idx == 0)
+
+    def predict_step(self, batch: LRBatch, batch_idx: int) -> Tensor:
         """Enlarge one image, in float32."""
         with self._exact():
             return self.predict_image(batch["lr"], batch["scale"])
 
+    def _index(self, batch: Batch, batch_idx: int) -> int:
+        """Which image a batch holds; samplers deal images out to the ranks in turn."""
+        return batch.get("index", batch_idx * self.trainer.world_size + self.global_rank)
+
     def _measure(
-        self, scores: nn.ModuleDict, batch: dict[str, Any], evaluator: Evaluator
+        self, scores: nn.ModuleDict, batch: Batch, batch_idx: int, evaluator: Evaluator
     ) -> dict[str, Measured]:
         measured = {f"{one.method}/{one.protocol.name}": one for one in evaluator.measure(batch)}
         for key, of_method in _scores(scores):
-            of_method.update(measured[key].numbers, batch["index"])
+            of_method.update(measured[key].numbers, self._index(batch, batch_idx))
         return measured
 
     # ---- checkpoints --------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sr_lightning.data.batch import Batch
 from sr_lightning.data.degradation import shrink
 from sr_lightning.errors import UserError
 from sr_lightning.nn.network import SRNetwork
@@ -45,7 +46,7 @@ class SupervisedModule(SRModule):
         if self.alpha != self.final_alpha and self.trainer.max_steps < 1:
             raise UserError("model.final_alpha needs the run's length; set trainer.max_steps.")
 
-    def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The weighted sum, and its two parts."""
         target = self.network.target(batch["hr"])
         *between, last = self.network.predictions(batch["lr"], batch["scale"])
@@ -65,7 +66,7 @@ class PyramidModule(SRModule):
     It is that large because the published rates, 1e-5 and 5e-6, belong to it.
     """
 
-    def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The sum over all levels, and each level's mean per pixel."""
         target = self.network.target(batch["hr"])
         predictions = self.network.predictions(batch["lr"], batch["scale"])

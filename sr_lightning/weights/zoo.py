@@ -154,7 +154,7 @@ def best_for_scale(scale: float) -> WeightRecord:
         have = ", ".join(f"x{scale:g}" for scale in scales) or "none yet"
         raise UserError(
             f"No weights for x{scale:g} come with this version (there are: {have}); "
-            "name your own with --weights FILE."
+            "name weights of your own."
         )
     return max(found, key=quality)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sr_lightning.data.batch import Batch
 from sr_lightning.data.sampling import LEVEL, draw_one
 from sr_lightning.errors import UserError
 from sr_lightning.papers.asdn.lfr import LaplacianNetwork, resized
@@ -51,7 +52,7 @@ class ASDNModule(SRModule):
             )
         self.recipe = recipe
 
-    def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
         """L1 of the recipe; see the class."""
         if self.recipe == "level":
             return super().losses(batch)
@@ -81,7 +82,7 @@ class ASDNModule(SRModule):
             prediction = prediction + weight * (resized(level(upper - 1), size) - prediction)
         return self.pixel_loss(prediction, resized(hr, size))  # type: ignore[no-any-return]
 
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch, in which the branches of all levels take part.
 
         Those of other levels than the batch's get zero gradients instead of none, so that several

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sr_lightning.data.batch import Batch
 from sr_lightning.errors import UserError
 from sr_lightning.papers.cmsc.network import CMSC
 from sr_lightning.training.module import SRModule
@@ -42,7 +43,7 @@ class CMSCModule(SRModule):
             )
         self.supervision = supervision or [1 / len(outputs)] * len(outputs)
 
-    def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Weighted mean squared error of every prediction; see the class."""
         target = self.network.target(batch["hr"])
         predictions = self.network.predictions(batch["lr"], batch["scale"])

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from sr_lightning.data.batch import Batch
 from sr_lightning.errors import UserError
 from sr_lightning.papers.hfdn.network import HFDN
 from sr_lightning.training.losses import ssim_loss
@@ -47,7 +48,7 @@ class HFDNModule(SRModule):
         self.ssim_weight = ssim_weight
         self.level_weights = level_weights or [1 / count] * count
 
-    def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Weighted L1 and SSIM of every level; see the class."""
         target = self.network.target(batch["hr"])
         predictions = self.network.predictions(batch["lr"], batch["scale"])

@@ -283,7 +283,9 @@ class HFDN(SRNetwork):
         """Enlarge RGB images; see :meth:`SRNetwork.forward`."""
         if self.colour == "rgb":
             return self.reconstruct(lr, every=False)[-1]
-        return enlarge_luma(lr, lambda y: self.reconstruct(y, every=False)[-1], self.scale)
+        return enlarge_luma(
+            lr, lambda y: self.reconstruct(y.to(self.dtype), every=False)[-1], self.scale
+        )
 
     def intermediate(self, lr: Tensor) -> list[Tensor]:
         """Predictions of the shallow, middle and deep level, in `colour`."""

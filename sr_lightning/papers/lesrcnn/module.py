@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from sr_lightning.data.batch import Batch
 from sr_lightning.papers.lesrcnn.network import LESRCNN
 from sr_lightning.training.module import SRModule
 
@@ -30,7 +31,7 @@ class LESRCNNModule(SRModule):
     def __init__(self, network: LESRCNN, loss: Literal["mse", "l1"] = "mse", **kwargs: Any) -> None:
         super().__init__(network, loss=loss, **kwargs)
 
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch, in which the upsamplers of all scales take part.
 
         Those of other scales than the batch's get zero gradients instead of none: Adam's momentum
