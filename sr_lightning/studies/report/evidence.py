@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import torch
-
 from sr_lightning.nn.complexity import HR_720P, Complexity, complexity, parameter_count
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.studies.ledger import Entry, Failure, Ledger
@@ -308,8 +306,7 @@ class Evidence:
         if name not in self._networks:
             config, record = self._config(name), self.weights.get(name)
             if config.is_file():
-                with torch.device("meta"):
-                    self._networks[name] = network_of_config(config)
+                self._networks[name] = network_of_config(config, meta=True)
             elif record is not None and record.file.is_file():
                 self._networks[name] = load_network(record.file)
             else:
