@@ -77,6 +77,7 @@ def build_report(
         )
     if table is None:
         papers += _compared(evidence, [paper.name for paper in papers], pictures)
+        papers += _own(evidence, pictures)
     zoo = zoo_view(evidence, comparisons) if table is None else None
     zoo, papers, left_out = _with_room_for_pictures(zoo, papers)
     claims = [claim for name in names for claim in evidence.published.claims_of(name)]
@@ -136,6 +137,13 @@ def _compared(
     ]
     if views:
         yield PaperView("compared", "Networks of several papers", (), tuple(views))
+
+
+def _own(evidence: Evidence, pictures: Path | None) -> Iterator[PaperView]:
+    """Studies of the user's own."""
+    views = [view for study in evidence.own for view in study_views(evidence, study, pictures)]
+    if views:
+        yield PaperView("own", "Studies of your own", (), tuple(views))
 
 
 def _title(evidence: Evidence, tables: Sequence[str]) -> str:
