@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "studies",
         nargs="*",
-        help="files of studies of your own, whose results lie beside them; default: those in the "
+        help="only these studies, files of your own; default: everything, and the studies in the "
         "current folder",
     )
     parser.add_argument(
@@ -73,7 +73,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         for file in refresh(lasting_evidence(root)):
             console.print(f"Changed: {file}", soft_wrap=True)
         return
-    report = build_report(evidence, options.table, options.runs, options.comparison)
+    report = build_report(
+        evidence,
+        options.table,
+        options.runs,
+        options.comparison,
+        own_alone=bool(options.studies),
+    )
     if options.table is not None:
         for table in report.tables:
             for part in terminal_tables(table, console.width):
