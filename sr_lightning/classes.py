@@ -27,9 +27,9 @@ from sr_lightning.errors import UserError
 
 __all__ = [
     "GROUP",
-    "class_paths",
     "find_class",
     "is_allowed",
+    "named_classes",
     "own_modules",
     "refusal",
     "trusted_modules",
@@ -127,7 +127,7 @@ def _origin(module: str) -> Path | None:
     return Path(found.origin).resolve()
 
 
-def class_paths(content: Any) -> Iterator[str]:
+def named_classes(content: Any) -> Iterator[str]:
     """Every value of a key ``class_path`` in nested plain data.
 
     Args:
@@ -138,10 +138,10 @@ def class_paths(content: Any) -> Iterator[str]:
             if key == "class_path":
                 yield str(value)
             else:
-                yield from class_paths(value)
+                yield from named_classes(value)
     elif isinstance(content, list | tuple):
         for value in content:
-            yield from class_paths(value)
+            yield from named_classes(value)
 
 
 def refusal(path: str) -> str:

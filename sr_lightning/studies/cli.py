@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     console.print(results_table(study, ledger, options.budget))
     if study.claims:
         _print_verdicts(console, study, ledger, options.budget)
-    _print_stale(study, ledger, options.budget)
+    _print_stale(study, ledger, options)
     if options.command == "show":
         failures = [ledger.failure(cell.name) for cell in study.cells(options.budget)]
         _print_failures(failure for failure in failures if failure is not None)
@@ -119,14 +119,15 @@ def _print_failures(failures: Iterable[Failure]) -> None:
         print(f"{failure.name} failed: {failure.reason}{log}", flush=True)
 
 
-def _print_stale(study: Study, ledger: Ledger, budget: str) -> None:
+def _print_stale(study: Study, ledger: Ledger, options: argparse.Namespace) -> None:
     """Say how many entries were made by code that is not today's."""
+    budget = options.budget
     codes = {cell.level: cell.code() for cell in study.cells(budget, seeds=1)}
     entries = [e for e in ledger.entries(study.name, budget) if e.level in codes]
     if stale := [entry for entry in entries if entry.code != codes[entry.level]]:
         print(
             f"{len(stale)} of {len(entries)} entries were made by other code than today's: "
-            f"'sr-lightning study run {study.name} --budget {budget}' checks one of each level."
+            f"'sr-lightning study run {options.study} --budget {budget}' checks one of each level."
         )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from sr_lightning.classes import (
-    class_paths,
     find_class,
     is_allowed,
+    named_classes,
     own_modules,
     trusted_modules,
 )
@@ -120,13 +121,15 @@ def build_network(description: dict[str, Any], source: Path) -> SRNetwork:
     return network
 
 
-def _network_class(description: dict[str, Any], source: Path) -> type[SRNetwork]:
+def _network_class(description: Any, source: Path) -> type[SRNetwork]:
     """The class that weights name, if they may name it and everything it is made of."""
+    if not isinstance(description, dict) or "class_path" not in description:
+        raise UserError(f"{source} does not say which network it belongs to; fetch it again.")
     allowed = trusted_modules(_OF_WEIGHTS)
     run = _run_of(source)
-    if run is not None and set(class_paths(description)) <= _named_by(run / "config.yaml"):
+    if run is not None and _short(named_classes(description)) <= _named_by(run / "config.yaml"):
         allowed += own_modules(run)
-    for path in class_paths(description):
+    for path in named_classes(description):
         if not is_allowed(path, allowed):
             module = path.rpartition(".")[0]
             raise UserError(
@@ -135,7 +138,7 @@ def _network_class(description: dict[str, Any], source: Path) -> type[SRNetwork]
                 f"{module}, in the folder of its file."
             )
     try:
-        return find_class(str(description.get("class_path")), SRNetwork, allowed)
+        return find_class(str(description["class_path"]), SRNetwork, allowed)
     except UserError as error:
         raise UserError(f"{source} cannot be used: {error}") from error
 
@@ -146,11 +149,16 @@ def _run_of(weights: Path) -> Path | None:
     return next((folder for folder in folders if (folder / "config.yaml").is_file()), None)
 
 
-def _named_by(config: Path) -> set[str]:
+def _named_by(config: Path) -> set[tuple[str, str]]:
     try:
-        return set(class_paths(yaml.safe_load(config.read_text())))
+        return _short(named_classes(yaml.safe_load(config.read_text())))
     except (OSError, ValueError, yaml.YAMLError):
         return set()
+
+
+def _short(paths: Iterable[str]) -> set[tuple[str, str]]:
+    """Package and name of classes: a config may name the package that gives a class out."""
+    return {(path.partition(".")[0], path.rpartition(".")[2]) for path in paths}
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
