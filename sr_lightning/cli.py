@@ -50,6 +50,9 @@ train and measure (each takes --help, --config FILE, --print_config):
 tools:
 {tools}
 
+every command takes:
+  --plugin MODULE    let files name classes of an installed module; may be repeated
+
 'sr-lightning --version' prints the version.
 """
 
@@ -73,8 +76,11 @@ def main(args: Sequence[str] | None = None) -> None:
 
 def _dispatch(given: list[str]) -> None:
     from sr_lightning import __version__
+    from sr_lightning.classes import use_current_folder
     from sr_lightning.errors import UserError
 
+    use_current_folder()
+    given = _without_plugins(given)
     if not given or given[0] in {"-h", "--help", "help"}:
         tools = "\n".join(f"  {name:<11} {what}" for name, (_, what) in TOOLS.items())
         print(_HELP.format(tools=tools), end="")
@@ -90,6 +96,25 @@ def _dispatch(given: list[str]) -> None:
         run_trainer_command(given)
     else:
         raise UserError(f"There is no command '{given[0]}'; see 'sr-lightning --help'.")
+
+
+def _without_plugins(given: list[str]) -> list[str]:
+    """Take every ``--plugin MODULE`` out of the arguments, and let files name its classes."""
+    from sr_lightning.classes import use_plugin
+    from sr_lightning.errors import UserError
+
+    rest: list[str] = []
+    pending = iter(given)
+    for argument in pending:
+        name, equals, module = argument.partition("=")
+        if name != "--plugin":
+            rest.append(argument)
+            continue
+        module = module if equals else next(pending, "")
+        if not module or module.startswith("-"):
+            raise UserError("--plugin needs the name of a module, as in 'import'.")
+        use_plugin(module)
+    return rest
 
 
 def quiet() -> None:

@@ -25,12 +25,16 @@ def _isolated(tmp_path_factory):
         "WANDB_DATA_DIR": base / "wandb_data",
         "WANDB_CONFIG_DIR": base / "wandb_config",
     }
-    kept = {name: os.environ.get(name) for name in (*names, "WANDB_API_KEY", "WANDB_MODE")}
+    kept = {
+        name: os.environ.get(name) for name in (*names, "WANDB_API_KEY", "WANDB_MODE", "SR_PLUGINS")
+    }
     for name, path in names.items():
         path.mkdir(parents=True, exist_ok=True)
         os.environ[name] = str(path)
     os.environ.pop("WANDB_API_KEY", None)
     os.environ.pop("WANDB_MODE", None)
+    # Callbacks of the tests' own, which runs of theirs name.
+    os.environ["SR_PLUGINS"] = "helper_callbacks"
     yield
     for name, value in kept.items():
         os.environ.pop(name, None)

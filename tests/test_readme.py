@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import shlex
+import sys
+from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, picture
+from conftest import ROOT, picture, save_pictures
 from PIL import Image
 
-from sr_lightning.cli import TOOLS, TRAINER_COMMANDS
+from sr_lightning.cli import TOOLS, TRAINER_COMMANDS, main
 from sr_lightning.inference.compare import ComparedPhotograph, Photograph, compare, photographs
 from sr_lightning.metrics.protocol import get_protocol
 from sr_lightning.weights.zoo import load_weights
@@ -58,3 +61,28 @@ def test_picture_of_the_readme_is_of_todays_weights(tmp_path):
     for label, value in found.items():
         # Another processor's convolutions sum in another order.
         assert psnr[label] == pytest.approx(value, abs=0.011)
+
+
+def test_your_network_in_15_lines_works_as_printed(tmp_path, monkeypatch, capfd):
+    section = README.partition("## Your network in 15 lines\n")[2].partition("\n## ")[0]
+    files = dict(re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", section, re.DOTALL))
+    assert list(files) == ["mynet.py", "mynet.yaml", "versus.yaml"]
+    assert len([line for line in files["mynet.py"].splitlines() if line.strip()]) <= 15
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    save_pictures(tmp_path / "photos", 3, (96, 96), seed=1)
+    save_pictures(tmp_path / "bench", 2, (64, 64), seed=9)
+    (commands,) = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+    for line in commands.splitlines():
+        main(shlex.split(line, comments=True)[1:])
+    said = capfd.readouterr().out
+    assert re.search(r"MyNet > FSRCNN.*inconclusive", said), "one seed gives no verdict"
+    assert Image.open("bench/img_00_x4.png").size == (256, 256)
+    entries = sorted(path.parent.name for path in Path("results/versus/quick").rglob("*.json"))
+    assert entries == ["FSRCNN", "MyNet", "SRCNN"]
+    page = Path("runs/tables/index.html").read_text()
+    assert "MyNet against two compared networks" in page
+    assert "HFDN" not in page, "only the study that was named"

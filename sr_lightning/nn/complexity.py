@@ -7,6 +7,7 @@ bias additions. The convention is part of every number given here.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ def parameter_count(network: nn.Module, *, trainable: bool = True) -> int:
 def complexity(
     network: SRNetwork, hr_size: tuple[int, int] = HR_720P, scale: float | None = None
 ) -> Complexity:
-    """Count a network's cost without computing anything (on the meta device).
+    """Count a network's cost, without computing anything if it can do without (meta device).
 
     Args:
         network: left as it is.
@@ -71,14 +72,15 @@ def complexity(
         scale: of the input, for networks of several scales; default the network's own.
     """
     scale = scale or network.scale
-    twin = _on_meta(network)
     height, width = enlarged_size(hr_size, 1 / scale)
-    lr = torch.empty(1, 3, height, width, device="meta")
-    extra = {"out": 0, "bias": 0}
-    counter = FlopCounterMode(display=False)
-    with _counting(twin, extra), counter, uncounted_bicubic(), torch.no_grad():
-        twin.enlarge(lr, scale)
-    macs = counter.get_total_flops() // 2
+    try:
+        twin = _on_meta(network)
+        macs, extra = _count(twin, torch.empty(1, 3, height, width, device="meta"), scale)
+    except (RuntimeError, NotImplementedError):
+        # Some networks look at numbers, which are not there on the meta device.
+        like = next(network.parameters())
+        twin = copy.deepcopy(network).eval()
+        macs, extra = _count(twin, torch.zeros(1, 3, height, width, device=like.device), scale)
     return Complexity(
         parameters=parameter_count(network),
         hr_size=hr_size,
@@ -92,6 +94,14 @@ def _on_meta(network: SRNetwork) -> SRNetwork:
     with torch.device("meta"):
         twin = type(network)(**network.config)
     return twin.eval()
+
+
+def _count(twin: SRNetwork, lr: Tensor, scale: float) -> tuple[int, dict[str, int]]:
+    extra = {"out": 0, "bias": 0}
+    counter = FlopCounterMode(display=False)
+    with _counting(twin, extra), counter, uncounted_bicubic(), torch.no_grad():
+        twin.enlarge(lr, scale)
+    return counter.get_total_flops() // 2, extra
 
 
 @contextmanager

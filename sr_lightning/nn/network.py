@@ -30,6 +30,11 @@ def _remembering(init: Callable[..., None]) -> Callable[..., None]:
         bound = signature.bind(self, *args, **kwargs)
         bound.apply_defaults()
         given = {k: v for k, v in bound.arguments.items() if k != "self"}
+        for name, parameter in signature.parameters.items():
+            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                given |= given.pop(name)
+            elif parameter.kind is inspect.Parameter.VAR_POSITIONAL and not given[name]:
+                del given[name]
         draw_by_name(self, lambda: init(self, *args, **kwargs))
         # Set after the constructor: an outer one overwrites what its base recorded.
         self.config = given

@@ -1,4 +1,4 @@
-"""``sr-lightning study``: list, show and run the studies under ``experiments/studies``."""
+"""``sr-lightning study``: list, show and run studies, of ``experiments/studies`` or your own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rich.text import Text
 from sr_lightning.errors import UserError
 from sr_lightning.studies.ledger import Failure, Ledger
 from sr_lightning.studies.runner import CellState, Runner
-from sr_lightning.studies.study import BUDGETS, Study, find_study, studies
+from sr_lightning.studies.study import BUDGETS, Study, find_study, own_studies, studies
 from sr_lightning.studies.verdicts import (
     RULE,
     Verdict,
@@ -79,14 +79,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     options = parser.parse_args(argv)
     root = project_root()
-    ledger = Ledger(root / "experiments" / "results")
     if options.command == "list":
-        _list(root, ledger)
+        _list(root)
         return
     if options.command == "reproduce":
-        _reproduce(root, options, ledger)
+        _reproduce(root, options)
         return
     study = find_study(options.study, root)
+    ledger = Ledger(study.results)
     if options.command == "sweep":
         from sr_lightning.studies.sweep import sweep as sweep_of
 
@@ -94,12 +94,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     failed = []
     if options.command == "run":
-        failed = _run(study, options, ledger, options.seeds)
+        failed = _run(study, options, options.seeds)
     console = Console()
     console.print(results_table(study, ledger, options.budget))
     if study.claims:
         _print_verdicts(console, study, ledger, options.budget)
-    _print_stale(study, ledger, options.budget)
+    _print_stale(study, ledger, options)
     if options.command == "show":
         failures = [ledger.failure(cell.name) for cell in study.cells(options.budget)]
         _print_failures(failure for failure in failures if failure is not None)
@@ -119,21 +119,22 @@ def _print_failures(failures: Iterable[Failure]) -> None:
         print(f"{failure.name} failed: {failure.reason}{log}", flush=True)
 
 
-def _print_stale(study: Study, ledger: Ledger, budget: str) -> None:
+def _print_stale(study: Study, ledger: Ledger, options: argparse.Namespace) -> None:
     """Say how many entries were made by code that is not today's."""
+    budget = options.budget
     codes = {cell.level: cell.code() for cell in study.cells(budget, seeds=1)}
     entries = [e for e in ledger.entries(study.name, budget) if e.level in codes]
     if stale := [entry for entry in entries if entry.code != codes[entry.level]]:
         print(
             f"{len(stale)} of {len(entries)} entries were made by other code than today's: "
-            f"'sr-lightning study run {study.name} --budget {budget}' checks one of each level."
+            f"'sr-lightning study run {options.study} --budget {budget}' checks one of each level."
         )
 
 
-def _list(root: Path, ledger: Ledger) -> None:
+def _list(root: Path) -> None:
     table = Table("study", "about", "levels", *BUDGETS)
-    for study in studies(root):
-        counts = []
+    for study in [*studies(root), *own_studies(root, Path.cwd())]:
+        ledger, counts = Ledger(study.results), []
         for budget in BUDGETS:
             have = len(ledger.entries(study.name, budget))
             possible = len(study.levels) * study.seeds
@@ -142,7 +143,7 @@ def _list(root: Path, ledger: Ledger) -> None:
     Console().print(table)
 
 
-def _reproduce(root: Path, options: argparse.Namespace, ledger: Ledger) -> None:
+def _reproduce(root: Path, options: argparse.Namespace) -> None:
     """Run study after study; one that cannot run is told of and the others go on."""
     chosen = [study for study in studies(root) if options.budget in study.reproduce]
     if not chosen:
@@ -154,7 +155,7 @@ def _reproduce(root: Path, options: argparse.Namespace, ledger: Ledger) -> None:
     for study in chosen:
         print(f"{study.name}: {study.title}", flush=True)
         try:
-            failed += _run(study, options, ledger, study.reproduce[options.budget])
+            failed += _run(study, options, study.reproduce[options.budget])
         except _StoppedError:
             raise
         except UserError as error:
@@ -163,15 +164,13 @@ def _reproduce(root: Path, options: argparse.Namespace, ledger: Ledger) -> None:
     _end(failed)
 
 
-def _run(
-    study: Study, options: argparse.Namespace, ledger: Ledger, seeds: int | None
-) -> list[Failure]:
+def _run(study: Study, options: argparse.Namespace, seeds: int | None) -> list[Failure]:
     """Run a study; returns the cells that failed."""
     extra = ["--data-root", options.data_root] if options.data_root else []
     runner = Runner(
         study,
         options.budget,
-        ledger,
+        Ledger(study.results),
         options.runs.resolve(),
         seeds=seeds,
         jobs=max(1, options.jobs),

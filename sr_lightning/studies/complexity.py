@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 import yaml
 from rich.console import Console, Group
 from rich.live import Live
@@ -298,8 +297,7 @@ def _networks(names: Iterable[str], *, repeated: bool) -> Iterator[tuple[int, st
         if not name.endswith((".yaml", ".yml")):
             yield place, name, load_weights(name)
             continue
-        with torch.device("meta"):
-            network = network_of_config(name)
+        network = network_of_config(name, meta=True)
         description = (type(network), network.config)
         if repeated or description not in seen:
             seen.append(description)

@@ -40,14 +40,13 @@ def run_on_slurm(runner: Runner, parameters: dict[str, Any], poll_s: float = 5.0
         raise UserError(f"There is no SLURM here ({error}); use --launcher local.") from error
     executor.update_parameters(name=runner.study.name, **parameters)
     study = runner.study
-    file = study.root / "experiments" / "studies" / f"{study.name}.yaml"
     jobs: list[tuple[CellState, Any]] = []
     with executor.batch():
         for state in runner.states:
             cell = state.cell
             job = executor.submit(
                 run_cell,
-                str(file),
+                str(study.file),
                 str(study.root),
                 cell.budget,
                 cell.level,

@@ -29,9 +29,12 @@ __all__ = [
     "Study",
     "find_study",
     "load_study",
+    "own_studies",
     "studies",
 ]
 
+# The checkout of this code, whose experiments and overlays any study may name.
+_SUITE = Path(__file__).resolve().parents[2]
 BUDGETS = ("quick", "short", "paper")
 
 
@@ -76,7 +79,7 @@ class Budget:
     """How much a cell may cost.
 
     Attributes:
-        overlays: config files relative to the checkout, in order.
+        overlays: config files in order, relative to the study's folder or to the checkout.
         set: options given to every cell alike, as dotted keys.
         test: image sets to test on at this budget; default those of the study.
     """
@@ -109,6 +112,8 @@ class Study:
         reproduce: seeds by budget that ``make reproduce-tables`` runs; none if the study is not
             part of it.
         root: the checkout.
+        file: the study file. Experiments and overlays are looked for beside it, then in the
+            checkout.
     """
 
     name: str
@@ -125,11 +130,19 @@ class Study:
     table: str | None
     reproduce: Mapping[str, int]
     root: Path
+    file: Path
     reference: str | None = None
+
+    @property
+    def results(self) -> Path:
+        """Folder of its results: that of the checkout, or ``results`` beside a study elsewhere."""
+        if _studies_of(self.root) in self.file.resolve().parents:
+            return self.root / "experiments" / "results"
+        return self.file.parent / "results"
 
     def experiment(self, level: str) -> Path:
         """The file of a level's experiment."""
-        return self.root / "experiments" / f"{self.experiments[level]}.yaml"
+        return _experiment(self.experiments[level], self.file, self.root)
 
     def cells(self, budget: str, seeds: int | None = None) -> Iterator[Cell]:
         """All cells, seed by seed, so that a broken-off study has whole rows.
@@ -181,8 +194,9 @@ class Cell:
     def configs(self) -> list[Path]:
         """The level's experiment and the budget's overlays."""
         budget = self.study.budgets[self.budget]
-        relative = [str(self.experiment.relative_to(self.study.root)), *budget.overlays]
-        return [self.study.root / path for path in relative]
+        study = self.study
+        overlays = [_overlay(name, study.file, study.root) for name in budget.overlays]
+        return [self.experiment, *overlays]
 
     @property
     def options(self) -> dict[str, Any]:
@@ -269,10 +283,60 @@ class Cell:
         ]
 
 
+def _studies_of(root: Path) -> Path:
+    return root.resolve() / "experiments" / "studies"
+
+
+def _overlay(name: str, file: Path, root: Path) -> Path:
+    return _first_of(file.parent / name, root / name, _SUITE / name)
+
+
+def _experiment(name: str, file: Path, root: Path) -> Path:
+    name = f"{name.removesuffix('.yaml')}.yaml"
+    folders = (root / "experiments", _SUITE / "experiments")
+    return _first_of(file.parent / name, *(folder / name for folder in folders))
+
+
+def _first_of(*places: Path) -> Path:
+    """The first place that has a file; the first at all where none has."""
+    return next((path for path in places if path.is_file()), places[0])
+
+
 def studies(root: Path) -> list[Study]:
     """All studies of a checkout, by name."""
-    folder = root / "experiments" / "studies"
-    return [load_study(path, root) for path in sorted(folder.glob("*.yaml"))]
+    return [load_study(path, root) for path in sorted(_studies_of(root).glob("*.yaml"))]
+
+
+def own_studies(root: Path, folder: Path) -> list[Study]:
+    """Studies of the user's own: the files of a folder that have levels and say what is measured.
+
+    Args:
+        root: the checkout.
+        folder: usually the current one.
+
+    Raises:
+        UserError: one is not sound, or has the name of another study.
+    """
+    if folder.resolve() == _studies_of(root):
+        return []
+    found = [
+        load_study(path, root) for path in sorted(folder.glob("*.yaml")) if _looks_like_one(path)
+    ]
+    for study in found:
+        if (_studies_of(root) / study.file.name).is_file():
+            raise UserError(
+                f"{study.file}: there is a study '{study.name}' in {_studies_of(root)}; give yours "
+                "another name."
+            )
+    return found
+
+
+def _looks_like_one(path: Path) -> bool:
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, ValueError, yaml.YAMLError):
+        return False
+    return isinstance(content, dict) and {"levels", "measure", "budgets"} <= set(content)
 
 
 def find_study(name: str, root: Path) -> Study:
@@ -281,12 +345,15 @@ def find_study(name: str, root: Path) -> Study:
     Raises:
         UserError: there is none.
     """
-    path = Path(name)
+    path = Path(name).expanduser()
     if path.suffix != ".yaml":
-        path = root / "experiments" / "studies" / f"{name}.yaml"
+        path = _studies_of(root) / f"{name}.yaml"
     if not path.is_file():
-        known = [p.stem for p in sorted((root / "experiments" / "studies").glob("*.yaml"))]
-        raise UserError(f"There is no study '{name}'; there are {', '.join(known) or 'none'}.")
+        known = [p.stem for p in sorted(_studies_of(root).glob("*.yaml"))]
+        raise UserError(
+            f"There is no study '{name}'; there are {', '.join(known) or 'none'}, and a file of "
+            "your own is named with its suffix, ./mystudy.yaml."
+        )
     return load_study(path, root)
 
 
@@ -330,8 +397,11 @@ def load_study(path: Path, root: Path) -> Study:
             raise UserError(
                 f"{path}: 'base' is missing, and level '{name}' has no 'experiment' of its own."
             )
-        if not (root / "experiments" / f"{experiment}.yaml").is_file():
-            raise UserError(f"{path}: there is no experiment experiments/{experiment}.yaml.")
+        if not _experiment(str(experiment), path, root).is_file():
+            raise UserError(
+                f"{path}: there is no experiment {experiment}.yaml, neither beside the study nor "
+                f"in {root / 'experiments'}."
+            )
     may_vary = tuple(content.get("may_vary", ()))
     for name, changed in levels.items():
         for option in changed:
@@ -350,7 +420,7 @@ def load_study(path: Path, root: Path) -> Study:
         budget = budget or {}
         _check_keys(path, f"budget '{name}'", budget, {"overlays", "set", "test"})
         for overlay in budget.get("overlays", ()):
-            if not (root / overlay).is_file():
+            if not _overlay(overlay, path, root).is_file():
                 raise UserError(f"{path}: budget '{name}' names {overlay}, which does not exist.")
         budgets[name] = Budget(
             tuple(budget.get("overlays", ())),
@@ -379,6 +449,7 @@ def load_study(path: Path, root: Path) -> Study:
         table=content.get("table"),
         reproduce={name: int(seeds) for name, seeds in reproduce.items()},
         root=root,
+        file=path.absolute(),
         reference=content.get("reference"),
     )
     if study.reference is not None and study.reference not in levels:

@@ -21,6 +21,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from sr_lightning import __version__
 from sr_lightning.data import PatchDataModule  # noqa: F401 (short names in YAML)
 from sr_lightning.errors import UserError
+from sr_lightning.nn.check import check_network
 from sr_lightning.runs import OutputOptions, RunFolder
 from sr_lightning.training import callbacks
 from sr_lightning.training.checkpoints import (
@@ -32,6 +33,7 @@ from sr_lightning.training.checkpoints import (
 from sr_lightning.training.config_errors import PlainParser, refusal
 from sr_lightning.training.metrics_file import MetricsFile
 from sr_lightning.training.module import SRModule
+from sr_lightning.training.named_classes import check_classes, restrict_names
 from sr_lightning.training.precision import MeasuredPrecision
 from sr_lightning.training.provenance import Provenance
 from sr_lightning.training.wandb_logging import (
@@ -79,6 +81,8 @@ class SRCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Refuse what cannot work before anything is built."""
         config = self.config[self.subcommand]
+        for section in ("model", "data", "trainer"):
+            check_classes(config[section], section)
         _refuse_wandb_settings(config.trainer.logger)
         if config.wandb.mode == "online":
             require_key()
@@ -110,6 +114,10 @@ class SRCLI(LightningCLI):
             if not str(error).startswith("Does not validate"):
                 raise
             raise UserError(refusal(error)) from error
+
+    def before_fit(self) -> None:
+        """Refuse a network that cannot be trained before the run has a folder."""
+        check_network(self.model.network)
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer with the suite's loggers and callbacks."""
@@ -215,7 +223,8 @@ def run_trainer_command(given: list[str]) -> None:
     Args:
         given: command and options, ``--run``, ``--data-root`` and ``--scale`` among them.
     """
-    args = _expand(given)
+    args, run = _expand(given)
+    restrict_names(None if run is None else run.path)
     # Lightning starts further processes with sys.argv, so it must be what was typed; and it warns
     # where both are given.
     program, sys.argv = sys.argv, [sys.argv[0], *args]
@@ -260,8 +269,12 @@ def _signal_of(cli: SRCLI) -> signal.Signals | None:
 _SHORT = {"--run": "a folder", "--data-root": "a folder", "--scale": "a number, or '[1.5, 2]'"}
 
 
-def _expand(given: list[str]) -> list[str]:
-    """Turn ``--run``, ``--data-root`` and ``--scale`` into options that LightningCLI has."""
+def _expand(given: list[str]) -> tuple[list[str], RunFolder | None]:
+    """Turn ``--run``, ``--data-root`` and ``--scale`` into options that LightningCLI has.
+
+    Returns:
+        The arguments, and the run that ``--run`` named.
+    """
     command, rest = given[0], []
     folder: RunFolder | None = None
     pending = iter(given[1:])
@@ -282,12 +295,12 @@ def _expand(given: list[str]) -> list[str]:
         else:
             folder = RunFolder.existing(value)
     if folder is None:
-        return [command, *rest]
+        return [command, *rest], None
     first = ["--config", str(folder.config), "--output.folder", str(folder.path)]
     if not any(arg.partition("=")[0] == "--ckpt_path" for arg in rest):
         checkpoint = _newest_whole(folder) if command == "fit" else folder.best_checkpoint()
         first += ["--ckpt_path", str(checkpoint)]
-    return [command, *first, *rest]
+    return [command, *first, *rest], folder
 
 
 def _newest_whole(folder: RunFolder) -> Path:

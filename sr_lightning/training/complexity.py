@@ -4,22 +4,34 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 import yaml
-from jsonargparse import ArgumentParser
 
 from sr_lightning.errors import UserError
 from sr_lightning.nn.network import SRNetwork
+from sr_lightning.training.config_errors import PlainParser
 from sr_lightning.training.module import SRModule
+from sr_lightning.training.named_classes import check_classes, restrict_names
 
 __all__ = ["module_of_config", "network_of_config"]
 
 
-def network_of_config(path: str | Path) -> SRNetwork:
+def network_of_config(path: str | Path, *, meta: bool = False) -> SRNetwork:
     """Build the network of an experiment file, and nothing else of it.
+
+    Args:
+        path: of the file.
+        meta: on the meta device, without memory for its weights, if it can be built there.
 
     Raises:
         UserError: the file is missing or has no ``model`` that can be built.
     """
+    if meta:
+        try:
+            with torch.device("meta"):
+                return network_of_config(path)
+        except (RuntimeError, NotImplementedError):
+            pass
     network = module_of_config(path).network
     assert isinstance(network, SRNetwork)
     return network
@@ -37,8 +49,11 @@ def module_of_config(path: str | Path) -> SRModule:
     section = (yaml.safe_load(path.read_text()) or {}).get("model")
     if not section:
         raise UserError(f"{path} has no 'model' section.")
-    parser = ArgumentParser(exit_on_error=False)
+    restrict_names()
+    parser = PlainParser()
     parser.add_subclass_arguments(SRModule, "model")
-    module = parser.instantiate(parser.parse_object({"model": section})).model
+    config = parser.parse_object({"model": section})
+    check_classes(config)
+    module = parser.instantiate(config).model
     assert isinstance(module, SRModule)
     return module

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import re
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from jsonargparse import ArgumentParser
 from lightning.pytorch.cli import LightningArgumentParser
 
+from sr_lightning.classes import find_class
+from sr_lightning.classes import refusal as import_refusal
 from sr_lightning.errors import UserError
 
 __all__ = ["PlainParser", "in_plain_words", "refusal"]
@@ -19,6 +20,13 @@ _FILLER = re.compile(
     r"^\s*(Does not validate against any|Subtypes:|Errors:|- Expected a <class 'NoneType'>"
     r"|Given value)"
 )
+
+_NO_NETWORK = re.compile(r"Import path (\S+) does not correspond to a subclass of SRNetwork")
+_HOW_TO_ADAPT = (
+    r"\1 is no subclass of SRNetwork; a plain torch module goes into "
+    "sr_lightning.nn.adapter.Adapted, which says its scale and colour"
+)
+_DENIED = re.compile(r"Importing '([^']+)' is not allowed")
 
 
 class PlainParser(LightningArgumentParser):
@@ -42,7 +50,12 @@ def in_plain_words(message: str, options: list[str]) -> str:
     lines = [line for line in message.splitlines() if line.strip() and not _FILLER.match(line)]
     text = " ".join(line.strip().removeprefix("- ") for line in lines)
     keys = re.findall(r'Parser key "([^"]+)":', text)
+    where = f"{'.'.join(keys)}: " if keys else ""
+    if denied := _DENIED.search(text):
+        return f"{where}{import_refusal(denied.group(1))}."
     text = re.sub(r'Parser key "[^"]+":\s*', "", text)
+    text = re.sub(r"Expected a path but \S+ either not accessible or invalid ", "", text)
+    text = _NO_NETWORK.sub(_HOW_TO_ADAPT, text)
     classes = re.findall(r"Problem with given class_path '([^']+)':", text)
     text = re.sub(r"Problem with given class_path '[^']+':\s*", "", text).strip()
     text = re.sub(
@@ -56,16 +69,15 @@ def in_plain_words(message: str, options: list[str]) -> str:
     if refused:
         name = refused.group(1)
         known = _arguments(classes[-1]) if classes else []
-        where = ".".join(keys)
         of = f" of {classes[-1].rpartition('.')[2]}" if classes else ""
-        return f"{where}: there is no option '{name}'{of}{_meant(name, known)}."
+        return f"{where}there is no option '{name}'{of}{_meant(name, known)}."
     unknown = re.match(r"unrecognized arguments: (\S+)", text)
     if unknown:
         option = unknown.group(1).partition("=")[0]
         return f"There is no option {option}{_meant(option, options)}; see --help."
     if keys == ["config"]:
         return f"--config: {text}."
-    return f"{'.'.join(keys)}: {text}." if keys else f"{text}."
+    return f"{where}{text.rstrip('.')}."
 
 
 def refusal(error: BaseException) -> str:
@@ -83,9 +95,8 @@ def _meant(name: str, known: list[str]) -> str:
 
 def _arguments(class_path: str) -> list[str]:
     """Names of a class's arguments, those behind **kwargs included."""
-    module, _, name = class_path.rpartition(".")
     try:
-        kind: Any = getattr(importlib.import_module(module), name)
+        kind = find_class(class_path, object)
         parser = ArgumentParser()
         added = parser.add_class_arguments(kind, "x", fail_untyped=False)
     except Exception:

@@ -21,6 +21,7 @@ from sr_lightning.inference.upscaler import Upscaler
 from sr_lightning.metrics.protocol import PROTOCOLS
 from sr_lightning.metrics.quality import METRICS
 from sr_lightning.metrics.scores import ImageScores
+from sr_lightning.nn.check import check_network
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.nn.precision import set_layout
 from sr_lightning.training.losses import PixelLoss
@@ -175,7 +176,9 @@ class SRModule(pl.LightningModule):
         Precision.clip_gradients(precision, optimizer, gradient_clip_val, algorithm)
 
     def setup(self, stage: str) -> None:
-        """Warm start and memory layout, before the strategy takes the module over."""
+        """Check, warm start and memory layout, before the strategy takes the module over."""
+        if stage == "fit":
+            check_network(self.network)
         if stage == "fit" and self.init_from is not None:
             load_matching(self.network, self.init_from)
         self.set_channels_last(self.channels_last)

@@ -1,26 +1,39 @@
 """Weight files: safetensors that say which network they belong to, and Lightning checkpoints.
 
 Nothing that a file says is executed: checkpoints are read with ``weights_only``, and the class
-named in a file must be one of this package's networks.
+named in a file must be a network of this package, of one that registered its networks, or of a
+module that the user named (``--plugin``). A checkpoint in a run's folder may also name what the
+run's own config names, from the Python files of the current folder.
 """
 
 from __future__ import annotations
 
-import importlib
 import json
 import pickle
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from sr_lightning.classes import (
+    find_class,
+    is_allowed,
+    named_classes,
+    own_modules,
+    trusted_modules,
+)
 from sr_lightning.errors import UserError
 from sr_lightning.nn.network import SRNetwork
 
 __all__ = ["build_network", "describe_network", "load_network", "read_weights", "save_network"]
+
+# What a weight file may name without being asked; an adapted module may be one of torch's layers.
+_OF_WEIGHTS = ("sr_lightning", "torch.nn")
 
 _DAMAGED = (
     SafetensorError,
@@ -92,17 +105,9 @@ def build_network(description: dict[str, Any], source: Path) -> SRNetwork:
         source: file to name in errors.
 
     Raises:
-        UserError: it names something that is not a network of this package.
+        UserError: it names something that is no network or may not be named, or does not fit it.
     """
-    module, _, name = str(description.get("class_path", "")).rpartition(".")
-    kind: Any = None
-    if module.startswith("sr_lightning."):
-        try:
-            kind = getattr(importlib.import_module(module), name, None)
-        except ImportError:
-            kind = None
-    if not (isinstance(kind, type) and issubclass(kind, SRNetwork)):
-        raise UserError(f"{source} belongs to '{module}.{name}', which this version does not have.")
+    kind = _network_class(description, source)
     arguments = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in description.get("init_args", {}).items()
@@ -110,8 +115,50 @@ def build_network(description: dict[str, Any], source: Path) -> SRNetwork:
     try:
         network: SRNetwork = kind(**arguments)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{source} wants a {name} that cannot be built: {error}.") from error
+        raise UserError(
+            f"{source} wants a {kind.__name__} that cannot be built: {error}."
+        ) from error
     return network
+
+
+def _network_class(description: Any, source: Path) -> type[SRNetwork]:
+    """The class that weights name, if they may name it and everything it is made of."""
+    if not isinstance(description, dict) or "class_path" not in description:
+        raise UserError(f"{source} does not say which network it belongs to; fetch it again.")
+    allowed = trusted_modules(_OF_WEIGHTS)
+    run = _run_of(source)
+    if run is not None and _short(named_classes(description)) <= _named_by(run / "config.yaml"):
+        allowed += own_modules(run)
+    for path in named_classes(description):
+        if not is_allowed(path, allowed):
+            module = path.rpartition(".")[0]
+            raise UserError(
+                f"{source} belongs to '{path}', which is neither of this suite nor named by the "
+                f"config of a run around it; if you trust the code of '{module}', add --plugin "
+                f"{module}, in the folder of its file."
+            )
+    try:
+        return find_class(str(description["class_path"]), SRNetwork, allowed)
+    except UserError as error:
+        raise UserError(f"{source} cannot be used: {error}") from error
+
+
+def _run_of(weights: Path) -> Path | None:
+    """The folder of the run that a checkpoint lies in."""
+    folders = (weights.absolute().parent, weights.absolute().parent.parent)
+    return next((folder for folder in folders if (folder / "config.yaml").is_file()), None)
+
+
+def _named_by(config: Path) -> set[tuple[str, str]]:
+    try:
+        return _short(named_classes(yaml.safe_load(config.read_text())))
+    except (OSError, ValueError, yaml.YAMLError):
+        return set()
+
+
+def _short(paths: Iterable[str]) -> set[tuple[str, str]]:
+    """Package and name of classes: a config may name the package that gives a class out."""
+    return {(path.partition(".")[0], path.rpartition(".")[2]) for path in paths}
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:

@@ -47,6 +47,8 @@ def build_report(
     table: str | None = None,
     pictures: Path | None = None,
     comparisons: Path | None = None,
+    *,
+    own_alone: bool = False,
 ) -> Report:
     """Set everything that was measured beside everything that was published.
 
@@ -55,11 +57,12 @@ def build_report(
         table: only this published table, ``file/table``, and its studies.
         pictures: folder of the cells' run folders, or None for no pictures.
         comparisons: folder of ``sr-lightning compare``, or None for no pictures of the weights.
+        own_alone: the user's own studies and nothing else.
 
     Raises:
         UserError: there is no such table.
     """
-    names = evidence.published.tables
+    names = () if own_alone else tuple(evidence.published.tables)
     if table is not None:
         evidence.published.table(table)
         names = (table,)
@@ -75,16 +78,19 @@ def build_report(
         papers.append(
             PaperView(file, _title(evidence, own), tuple(_tables(evidence, own)), tuple(studies))
         )
-    if table is None:
+    whole = table is None and not own_alone
+    if whole:
         papers += _compared(evidence, [paper.name for paper in papers], pictures)
-    zoo = zoo_view(evidence, comparisons) if table is None else None
+    if table is None:
+        papers += _own(evidence, pictures)
+    zoo = zoo_view(evidence, comparisons) if whole else None
     zoo, papers, left_out = _with_room_for_pictures(zoo, papers)
     claims = [claim for name in names for claim in evidence.published.claims_of(name)]
     answered = sum(claim_verdict(evidence, claim) != "not run" for claim in claims)
     return Report(
         papers=tuple(papers),
         zoo=zoo,
-        systems=systems_tables(evidence) if table is None else (),
+        systems=systems_tables(evidence) if whole else (),
         findings=findings(papers, len(claims), answered),
         verdicts=_verdicts(view for paper in papers for view in paper.studies),
         plots=tuple(_plots(evidence, names)),
@@ -136,6 +142,13 @@ def _compared(
     ]
     if views:
         yield PaperView("compared", "Networks of several papers", (), tuple(views))
+
+
+def _own(evidence: Evidence, pictures: Path | None) -> Iterator[PaperView]:
+    """Studies of the user's own."""
+    views = [view for study in evidence.own for view in study_views(evidence, study, pictures)]
+    if views:
+        yield PaperView("own", "Studies of your own", (), tuple(views))
 
 
 def _title(evidence: Evidence, tables: Sequence[str]) -> str:

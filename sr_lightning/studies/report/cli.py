@@ -19,6 +19,7 @@ from sr_lightning.studies.report.readmes import lasting_evidence, refresh
 from sr_lightning.studies.report.spreadsheet import spreadsheet
 from sr_lightning.studies.report.terminal import summary, terminal_tables, verdict_tables
 from sr_lightning.studies.report.views import Report
+from sr_lightning.studies.study import find_study, own_studies
 from sr_lightning.studies.verdicts import RULE
 
 __all__ = ["main", "write_report"]
@@ -35,6 +36,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         description="Set every published table beside what was measured here: one HTML page, and "
         "each table as Markdown, LaTeX and CSV. Nothing is run; numbers come from the ledger "
         "(experiments/results) and from the records of shipped weights.",
+    )
+    parser.add_argument(
+        "studies",
+        nargs="*",
+        help="only these studies, files of your own; default: everything, and the studies in the "
+        "current folder",
     )
     parser.add_argument(
         "--out", type=Path, default=Path("runs/tables"), help="folder; default runs/tables"
@@ -59,13 +66,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     options = parser.parse_args(argv)
     root = project_root()
-    evidence = Evidence(root, Ledger(root / "experiments" / "results"))
+    own = [find_study(name, root) for name in options.studies] or own_studies(root, Path.cwd())
+    evidence = Evidence(root, Ledger(root / "experiments" / "results"), own=own)
     console = Console()
     if options.readmes:
         for file in refresh(lasting_evidence(root)):
             console.print(f"Changed: {file}", soft_wrap=True)
         return
-    report = build_report(evidence, options.table, options.runs, options.comparison)
+    report = build_report(
+        evidence,
+        options.table,
+        options.runs,
+        options.comparison,
+        own_alone=bool(options.studies),
+    )
     if options.table is not None:
         for table in report.tables:
             for part in terminal_tables(table, console.width):

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import torch
-
 from sr_lightning.nn.complexity import HR_720P, Complexity, complexity, parameter_count
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.studies.ledger import Entry, Failure, Ledger
@@ -73,6 +71,7 @@ class Evidence:
         ledger: of finished runs.
         weights: records of shipped weights; default those of the package.
         considered: budgets whose runs count; default all.
+        own: studies of the user's own, whose results lie beside them and answer nothing published.
     """
 
     def __init__(
@@ -81,12 +80,14 @@ class Evidence:
         ledger: Ledger,
         weights: Sequence[WeightRecord] | None = None,
         considered: Collection[str] = BUDGETS,
+        own: Sequence[Study] = (),
     ) -> None:
         self.root = root
         self.considered = considered
         self.ledger = ledger
         self.weights = {r.name: r for r in (records() if weights is None else weights)}
         self.studies = studies(root)
+        self.own = own
         self._networks: dict[str, SRNetwork | None] = {}
         self._loaded: dict[str, SRNetwork] = {}
         self._costs: dict[tuple[str, tuple[int, int], float | None], Complexity] = {}
@@ -97,16 +98,24 @@ class Evidence:
         return load_published(self.root / "experiments" / "published")
 
     @cached_property
-    def _entries(self) -> list[Entry]:
-        return [entry for entry in self.ledger.entries() if entry.budget in self.considered]
+    def _entries(self) -> dict[str, list[Entry]]:
+        """Entries by study."""
+        entries = self.ledger.entries()
+        for study in self.own:
+            entries += Ledger(study.results).entries(study.name)
+        found: dict[str, list[Entry]] = {}
+        for entry in entries:
+            if entry.budget in self.considered:
+                found.setdefault(entry.study, []).append(entry)
+        return found
 
     def entries(self, study: Study, budget: str | None = None) -> list[Entry]:
         """Entries of a study, in the order of its levels, then of the seeds."""
         order = {level: place for place, level in enumerate(study.levels)}
         found = [
             entry
-            for entry in self._entries
-            if entry.study == study.name and entry.level in order and budget in {None, entry.budget}
+            for entry in self._entries.get(study.name, [])
+            if entry.level in order and budget in {None, entry.budget}
         ]
         return sorted(found, key=lambda entry: (order[entry.level], entry.seed))
 
@@ -123,7 +132,8 @@ class Evidence:
         """The cells of a study that failed and have not succeeded since."""
         if budget not in study.budgets or budget not in self.considered:
             return []
-        found = (self.ledger.failure(cell.name) for cell in study.cells(budget))
+        ledger = Ledger(study.results) if study in self.own else self.ledger
+        found = (ledger.failure(cell.name) for cell in study.cells(budget))
         return [failure for failure in found if failure is not None]
 
     # ---- quality ------------------------------------------------------------------------------
@@ -308,8 +318,7 @@ class Evidence:
         if name not in self._networks:
             config, record = self._config(name), self.weights.get(name)
             if config.is_file():
-                with torch.device("meta"):
-                    self._networks[name] = network_of_config(config)
+                self._networks[name] = network_of_config(config, meta=True)
             elif record is not None and record.file.is_file():
                 self._networks[name] = load_network(record.file)
             else:
