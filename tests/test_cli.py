@@ -14,6 +14,8 @@ from conftest import CONFIGS, EXPERIMENTS, ROOT, SMALL_HFDN, only_run, tiny_fit
 
 from sr_lightning.cli import main
 from sr_lightning.data.images import find_images, read_rgb
+from sr_lightning.papers.hfdn.module import HFDNModule
+from sr_lightning.training.module import SRModule
 
 HFDN = str(EXPERIMENTS / "hfdn_x4.yaml")
 
@@ -85,6 +87,16 @@ def test_overlay_changes_only_what_it_names(capsys):
             "model.network: there is no option 'scalee' of HFDN (did you mean 'scale'?)",
         ),
         (
+            ["--model.ssim_wight", "3"],
+            "model: there is no option 'ssim_wight' of HFDNModule (did you mean 'ssim_weight'?)",
+        ),
+        (
+            ["--model.ensembel", "true"],
+            "model: there is no option 'ensembel' of HFDNModule (did you mean 'ensemble'?)",
+        ),
+        # What is the paper's own is no choice.
+        (["--model.loss", "mse"], "model: there is no option 'loss' of HFDNModule"),
+        (
             ["--data.patchsize", "3"],
             "no option 'patchsize' of PatchDataModule (did you mean 'patch_size'?)",
         ),
@@ -110,6 +122,15 @@ def test_overlay_changes_only_what_it_names(capsys):
 )
 def test_mistakes_name_the_key_in_one_sentence(capsys, args, words):
     assert words in refused(capsys, "fit", "--config", HFDN, *args)
+
+
+def test_help_of_a_module_lists_its_own_arguments_and_those_of_all_modules(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", "--model.help", "sr_lightning.papers.hfdn.module.HFDNModule"])
+    assert stopped.value.code == 0
+    shown = capsys.readouterr().out
+    for option in ("network", "ssim_weight", "optimizer", "scheduler", "init_from", "tile"):
+        assert f"--model.{option} " in shown
 
 
 def test_typo_in_a_yaml_file_is_named(tmp_path, capsys):
@@ -208,6 +229,21 @@ def test_checkpoint_can_be_used_without_its_run(finished_run):
 
     network = load_network(next((finished_run / "checkpoints").glob("best_*.ckpt")))
     assert network(torch.rand(1, 3, 8, 8)).shape == (1, 3, 32, 32)
+
+
+def test_module_is_made_from_a_checkpoint_without_arguments(finished_run):
+    best = next((finished_run / "checkpoints").glob("best_*.ckpt"))
+    saved = torch.load(best, weights_only=True)["state_dict"]
+    module = SRModule.load_from_checkpoint(best)
+    for name, value in module.network.state_dict().items():
+        assert torch.equal(value, saved[f"network.{name}"])
+    assert module.training
+    assert module.network.training
+    batch = {"lr": torch.rand(1, 3, 8, 8), "hr": torch.rand(1, 3, 32, 32), "scale": 4, "name": [""]}
+    weighted = HFDNModule.load_from_checkpoint(best, level_weights=[0.0, 0.0, 1.0], ssim_weight=0)
+    losses = weighted.losses(batch)
+    assert torch.equal(losses["loss"], losses["l1_d"])
+    assert torch.equal(losses["loss"], module.losses(batch)["loss"])
 
 
 def test_module_can_be_started_as_a_program():

@@ -215,7 +215,7 @@ def test_impossible_arguments_are_refused():
         CMSC(kernels=(3, 4))
     with pytest.raises(ValueError, match="a stage and a module"):
         CMSC(stages=0)
-    with pytest.raises(UserError, match=r"supervision has 2 numbers, but there are 4 predictions"):
+    with pytest.raises(UserError, match=r"supervision has 2 numbers, but 4 predictions"):
         CMSCModule(CMSC(), supervision=[0.5, 0.5])
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sr_lightning.errors import UserError
 from sr_lightning.nn.precision import full_precision
 
-__all__ = ["PixelLoss", "ssim_loss"]
+__all__ = ["DeepSupervision", "PixelLoss", "ssim_loss", "zero_of"]
 
 
 class PixelLoss(nn.Module):
@@ -34,6 +36,50 @@ class PixelLoss(nn.Module):
         if self.kind == "mse":
             return F.mse_loss(prediction, target)
         return torch.sqrt((prediction - target).square() + self.eps**2).mean()
+
+
+class DeepSupervision:
+    """Weighted sum of a loss over the predictions that a paper supervises.
+
+    Args:
+        outputs: Names of the predictions, in the network's order.
+        weights: One weight per prediction; default: equal, summing to 1.
+        key: Name of the weights in the config, for the error.
+
+    Raises:
+        UserError: there are more or fewer weights than predictions.
+    """
+
+    def __init__(self, outputs: Sequence[str], weights: Sequence[float] | None, key: str) -> None:
+        if weights is not None and len(weights) != len(outputs):
+            raise UserError(
+                f"{key} has {len(weights)} numbers, but {len(outputs)} predictions are supervised "
+                f"({', '.join(outputs)})."
+            )
+        self.outputs = tuple(outputs)
+        self.weights = tuple(weights or [1 / len(outputs)] * len(outputs))
+
+    def __call__(self, losses: Sequence[Tensor]) -> Tensor:
+        """The weighted sum.
+
+        Args:
+            losses: Scalar loss of each prediction, in the order of `outputs`.
+        """
+        weighted = [w * loss for w, loss in zip(self.weights, losses, strict=True)]
+        return torch.stack(weighted).sum()
+
+    def named(self, kind: str, losses: Sequence[Tensor]) -> dict[str, Tensor]:
+        """The losses as ``<kind>_<output>``, to be logged."""
+        return {f"{kind}_{name}": loss for name, loss in zip(self.outputs, losses, strict=True)}
+
+
+def zero_of(module: nn.Module) -> Tensor:
+    """Zero that depends on every parameter, so that each gets a gradient, if only of zeros.
+
+    Args:
+        module: Module that takes no part in some batches.
+    """
+    return 0 * torch.stack([parameter.sum() for parameter in module.parameters()]).sum()
 
 
 def ssim_loss(prediction: Tensor, target: Tensor, window: int = 11) -> Tensor:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, Self
 
 import lightning.pytorch as pl
 import torch
@@ -27,7 +28,7 @@ from sr_lightning.nn.precision import set_layout
 from sr_lightning.training.losses import PixelLoss
 from sr_lightning.training.schedules import Schedule
 from sr_lightning.training.warm_start import load_matching
-from sr_lightning.weights.files import describe_network
+from sr_lightning.weights.files import describe_network, load_network
 
 __all__ = ["SRModule"]
 
@@ -119,12 +120,16 @@ class SRModule(pl.LightningModule):
         Args:
             batch: as the data contract says.
         """
-        target = self.network.target(batch["hr"])
-        predictions = self.network.predictions(batch["lr"], batch["scale"])
+        outputs, target = self.outputs_and_target(batch)
         if self.supervise == "last":
-            predictions = predictions[-1:]
-        losses = [self.pixel_loss(prediction.float(), target) for prediction in predictions]
+            outputs = outputs[-1:]
+        losses = [self.pixel_loss(output, target) for output in outputs]
         return {"loss": torch.stack(losses).mean()}
+
+    def outputs_and_target(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
+        """What a loss compares: the supervised predictions in float32, and the HR images."""
+        outputs = self.network.predictions(batch["lr"], batch["scale"])
+        return [output.float() for output in outputs], self.network.target(batch["hr"])
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Refuse what is no batch; the same before each step of validation, test and prediction."""
@@ -297,6 +302,23 @@ class SRModule(pl.LightningModule):
         return measured
 
     # ---- checkpoints --------------------------------------------------------------------------
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls, checkpoint_path: str | Path, map_location: Any = None, **kwargs: Any
+    ) -> Self:
+        """A module around the trained network, which the checkpoint says how to build.
+
+        Args:
+            checkpoint_path: Checkpoint of a run of this or of another module.
+            map_location: Device to put the module on; default: the CPU.
+            **kwargs: Arguments of this class other than the network, such as the weights of its
+                loss; those of a run are in its ``config.yaml``.
+
+        Raises:
+            UserError: the checkpoint is missing or damaged, or does not fit its network.
+        """
+        return cls(load_network(checkpoint_path), **kwargs).train().to(map_location)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write down how to build the network, so that a checkpoint can be used on its own."""

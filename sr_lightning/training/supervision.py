@@ -20,10 +20,10 @@ class SupervisedModule(SRModule):
     """Loss ``alpha * mean over intermediate predictions + (1 - alpha) * last prediction``.
 
     Args:
-        network: gives several predictions.
-        alpha: of the intermediate predictions, DRCN's alpha (equation 9), at the start.
-        final_alpha: at the end of the run, reached linearly; default: it stays.
-        **kwargs: of :class:`~sr_lightning.training.module.SRModule`.
+        network: Network that gives several predictions.
+        alpha: Share of the intermediate predictions at the start, DRCN's alpha (equation 9).
+        final_alpha: Share at the end of the run, reached linearly; default: it stays.
+        **kwargs: Arguments of :class:`~sr_lightning.training.module.SRModule`.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class SupervisedModule(SRModule):
         final_alpha: float | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(network, **kwargs)
+        super().__init__(network, supervise="all", **kwargs)
         self.alpha = alpha
         self.final_alpha = alpha if final_alpha is None else final_alpha
 
@@ -48,10 +48,9 @@ class SupervisedModule(SRModule):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The weighted sum, and its two parts."""
-        target = self.network.target(batch["hr"])
-        *between, last = self.network.predictions(batch["lr"], batch["scale"])
-        parts = [self.pixel_loss(prediction.float(), target) for prediction in between]
-        intermediate, final = torch.stack(parts).mean(), self.pixel_loss(last.float(), target)
+        outputs, target = self.outputs_and_target(batch)
+        *between, final = [self.pixel_loss(output, target) for output in outputs]
+        intermediate = torch.stack(between).mean()
         progress = self.global_step / self.trainer.max_steps
         alpha = self.alpha + (self.final_alpha - self.alpha) * min(1.0, progress)
         loss = alpha * intermediate + (1 - alpha) * final
@@ -68,14 +67,13 @@ class PyramidModule(SRModule):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The sum over all levels, and each level's mean per pixel."""
-        target = self.network.target(batch["hr"])
-        predictions = self.network.predictions(batch["lr"], batch["scale"])
+        outputs, target = self.outputs_and_target(batch)
         total = target.new_zeros(())
         losses: dict[str, Tensor] = {}
-        for prediction in predictions:
-            factor = target.shape[-1] // prediction.shape[-1]
+        for output in outputs:
+            factor = target.shape[-1] // output.shape[-1]
             aim = target if factor == 1 else shrink(target, factor)
-            mean = self.pixel_loss(prediction.float(), aim)
+            mean = self.pixel_loss(output, aim)
             total = total + mean * aim[0].numel()
-            losses[f"x{prediction.shape[-1] // batch['lr'].shape[-1]}"] = mean
+            losses[f"x{output.shape[-1] // batch['lr'].shape[-1]}"] = mean
         return {"loss": total, **losses}

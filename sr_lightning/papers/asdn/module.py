@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -13,23 +12,24 @@ from sr_lightning.data.batch import Batch
 from sr_lightning.data.sampling import LEVEL, draw_one
 from sr_lightning.errors import UserError
 from sr_lightning.papers.asdn.lfr import LaplacianNetwork, resized
+from sr_lightning.training.losses import zero_of
 from sr_lightning.training.module import SRModule
 
 __all__ = ["ASDNModule"]
 
 
 class ASDNModule(SRModule):
-    """Any network with the LFR head and its L1 loss (the tables' "-Conv" networks).
+    """ASDN, or any network with its LFR head (the tables' "-Conv" networks), with its L1 loss.
 
     Args:
-        network: what is trained.
+        network: Network with the LFR head.
         recipe: "level" takes batches of one level's scale each, as the data module draws them from
             the network's scales, and trains that level's branch (the paper). "neighbours" is the
             student project's: whatever the batch's LR patches are, each HR patch is shrunk to half
             by the mean of 2 x 2 pixels; r is drawn from (1, 2], levels i - 1 and i are combined by
             w_r, and the target is the HR patch at level i's size. Give it
             ``data.scale: [2]``. It is for levels over (1, 2].
-        **kwargs: of :class:`~sr_lightning.training.module.SRModule`.
+        **kwargs: Arguments of :class:`~sr_lightning.training.module.SRModule`.
 
     Raises:
         UserError: the recipe is "neighbours" and the network's levels are not over (1, 2].
@@ -43,12 +43,12 @@ class ASDNModule(SRModule):
         recipe: Literal["level", "neighbours"] = "level",
         **kwargs: Any,
     ) -> None:
-        super().__init__(network, **kwargs)
+        super().__init__(network, loss="l1", **kwargs)
         lowest, highest = network.scales[0], network.scales[-1]
         if recipe == "neighbours" and (lowest > 1.001 or highest != 2):
             raise UserError(
                 f"model.recipe 'neighbours' needs levels from 1 to 2, not from {lowest:g} to "
-                f"{highest:g}; leave model.levels a number."
+                f"{highest:g}; leave model.network.levels a number."
             )
         self.recipe = recipe
 
@@ -88,5 +88,4 @@ class ASDNModule(SRModule):
         Those of other levels than the batch's get zero gradients instead of none, so that several
         devices can share the gradients.
         """
-        everyone = torch.stack([p.sum() for p in self.network.branches.parameters()]).sum()
-        return super().training_step(batch, batch_idx) + 0 * everyone
+        return super().training_step(batch, batch_idx) + zero_of(self.network.branches)

@@ -13,10 +13,13 @@ __all__ = ["CIRNModule"]
 class CIRNModule(SRModule):
     """CIRN with the mean absolute error. inferred: the loss of EDSR, RDN and RCAN.
 
-    For its arguments see :class:`~sr_lightning.training.module.SRModule`; x8 is started from x4.
+    Args:
+        network: Network that is trained; x8 is started from x4 (`init_from`).
+        **kwargs: Arguments of :class:`~sr_lightning.training.module.SRModule`. Tiles change the
+            results, since attention is global.
     """
 
     network: CIRN
 
     def __init__(self, network: CIRN, **kwargs: Any) -> None:
-        super().__init__(network, **kwargs)
+        super().__init__(network, loss="l1", **kwargs)

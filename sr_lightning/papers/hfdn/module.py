@@ -7,9 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from sr_lightning.data.batch import Batch
-from sr_lightning.errors import UserError
 from sr_lightning.papers.hfdn.network import HFDN
-from sr_lightning.training.losses import ssim_loss
+from sr_lightning.training.losses import DeepSupervision, ssim_loss
 from sr_lightning.training.module import SRModule
 
 __all__ = ["HFDNModule"]
@@ -22,11 +21,15 @@ class HFDNModule(SRModule):
     levels l (slides: "the combination of L1 loss and structural similarity loss").
 
     Args:
-        network: what is trained.
-        ssim_weight: of 1 - SSIM beside L1. inferred: 0.1 keeps the two terms of like size once
-            trained (at x4, L1 is about 0.02 and 1 - SSIM about 0.2).
-        level_weights: of the levels in the order of `levels`. inferred: equal, summing to 1.
-        **kwargs: of :class:`~sr_lightning.training.module.SRModule`.
+        network: Network that is trained.
+        ssim_weight: Weight of 1 - SSIM beside L1. inferred: 0.1 keeps the two terms of like size
+            once trained (at x4, L1 is about 0.02 and 1 - SSIM about 0.2).
+        level_weights: Weights of the levels, in the order of the network's `levels`. inferred:
+            equal, summing to 1.
+        **kwargs: Arguments of :class:`~sr_lightning.training.module.SRModule`.
+
+    Raises:
+        UserError: there are more or fewer weights than levels.
     """
 
     network: HFDN
@@ -38,27 +41,18 @@ class HFDNModule(SRModule):
         level_weights: list[float] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(network, **kwargs)
-        count = len(self.network.levels)
-        if level_weights is not None and len(level_weights) != count:
-            raise UserError(
-                f"model.level_weights has {len(level_weights)} numbers, but {count} levels are "
-                f"supervised ({', '.join(self.network.levels)})."
-            )
+        super().__init__(network, loss="l1", supervise="all", **kwargs)
         self.ssim_weight = ssim_weight
-        self.level_weights = level_weights or [1 / count] * count
+        self.levels = DeepSupervision(network.levels, level_weights, "model.level_weights")
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Weighted L1 and SSIM of every level; see the class."""
-        target = self.network.target(batch["hr"])
-        predictions = self.network.predictions(batch["lr"], batch["scale"])
-        losses: dict[str, Tensor] = {}
-        total = target.new_zeros(())
-        for level, weight, prediction in zip(
-            self.network.levels, self.level_weights, predictions, strict=True
-        ):
-            pixel = self.pixel_loss(prediction.float(), target)
-            structure = ssim_loss(prediction, target) if self.ssim_weight else target.new_zeros(())
-            total = total + weight * (pixel + self.ssim_weight * structure)
-            losses[f"l1_{level}"], losses[f"ssim_{level}"] = pixel, structure
-        return {"loss": total, **losses}
+        outputs, target = self.outputs_and_target(batch)
+        pixel = [self.pixel_loss(output, target) for output in outputs]
+        structure = [
+            ssim_loss(output, target) if self.ssim_weight else target.new_zeros(())
+            for output in outputs
+        ]
+        both = [a + self.ssim_weight * b for a, b in zip(pixel, structure, strict=True)]
+        parts = self.levels.named("l1", pixel) | self.levels.named("ssim", structure)
+        return {"loss": self.levels(both), **parts}

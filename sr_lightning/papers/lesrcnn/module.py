@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from sr_lightning.data.batch import Batch
 from sr_lightning.papers.lesrcnn.network import LESRCNN
+from sr_lightning.training.losses import zero_of
 from sr_lightning.training.module import SRModule
 
 __all__ = ["LESRCNNModule"]
@@ -21,9 +21,10 @@ class LESRCNNModule(SRModule):
     a constant factor, which Adam does not feel. The mean it is here.
 
     Args:
-        network: what is trained.
-        loss: "mse" as in the paper, or "l1", which the release's script offers too.
-        **kwargs: of :class:`~sr_lightning.training.module.SRModule`.
+        network: Network that is trained.
+        loss: Error per sample: "mse" as in the paper, or "l1", which the release's script offers
+            too.
+        **kwargs: Arguments of :class:`~sr_lightning.training.module.SRModule`.
     """
 
     network: LESRCNN
@@ -37,5 +38,4 @@ class LESRCNNModule(SRModule):
         Those of other scales than the batch's get zero gradients instead of none: Adam's momentum
         moves them on, as in the release, and several devices can share the gradients.
         """
-        everyone = torch.stack([p.sum() for p in self.network.upsamplers.parameters()]).sum()
-        return super().training_step(batch, batch_idx) + 0 * everyone
+        return super().training_step(batch, batch_idx) + zero_of(self.network.upsamplers)
