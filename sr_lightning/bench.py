@@ -186,7 +186,7 @@ def _png(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
     return out.getvalue()
 
 
-def _patch_data(patch: int, lr: str = "cached") -> PatchDataModule:
+def _patch_data(patch: int, lr_source: str = "cached") -> PatchDataModule:
     data = PatchDataModule(
         train=["sample-train"],
         val=["sample-val"],
@@ -195,7 +195,7 @@ def _patch_data(patch: int, lr: str = "cached") -> PatchDataModule:
         patch_size=patch,
         weighting="pixel",
         small_images="skip",
-        lr=lr,  # type: ignore[arg-type]
+        lr_source=lr_source,  # type: ignore[arg-type]
     )
     data.setup("fit")
     return data
@@ -214,7 +214,8 @@ def data(patch: int) -> list[tuple[str, list[Row]]]:
     tables = []
     for side in dict.fromkeys((patch, 48)):
         ours = {
-            lr: iter(_patch_data(side, lr).train_dataloader()) for lr in ("cached", "on_the_fly")
+            source: iter(_patch_data(side, source).train_dataloader())
+            for source in ("cached", "on_the_fly")
         }
         theirs = iter(DataLoader(SubImages(side), batch_size=16))
         # The same number of batches would keep the slow one busy for minutes.

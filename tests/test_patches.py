@@ -36,8 +36,8 @@ def same(a, b) -> bool:
 @pytest.mark.parametrize("boundary", ["replicate", "symmetric"])
 def test_lr_patch_made_from_hr_patch_equals_crop_of_whole_lr_image(train_folder, scale, boundary):
     options = {"scale": scale, "patch_size": 10, "boundary": boundary}
-    cached = dataset(train_folder, lr="cached", **options)
-    made = dataset(train_folder, lr="on_the_fly", **options)
+    cached = dataset(train_folder, lr_source="cached", **options)
+    made = dataset(train_folder, lr_source="on_the_fly", **options)
     assert all(same(cached.batch(step), made.batch(step)) for step in range(40))
 
 
@@ -167,7 +167,7 @@ def test_paired_folders_are_used_and_checked(tmp_path):
         small = 255 - imresize(whole, 0.5).permute(1, 2, 0).numpy()
         write_image(low / f"{path.stem}x2.png", small)
     pairs = {high.name: str(tmp_path / "low" / "X{scale}")}
-    paired = dataset(high, lr="paired", paired_lr=pairs).batch(0)
+    paired = dataset(high, lr_source="paired", paired_lr=pairs).batch(0)
     cached = dataset(high).batch(0)
     assert torch.equal(paired["lr"][..., :3], 255 - cached["lr"][..., :3])
     assert torch.equal(paired["hr"], cached["hr"])

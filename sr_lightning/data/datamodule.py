@@ -66,10 +66,11 @@ class PatchDataModule(pl.LightningDataModule):
         candidates: draw so many patches for each place in a batch and take the one with the most
             texture (largest mean difference of neighbouring HR pixels); 1 takes what comes.
             inferred: 1, for no paper here says that it selects.
-        lr: where LR patches come from: "cached" makes all LR images once, "on_the_fly" makes each
-            patch from its HR patch (the same bytes, less disk), "paired" reads `paired_lr`.
+        lr_source: where LR patches come from: "cached" makes all LR images once, "on_the_fly"
+            makes each patch from its HR patch (the same bytes, less disk), "paired" reads
+            `paired_lr`.
         paired_lr: LR folders by set name, such as ``{DIV2K: /data/LR_bicubic/X{scale}}``; used
-            for training with ``lr: paired`` and for every set named here when measuring.
+            for training with ``lr_source: paired`` and for every set named here when measuring.
         boundary: of the bicubic resize: "replicate" as in the usual benchmark files, "symmetric"
             as modern MATLAB does.
         val_scale: scales to validate at; default: `scale`.
@@ -100,7 +101,7 @@ class PatchDataModule(pl.LightningDataModule):
         weighting: Weighting = "image",
         augment: bool = True,
         candidates: int = 1,
-        lr: Literal["cached", "on_the_fly", "paired"] = "cached",
+        lr_source: Literal["cached", "on_the_fly", "paired"] = "cached",
         paired_lr: dict[str, str] | None = None,
         boundary: Boundary = "replicate",
         val_scale: float | list[float] | None = None,
@@ -125,7 +126,7 @@ class PatchDataModule(pl.LightningDataModule):
         self.weighting: Weighting = weighting
         self.augment = augment
         self.candidates = candidates
-        self.lr = lr
+        self.lr_source = lr_source
         self.paired_lr = {name.lower(): folder for name, folder in (paired_lr or {}).items()}
         self.boundary: Boundary = boundary
         self.val_scale = val_scale
@@ -263,9 +264,9 @@ class PatchDataModule(pl.LightningDataModule):
         images = [located for _, located in kept]
         low: list[Located] | None = None
         by = whole(scale)
-        if self.lr == "cached" and by is not None:
+        if self.lr_source == "cached" and by is not None:
             low = self._shrunken(images, by)
-        elif self.lr == "paired":
+        elif self.lr_source == "paired":
             low = self._paired(kept, scale)
         return PatchSource(images, scale, low, self.boundary)
 
@@ -289,8 +290,8 @@ class PatchDataModule(pl.LightningDataModule):
             low = self._low_file(group, store, index, scale)
             if low is None:
                 raise UserError(
-                    f"data.lr is 'paired' but data.paired_lr names no LR folder for {group}; add "
-                    f"--data.paired_lr.{group} FOLDER."
+                    f"data.lr_source is 'paired' but data.paired_lr names no LR folder for "
+                    f"{group}; add --data.paired_lr.{group} FOLDER."
                 )
             files.append(low)
             groups.append(group)
