@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from xml.etree import ElementTree
 
 import pytest
@@ -593,7 +592,7 @@ def test_curves_of_several_runs_stand_side_by_side(tmp_path, capsys):
     from sr_lightning.cli import main
     from sr_lightning.studies.any_scale import read_curves
 
-    first = summary(tmp_path / "asdn" / "1", "ASDN", {2: 32.3, 4: 27.65, 1.0001: math.inf})
+    first = summary(tmp_path / "asdn" / "1", "ASDN", {2: 32.3, 4: 27.65, 1.0001: None})
     second = summary(tmp_path / "shared" / "1", "ASDN", {2: 32.2, 4: 27.6})
     protocol, curves = read_curves([first, second])
     assert protocol == "edsr2017"

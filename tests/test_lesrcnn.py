@@ -13,7 +13,9 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from sr_lightning.errors import UserError
+from sr_lightning.inference.evaluate import Evaluator, evaluate_set, means
 from sr_lightning.inference.upscaler import Upscaler
+from sr_lightning.metrics.protocol import PROTOCOLS
 from sr_lightning.nn.complexity import complexity, parameter_count
 from sr_lightning.nn.layers import reference
 from sr_lightning.papers.lesrcnn import LESRCNN, from_release
@@ -111,26 +113,14 @@ USUAL_PROTOCOL = {2: "37.80/0.9598", 4: "31.92/0.8915"}
 
 def measured(scale, name, sr_data):
     """Mean PSNR/SSIM of the authors' weights on a set, by protocol."""
-    from sr_lightning.data import PatchDataModule
-
     file = sr_data.parent / "weights" / f"lesrcnn_x{scale}.pth"
     if not file.is_file():
         pytest.skip(f"the authors' {file.name} is not there")
-    module = LESRCNNModule(LESRCNN(scale=scale))
-    module.network.load_state_dict(
-        from_release(torch.load(file, map_location="cpu", weights_only=True))
-    )
-    module.set_channels_last(True)
-    images = PatchDataModule(test=[name], scale=scale, root=str(sr_data))
-    images.setup("test")
-    with torch.no_grad():
-        for batch in images.test_dataloader():
-            module.test_step(batch, 0)
-    means = {
-        protocol: [metric.compute() for metric in module.test_metrics[f"sr/{protocol}"].values()]
-        for protocol in ("lesrcnn2020", "edsr2017")
-    }
-    return {protocol: f"{psnr:.2f}/{ssim:.4f}" for protocol, (psnr, ssim) in means.items()}
+    network = LESRCNN(scale).to(memory_format=torch.channels_last).eval()
+    network.load_state_dict(from_release(torch.load(file, map_location="cpu", weights_only=True)))
+    evaluator = Evaluator(network, [PROTOCOLS["lesrcnn2020"], PROTOCOLS["edsr2017"]])
+    found = means(evaluate_set(evaluator, name, scale, sr_data))
+    return {place[3]: f"{of['psnr']:.2f}/{of['ssim']:.4f}" for place, of in found.items()}
 
 
 @pytest.mark.oracle
