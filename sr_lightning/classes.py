@@ -47,6 +47,8 @@ def use_current_folder() -> None:
     """Make the Python files of the current folder importable, behind everything installed."""
     importlib.invalidate_caches()
     here = str(Path.cwd())
+    # Configs are parsed with their own folder as the current one, which '' would then stand for.
+    sys.path[:] = [str(Path(entry).absolute()) for entry in sys.path]
     if here not in sys.path:
         sys.path.append(here)
 

@@ -97,7 +97,7 @@ def test_every_level_of_a_study_can_be_built(study, budget, tmp_path):
     ("old", "new", "words"),
     [
         ("factor: unit", "factr: unit", "no key 'factr'"),
-        ("base: hfdn_x4", "base: hfdn_x9", r"no experiment experiments/hfdn_x9\.yaml"),
+        ("base: hfdn_x4", "base: hfdn_x9", r"no experiment hfdn_x9\.yaml"),
         ("better: full", "better: fool", "level 'fool', which is not one of plain, full"),
         (
             "full: {}",
@@ -161,7 +161,7 @@ def test_levels_with_experiments_of_their_own_share_the_budget(tmp_path):
             "{}",
             "'base' is missing, and level 'SRCNN' has no 'experiment'",
         ),
-        ("srcnn_x4_fast", "srcnn_x9", r"no experiment experiments/srcnn_x9\.yaml"),
+        ("srcnn_x4_fast", "srcnn_x9", r"no experiment srcnn_x9\.yaml"),
     ],
 )
 def test_unfair_comparisons_are_named(tmp_path, old, new, words):

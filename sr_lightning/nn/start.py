@@ -25,7 +25,7 @@ def draw_by_name(network: nn.Module, construct: Callable[[], None]) -> None:
 
     Args:
         network: which `construct` fills.
-        construct: runs its constructor; called twice, on the meta device once.
+        construct: runs its constructor; called twice.
     """
     if _DrawnTensors.active:
         # The network is part of another, which names its tensors.

@@ -26,6 +26,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
+from sr_lightning.classes import use_current_folder
 from sr_lightning.data.catalog import find_set
 from sr_lightning.data.sample import find_photographs
 from sr_lightning.data.store import PixelStore
@@ -335,6 +336,7 @@ def run_cell(
     Returns:
         The cell's final state.
     """
+    use_current_folder()
     study = load_study(Path(study_file), Path(root))
     runner = Runner(study, budget, Ledger(Path(ledger)), Path(runs), extra=extra)
     runner.states = [CellState(Cell(study, level, seed, budget))]

@@ -11,6 +11,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.plugins import MixedPrecision, Precision
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import GradClipAlgorithmType, rank_zero_info
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -334,8 +335,9 @@ class SRModule(pl.LightningModule):
         Raises:
             UserError: the config names another optimiser than the checkpoint has.
         """
+        resumed = self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING
         before = checkpoint.get("optimizer")
-        if before is None or not checkpoint.get("optimizer_states"):
+        if not resumed or before is None or not checkpoint.get("optimizer_states"):
             return
         now = self._optimizer_facts()
         if now["class"] != before["class"]:
