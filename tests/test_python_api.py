@@ -394,6 +394,15 @@ def test_import_of_the_package_is_instant():
     assert out.stdout.strip() == "set()"
 
 
+def test_upscaling_imports_no_lightning():
+    code = (
+        "import sys; from sr_lightning import load, upscale, measure; load('hfdn_x4'); "
+        "print({'lightning', 'torchmetrics', 'kornia', 'wandb'} & set(sys.modules))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert out.stdout.strip() == "set()"
+
+
 def test_names_of_the_package_are_there():
     for name in sr_lightning.__all__:
         assert getattr(sr_lightning, name) is not None
