@@ -73,6 +73,7 @@ def hard_pair(name: str) -> tuple[torch.Tensor, torch.Tensor]:
 
     white = torch.full((2, 3, 75, 102), 255.0, dtype=torch.float64)
     areas = noise(2, 3, 3, 4).mul(255).repeat_interleave(25, 2).repeat_interleave(27, 3)[..., :102]
+    levels = torch.where(areas > 127, 200.0, 100.0).double()
     smooth = torch.nn.functional.interpolate(noise(2, 3, 6, 8), (75, 102), mode="bicubic") * 255
     grain = noise(2, 3, 75, 102) - 0.5
     return {
@@ -80,6 +81,7 @@ def hard_pair(name: str) -> tuple[torch.Tensor, torch.Tensor]:
         "white and nearly white": (white, white - 1),
         "black and white": (white * 0, white),
         "flat areas": (areas, (areas + 60 * (areas > 100)).clamp(0, 255)),
+        "two levels exchanged": (levels, 300 - levels),
         "flat areas nearly 22 dB apart": (areas, areas + 19 * (areas > 100)),
         "flat areas and noise": (areas, areas + 20 * grain),
         "saturated": tuple((i * 5 - 512).clamp(0, 255) for i in (smooth, smooth + 40 * grain)),
@@ -95,6 +97,7 @@ HARD = [
     "white and nearly white",
     "black and white",
     "flat areas",
+    "two levels exchanged",
     "flat areas nearly 22 dB apart",
     "flat areas and noise",
     "saturated",

@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sr_lightning.metrics.similarity import Similarity
-from sr_lightning.nn.precision import full_precision
 
 if TYPE_CHECKING:
     from sr_lightning.metrics.protocol import Protocol
@@ -65,8 +64,9 @@ def ssim(
     if border == "replicate":
         a, b = (F.pad(image, [window // 2] * 4, mode="replicate") for image in (a, b))
     similarity = Similarity(a.shape[-2], a.shape[-1], window, _blur_dtype(a, b), a.device)
-    # Neither autocast nor a global float32 precision of "medium" may round to bfloat16.
-    with full_precision(a), torch.backends.mkldnn.flags(enabled=False, allow_tf32=None):
+    # A global float32 precision of "medium" may not round products to bfloat16; autocast leaves
+    # those alone that have an output to write to.
+    with torch.backends.mkldnn.flags(enabled=False, allow_tf32=None):
         planes = zip(a.flatten(0, 1), b.flatten(0, 1), strict=True)
         means = [similarity.mean(x, y) for x, y in planes]
     return torch.stack(means).view(a.shape[:2]).mean(dim=1)
