@@ -48,7 +48,7 @@ __all__ = ["BUDGET_HEADS", "claims_by_budget", "study_views"]
 # Tests leave squares of 256 pixels, which weigh 100 kB for every method.
 _SIDE = 128
 _COMPARED_SETS = 2
-BUDGET_HEADS = ("on", "measured ± 95%", "n", "verdict")
+BUDGET_HEADS = ("on", "measured ± 95%", "corrected ±", "n", "verdict")
 """Headings of :func:`claims_by_budget` under each budget."""
 _VERDICT_HEADS = (
     *("published", "measured on", "measured ± 95%", "corrected ±", "p", "p (Holm)"),
@@ -125,7 +125,7 @@ def _gap_cells(
 ) -> tuple[Number | str | None, ...]:
     """Where a difference was measured, what it is, and how sure it is."""
     if found is None:
-        return "", None, None, "", ""
+        return "", None, "", "", ""
     return (
         group_text(found.group),
         _gap(study, found, entries),
@@ -147,8 +147,8 @@ def _published_gap(study: Study, verdict: Verdict) -> Number | str:
     return Number(claim.published, study.measure.metric, signed=True, word=claim.set, origin=origin)
 
 
-def _width(study: Study, value: float | None) -> Number | None:
-    return None if value is None else Number(value, kind="measured", digits=_digits(study))
+def _width(study: Study, value: float | None) -> str:
+    return "" if value is None else f"{value:.{_digits(study)}f}"
 
 
 def _p(value: float | None) -> str:
@@ -208,7 +208,7 @@ def claims_by_budget(views: Sequence[StudyView], budgets: Iterable[str]) -> list
                 view = by_budget[budget]
                 cells += _at_budget(view, view.judged[place])
             else:
-                cells += ["", None, "", "not run" if budget in study.budgets else ""]
+                cells += ["", None, "", "", "not run" if budget in study.budgets else ""]
         rows.append(Row((study.name, _claim_text(verdict)), tuple(cells), "both"))
     return rows
 
@@ -216,11 +216,12 @@ def claims_by_budget(views: Sequence[StudyView], budgets: Iterable[str]) -> list
 def _at_budget(view: StudyView, verdict: Verdict) -> list[Number | str | None]:
     found = verdict.shown
     if found is None:
-        return ["", None, "", verdict.word]
+        return ["", None, "", "", verdict.word]
     smaller = ", smaller network" if view.budget and reduces(view.study, view.budget) else ""
     return [
         group_text(found.group),
         _gap(view.study, found, view.entries),
+        _width(view.study, found.corrected_half_width),
         f"{len(found.seeds)}{smaller}",
         f"{verdict.word}: {verdict.reason}" if verdict.reason else verdict.word,
     ]

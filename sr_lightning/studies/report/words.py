@@ -63,7 +63,7 @@ def text(number: Number) -> str:
         return number.word
     if number.metric in _COUNTS:
         shown = count(number.value)
-    elif number.metric in ("psnr", "ssim") or number.digits is not None:
+    elif number.metric in ("psnr", "ssim"):
         sign = "+" if number.signed else ""
         shown = f"{number.value:{sign}.{number.decimals}f}"
     else:
