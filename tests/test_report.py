@@ -26,6 +26,7 @@ from sr_lightning.inference.pictures import save_crops
 from sr_lightning.nn.complexity import parameter_count
 from sr_lightning.papers.hfdn import HFDN
 from sr_lightning.studies import cli as study_cli
+from sr_lightning.studies.claims import level_of
 from sr_lightning.studies.ledger import Entry, Failure, Ledger
 from sr_lightning.studies.report.build import build_report
 from sr_lightning.studies.report.cli import write_report
@@ -40,6 +41,7 @@ from sr_lightning.studies.report.terminal import terminal_tables
 from sr_lightning.studies.report.views import Column, Number, Row, Table, ranked
 from sr_lightning.studies.report.words import count, delta_text, text
 from sr_lightning.studies.study import find_study
+from sr_lightning.studies.verdicts import PAIRED
 from sr_lightning.weights.zoo import WeightRecord
 
 PUBLISHED = """
@@ -88,8 +90,6 @@ measure: {metric: psnr, protocol: edsr2017, sets: [Set5]}
 levels:
   plain: {model.network.unit: dense}
   full: {}
-claims:
-  - {better: full, worse: plain, set: Set5, published: 0.2, source: Toy slides}
 budgets:
   quick: {set: {model.network.channels: 16}}
   short: {}
@@ -227,6 +227,7 @@ def test_parameters_are_counted_from_the_network(checkout):
         }
     }
     (checkout / "experiments" / "published" / "toy.yaml").write_text(yaml.safe_dump(published))
+    (checkout / "experiments" / "studies" / "toy_unit.yaml").unlink()
     table = published_table(evidence_of(checkout), "toy/costs")
     parameters, macs = rows_of(table)["Toy", "measured"].cells
     assert parameters.value == parameter_count(HFDN(scale=4))
@@ -246,11 +247,11 @@ def test_parameters_are_counted_from_the_network(checkout):
 )
 def test_levels_are_found_by_the_tables_own_labels(checkout, level, labels):
     content = yaml.safe_load(STUDY)
-    content.update(levels={level: {}, "another": {"model.network.unit": "dense"}}, claims=[])
+    content.update(levels={level: {}, "another": {"model.network.unit": "dense"}})
     (checkout / "experiments" / "studies" / "toy_unit.yaml").write_text(yaml.safe_dump(content))
     study = find_study("toy_unit", checkout)
-    assert evidence_of(checkout).level(study, labels) == level
-    assert evidence_of(checkout).level(study, {"unit": "a third"}) is None
+    assert level_of(study.levels, labels) == level
+    assert level_of(study.levels, {"unit": "a third"}) is None
 
 
 # ---- claims and studies -------------------------------------------------------------------------
@@ -261,7 +262,7 @@ def test_claims_take_the_verdict_of_their_study(checkout):
     runs += [run("full", seed, 29.2 + seed + seed / 1000) for seed in range(3)]
     (row,) = claims_table(evidence_of(checkout, *runs), "toy/unit").rows
     assert row.labels == ("the unit helps", "full > plain")
-    words = "replicated (short budget, Set5 x4)"
+    words = "agrees (short budget, Set5 x4)"
     assert row.cells == ("1", "1 of 1", "+0.20 dB", words)
     (row,) = claims_table(evidence_of(checkout), "toy/results").rows
     assert row.cells[0] == "4"
@@ -284,25 +285,29 @@ def test_study_sets_levels_beside_published_cells_and_names_failures(checkout):
     assert rows["full", "both"].cells[1].delta == pytest.approx(-0.1)
     assert view.table.notes == ("toy_unit/short/full/seed1 failed: Out of memory.",)
     (verdict,) = view.verdicts.rows
-    assert [c if isinstance(c, str) else text(c) for c in verdict.cells] == [
+    assert [text(c) if isinstance(c, Number) else c or "" for c in verdict.cells] == [
         "+0.20 (Set5)",
         "Set5 x4",
         "+0.400",
+        *("", "", "", ""),
         "1",
-        "short",
         "inconclusive",
+        "Set5 x4",
+        "+0.400",
+        *("", ""),
+        "inconclusive",
+        "",
     ]
 
 
 def test_study_without_runs_is_shown_with_its_command(checkout):
     (view,) = build_report(evidence_of(checkout)).papers[0].studies
     assert view.table.source == "Not run. sr-lightning study run toy_unit --budget quick"
-    assert view.verdicts.rows[0].cells[-1] == "not run"
+    assert view.verdicts.rows[0].cells[8] == "not run"
 
 
 def test_study_with_a_reference_shows_differences_in_place_of_verdicts(checkout):
-    head, _, rest = STUDY.partition("claims:")
-    own = head + "reference: plain\n" + rest[rest.index("budgets:") :]
+    own = STUDY.replace("table: toy/unit\n", "reference: plain\n")
     (checkout / "experiments" / "studies" / "toy_unit.yaml").write_text(own)
     values = [("plain", 0, 29.5), ("full", 0, 29.9), ("plain", 1, 28.5), ("full", 1, 29.0)]
     report = build_report(evidence_of(checkout, *(run(*value) for value in values)))
@@ -312,7 +317,7 @@ def test_study_with_a_reference_shows_differences_in_place_of_verdicts(checkout)
     rows = rows_of(view.table)
     assert text(rows["full", "both"].cells[place]) == "+0.450 ± 0.635"
     assert rows["plain", "both"].cells[place] is None
-    assert view.table.notes == ("Differences are paired by seed, with 95% t-intervals.",)
+    assert view.table.notes == (PAIRED,)
     # Nobody claimed anything, so there is no verdict to show or to count.
     assert view.verdicts not in report.tables
     assert report.verdicts.rows == ()

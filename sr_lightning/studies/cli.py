@@ -1,4 +1,4 @@
-"""``sr-lightning study``: list, show and run studies, of ``experiments/studies`` or your own."""
+"""``sr-lightning study``: list, show, plan and run studies, of the project or your own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -15,14 +16,14 @@ from rich.table import Table
 from rich.text import Text
 
 from sr_lightning.errors import UserError
-from sr_lightning.studies.ledger import Failure, Ledger
+from sr_lightning.studies.ledger import Entry, Failure, Ledger
+from sr_lightning.studies.plan import MOST_SEEDS, Need, needs, seconds_per_seed
 from sr_lightning.studies.runner import CellState, Runner
 from sr_lightning.studies.study import BUDGETS, Study, find_study, own_studies, studies
 from sr_lightning.studies.verdicts import (
     RULE,
-    Verdict,
+    Difference,
     against_reference,
-    group_of,
     judge,
     level_values,
     mean_and_deviation,
@@ -54,17 +55,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="all studies and what the ledger has of them")
     show = commands.add_parser("show", help="results and verdicts of a study")
+    plan = commands.add_parser(
+        "plan", help="seeds and hours that each claim needs, from the runs in the ledger"
+    )
     run = commands.add_parser("run", help="run what the ledger does not have")
     reproduce = commands.add_parser(
         "reproduce", help="run every study that names the budget under 'reproduce'"
     )
     sweep = commands.add_parser("sweep", help="print a study's grid as a W&B sweep")
-    for sub in (show, run, sweep):
+    for sub in (show, plan, run, sweep):
         sub.add_argument("study", help="name, or path of a study file")
-    for sub in (show, run, reproduce, sweep):
+    for sub in (show, plan, run, reproduce, sweep):
         sub.add_argument("--budget", choices=BUDGETS, default="quick")
-    for sub in (run, sweep):
-        sub.add_argument("--seeds", type=int, help="how many; default the study's")
+    run.add_argument(
+        "--seeds",
+        type=_seeds,
+        help="how many; default the study's; 'auto' adds seeds until the intervals are narrower "
+        "than the published differences, or the study's max_seeds",
+    )
+    sweep.add_argument("--seeds", type=int, help="how many; default the study's")
     for sub in (run, reproduce):
         sub.add_argument("--jobs", type=int, default=1, help="runs at a time; default 1")
         sub.add_argument("--launcher", choices=("local", "slurm"), default="local")
@@ -92,16 +101,23 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         print(sweep_of(study, options.budget, options.seeds), end="")
         return
-    failed = []
-    if options.command == "run":
-        failed = _run(study, options, options.seeds)
+    failed: list[Failure] = []
     console = Console()
+    if options.command == "plan":
+        _print_plan(console, study, ledger.entries(study.name, options.budget), options.budget)
+        return
+    if options.command == "run" and options.seeds == "auto":
+        failed = _run_enough(study, options, ledger)
+    elif options.command == "run":
+        failed = _run(study, options, options.seeds)
     console.print(results_table(study, ledger, options.budget))
     if study.claims:
         _print_verdicts(console, study, ledger, options.budget)
     _print_stale(study, ledger, options)
     if options.command == "show":
-        failures = [ledger.failure(cell.name) for cell in study.cells(options.budget)]
+        failures = [
+            ledger.failure(cell.name) for cell in study.cells(options.budget, study.max_seeds)
+        ]
         _print_failures(failure for failure in failures if failure is not None)
     _end(failed)
 
@@ -129,6 +145,14 @@ def _print_stale(study: Study, ledger: Ledger, options: argparse.Namespace) -> N
             f"{len(stale)} of {len(entries)} entries were made by other code than today's: "
             f"'sr-lightning study run {options.study} --budget {budget}' checks one of each level."
         )
+
+
+def _seeds(text: str) -> int | Literal["auto"]:
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is neither a number of seeds nor 'auto'")
+    return int(text)
 
 
 def _list(root: Path) -> None:
@@ -190,6 +214,21 @@ def _run(study: Study, options: argparse.Namespace, seeds: int | None) -> list[F
             "Stopped; finished cells are in the ledger, and the same command goes on with the rest."
         ) from None
     return runner.failures()
+
+
+def _run_enough(study: Study, options: argparse.Namespace, ledger: Ledger) -> list[Failure]:
+    """Add seeds until no interval is too wide for its claim, or the study's limit is reached."""
+    failed: list[Failure] = []
+    for seeds in range(study.seeds, study.max_seeds + 1):
+        failed = _run(study, options, seeds)
+        entries = ledger.entries(study.name, options.budget)
+        open_claims = [
+            need for need in needs(study, judge(study, entries), entries) if need.is_open
+        ]
+        if not open_claims:
+            break
+        print(f"{len(open_claims)} claims need more than {seeds} seeds", flush=True)
+    return failed
 
 
 class _StoppedError(UserError):
@@ -285,30 +324,85 @@ def results_table(study: Study, ledger: Ledger, budget: str) -> Table:
     return table
 
 
-def _signed(verdict: Verdict | None) -> str:
+def _signed(found: Difference | None) -> str:
     """A measured difference with its interval; nothing where there is none."""
-    if verdict is None or verdict.mean is None:
+    if found is None:
         return ""
-    half = "" if verdict.half_width is None else f" ± {verdict.half_width:.3f}"
-    return f"{verdict.mean:+.3f}{half}"
+    half = "" if found.half_width is None else f" ± {found.half_width:.3f}"
+    return f"{found.mean:+.3f}{half}"
 
 
 def _print_verdicts(console: Console, study: Study, ledger: Ledger, budget: str) -> None:
     entries = ledger.entries(study.name, budget)
-    groups = tested_groups(study, entries)
-    table = Table("claim", "published", "measured on", "measured", "n", "verdict")
-    for claim in study.claims:
-        group = group_of(claim, groups)
-        verdict = judge(study, claim, entries, group)
-        published = "-" if claim.published is None else f"{claim.published:+.2f} ({claim.set})"
-        measured = _signed(verdict) or "-"
+    heads = ("claim", "published", "measured", "corrected", "p", "p (Holm)", "n", "verdict")
+    table = Table(*heads, "primary set")
+    for verdict in judge(study, entries):
+        claim, own, primary = verdict.claim, verdict.own, verdict.primary
+        published = "-" if claim.published is None else f"{claim.published:+.2f}"
         table.add_row(
             f"{claim.better} > {claim.worse}",
-            published,
-            group,
-            measured,
-            str(len(verdict.seeds)),
-            verdict.word,
+            f"{published} ({claim.set})",
+            _signed(own) or "-",
+            _digits(own.corrected_half_width if own else None, "±{:.3f}"),
+            _digits(own.p if own else None, "{:.3f}"),
+            _digits(own.corrected_p if own else None, "{:.3f}"),
+            str(len(own.seeds) if own else 0),
+            f"{verdict.word}: {verdict.reason}" if verdict.reason else verdict.word,
+            f"{primary.group}: {_signed(primary)}, {verdict.primary_word}" if primary else "-",
         )
     console.print(table)
     console.print(RULE, style="dim")
+
+
+def _digits(value: float | None, shown: str) -> str:
+    return "-" if value is None else shown.format(value)
+
+
+def _print_plan(console: Console, study: Study, entries: Sequence[Entry], budget: str) -> None:
+    """Seeds and hours for each claim, and for all of them within the study's limit."""
+    planned = needs(study, judge(study, entries), entries)
+    table = Table(
+        *("claim", "published", "residual", "half width", "n", "seeds needed", "hours more"),
+        title=f"{study.title}: seeds until half of the 95% interval is below half of the "
+        f"published difference, budget {budget}",
+        title_justify="left",
+    )
+    for need in planned:
+        claim, found = need.claim, need.found
+        published = "-" if claim.published is None else f"{claim.published:+.2f}"
+        table.add_row(
+            f"{claim.better} > {claim.worse}",
+            f"{published} ({claim.set})",
+            _digits(need.deviation, "{:.3f}"),
+            _digits(found.half_width if found else None, "±{:.3f}"),
+            str(len(found.seeds) if found else 0),
+            _needed(need),
+            _digits(need.hours, "{:.2f}"),
+        )
+    console.print(table)
+    have = max((len(need.found.seeds) for need in planned if need.found), default=0)
+    wanted = max([need.seeds or 0 for need in planned], default=0)
+    seeds = max(study.seeds, min(study.max_seeds, wanted))
+    if not have:
+        console.print(
+            f"Nothing has run at this budget: sr-lightning study run {study.name} --budget {budget}"
+        )
+        return
+    hours = max(0, seeds - have) * seconds_per_seed(study, entries) / 3600
+    over = sum(need.seeds is not None and need.seeds > study.max_seeds for need in planned)
+    console.print(
+        f"--seeds auto takes at most {seeds} seeds (limit {study.max_seeds}), {hours:.2f} hours "
+        f"more, one run after another; {over} claims need more than the limit."
+    )
+
+
+def _needed(need: Need) -> str:
+    if need.target is None:
+        return "no size published"
+    if need.found is None:
+        return "not measured"
+    if need.found.unconverged:
+        return "not converged"
+    if need.seeds is None:
+        return "run two seeds first"
+    return f"over {MOST_SEEDS:,}" if need.seeds == MOST_SEEDS else f"{need.seeds}"

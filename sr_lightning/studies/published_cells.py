@@ -7,9 +7,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["METRICS", "Cell", "Claim", "Label", "Metric"]
+__all__ = ["METRICS", "Cell", "Claim", "Label", "Metric", "label_text"]
 
 Label = str | int | float | bool | None
+
+
+def label_text(name: str, label: Label) -> str:
+    """A label of an axis: ``x2.8``, ``yes``, ``Set5``."""
+    if label is None:
+        return ""
+    if isinstance(label, bool):
+        return "yes" if label else "no"
+    if name == "scale":
+        return f"x{label:g}"
+    return str(label)
 
 
 @dataclass(frozen=True)
@@ -92,6 +103,11 @@ class Cell:
     hr_size: tuple[int, int] | None = None
     best: bool = False
     ours: str | None = None
+
+    @property
+    def labels(self) -> dict[str, Label]:
+        """What its row is called by: the method and the table's own factors."""
+        return {"method": self.method, **self.factors}
 
 
 @dataclass(frozen=True)

@@ -1,30 +1,31 @@
 """A study: one ablation table as a grid of runs that differ in nothing but what it is about.
 
 A study file names a base experiment, levels (each a set of changed values), seeds, budgets, what is
-measured, and which published cells it answers. A study that compares networks gives each level an
-`experiment` of its own in place of the base. A cell of the grid is one level with one seed at one
-budget; it is an ordinary ``fit`` and ``test`` with overlays and options.
+measured, and which published table it answers, whose claims it takes. A study that compares
+networks gives each level an `experiment` of its own in place of the base. A cell of the grid is one
+level with one seed at one budget; it is an ordinary ``fit`` and ``test`` with overlays and options.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from sr_lightning.errors import UserError
+from sr_lightning.studies.claims import Claim, level_of, published_table, table_claims
 from sr_lightning.studies.ledger import code_of
+from sr_lightning.studies.published_cells import Cell as PublishedCell
 
 __all__ = [
     "BUDGETS",
     "Budget",
     "Cell",
-    "Claim",
     "Measure",
     "Study",
     "find_study",
@@ -35,26 +36,7 @@ __all__ = [
 
 # The checkout of this code, whose experiments and overlays any study may name.
 _SUITE = Path(__file__).resolve().parents[2]
-BUDGETS = ("quick", "short", "paper")
-
-
-@dataclass(frozen=True)
-class Claim:
-    """What the paper concludes from two levels: `better` beats `worse`.
-
-    Attributes:
-        better: name of a level.
-        worse: name of a level.
-        set: image set that the paper measures.
-        published: the paper's difference (better - worse), or None where only the order is known.
-        source: where it is printed.
-    """
-
-    better: str
-    worse: str
-    set: str
-    published: float | None
-    source: str
+BUDGETS = ("quick", "short", "medium", "paper")
 
 
 @dataclass(frozen=True)
@@ -66,12 +48,14 @@ class Measure:
         protocol: name of the protocol.
         sets: image sets, those of the paper first.
         scales: that are measured; none for those of each network.
+        primary: set of many images on which every claim is judged as well; default the first.
     """
 
     metric: str
     protocol: str
     sets: tuple[str, ...]
     scales: tuple[float, ...] = ()
+    primary: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,6 +93,9 @@ class Study:
         reference: level that the others are compared with where there is no claim to answer, or
             None.
         table: id of the published table it answers, or None.
+        scale: that it is about, or None where neither the table nor the networks have another.
+        printed: what is published of each level, by image set, then level.
+        max_seeds: most seeds that ``--seeds auto`` takes.
         reproduce: seeds by budget that ``make reproduce-tables`` runs; none if the study is not
             part of it.
         root: the checkout.
@@ -132,6 +119,9 @@ class Study:
     root: Path
     file: Path
     reference: str | None = None
+    scale: float | None = None
+    printed: Mapping[str, Mapping[str, PublishedCell]] = field(default_factory=dict)
+    max_seeds: int = 10
 
     @property
     def results(self) -> Path:
@@ -143,6 +133,13 @@ class Study:
     def experiment(self, level: str) -> Path:
         """The file of a level's experiment."""
         return _experiment(self.experiments[level], self.file, self.root)
+
+    def published(self, better: str, worse: str, set: str) -> float | None:
+        """The published difference of two levels on an image set, or None."""
+        by_level = self.printed.get(set, {})
+        if better not in by_level or worse not in by_level:
+            return None
+        return round(by_level[better].value - by_level[worse].value, 9)
 
     def cells(self, budget: str, seeds: int | None = None) -> Iterator[Cell]:
         """All cells, seed by seed, so that a broken-off study has whole rows.
@@ -371,6 +368,9 @@ _KEYS = {
     "table",
     "reproduce",
     "reference",
+    "scale",
+    "printed",
+    "max_seeds",
 }
 
 
@@ -412,7 +412,7 @@ def load_study(path: Path, root: Path) -> Study:
                     "and budget. Name it in 'may_vary' if the study is about it."
                 )
     measure = content["measure"]
-    _check_keys(path, "measure", measure, {"metric", "protocol", "sets", "scales"})
+    _check_keys(path, "measure", measure, {"metric", "protocol", "sets", "scales", "primary"})
     budgets = {}
     for name, budget in content["budgets"].items():
         if name not in BUDGETS:
@@ -429,6 +429,20 @@ def load_study(path: Path, root: Path) -> Study:
         )
     reproduce = content.get("reproduce", {})
     _check_keys(path, "'reproduce'", reproduce, set(budgets))
+    measured = Measure(
+        measure.get("metric", "psnr"),
+        measure.get("protocol", "edsr2017"),
+        tuple(measure["sets"]),
+        tuple(measure.get("scales", ())),
+        measure.get("primary", measure["sets"][0]),
+    )
+    if measured.primary not in measured.sets:
+        raise UserError(
+            f"{path}: the primary set '{measured.primary}' is not among the sets "
+            f"{', '.join(measured.sets)}."
+        )
+    seeds = int(content.get("seeds", 3))
+    scale = content.get("scale")
     study = Study(
         name=path.stem,
         title=content["title"],
@@ -436,14 +450,9 @@ def load_study(path: Path, root: Path) -> Study:
         experiments=experiments,
         factor=content["factor"],
         levels=levels,
-        seeds=int(content.get("seeds", 3)),
-        measure=Measure(
-            measure.get("metric", "psnr"),
-            measure.get("protocol", "edsr2017"),
-            tuple(measure["sets"]),
-            tuple(measure.get("scales", ())),
-        ),
-        claims=tuple(_claims(path, content.get("claims", []), levels)),
+        seeds=seeds,
+        measure=measured,
+        claims=(),
         budgets=budgets,
         may_vary=may_vary,
         table=content.get("table"),
@@ -451,7 +460,14 @@ def load_study(path: Path, root: Path) -> Study:
         root=root,
         file=path.absolute(),
         reference=content.get("reference"),
+        scale=None if scale is None else float(scale),
+        max_seeds=int(content.get("max_seeds", max(seeds, 10))),
     )
+    study = _with_claims(path, study, content)
+    if study.max_seeds < study.seeds:
+        raise UserError(
+            f"{path}: 'max_seeds' is {study.max_seeds}, less than the {study.seeds} of 'seeds'."
+        )
     if study.reference is not None and study.reference not in levels:
         raise UserError(
             f"{path}: the reference '{study.reference}' is not a level; there are "
@@ -499,21 +515,76 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _claims(path: Path, entries: list[Any], levels: Mapping[str, Any]) -> Iterator[Claim]:
-    for entry in entries:
-        _check_keys(path, "a claim", entry, {"better", "worse", "set", "published", "source"})
+def _with_claims(path: Path, study: Study, content: Mapping[str, Any]) -> Study:
+    """The study with what is published of its levels, and the claims that follow."""
+    claims: dict[Claim, None] = {}
+    printed: dict[str, dict[str, PublishedCell]] = {}
+    if study.table is not None:
+        table = published_table(study.root, study.table)
+        for cell in _about(study, table.cells):
+            level = level_of(study.levels, cell.labels)
+            if level is not None:
+                printed.setdefault(str(cell.set), {})[level] = cell
+        found = table_claims(table.claims, study.levels, study.measure.metric, study.scale)
+        claims = dict.fromkeys(found)
+    if len({claim.scale for claim in claims}) > 1:
+        raise UserError(
+            f"{path}: the table {study.table} has claims at several scales; name the study's "
+            "under 'scale'."
+        )
+    for level, entry in content.get("printed", {}).items():
+        _check_level(path, "'printed'", level, study.levels)
+        _check_keys(path, f"'printed' of '{level}'", entry, {"table", "method"})
+        cells = _about(study, published_table(study.root, str(entry.get("table"))).cells)
+        own = [cell for cell in cells if cell.method == entry.get("method")]
+        if not own:
+            raise UserError(
+                f"{path}: {entry.get('table')} prints no {study.measure.metric} of "
+                f"'{entry.get('method')}'."
+            )
+        for cell in own:
+            printed.setdefault(str(cell.set), {})[level] = cell
+    study = replace(study, printed=printed)
+    for entry in content.get("claims", ()):
+        _check_keys(path, "a claim", entry, {"better", "worse", "set", "source", "published"})
         for side in ("better", "worse"):
-            if entry.get(side) not in levels:
-                raise UserError(
-                    f"{path}: a claim names the level '{entry.get(side)}', which is not one of "
-                    f"{', '.join(levels)}."
-                )
-        yield Claim(
+            _check_level(path, "a claim", entry.get(side), study.levels)
+        better, worse, name = (
             entry["better"],
             entry["worse"],
-            entry["set"],
-            None if entry.get("published") is None else float(entry["published"]),
-            entry.get("source", ""),
+            entry.get("set", study.measure.sets[0]),
+        )
+        published = study.published(better, worse, name)
+        if (stated := entry.get("published")) is not None:
+            if published is not None:
+                raise UserError(
+                    f"{path}: the published tables give the difference of '{better}' and '{worse}' "
+                    f"on {name}; take 'published' out of the claim."
+                )
+            published = float(stated)
+        source = entry.get("source", "")
+        if published is not None and stated is None and not source:
+            sources = (printed[name][level].source for level in (better, worse))
+            source = "; ".join(dict.fromkeys(sources))
+        claims[Claim(better, worse, name, published, source, study.scale)] = None
+    return replace(study, claims=tuple(claims))
+
+
+def _about(study: Study, cells: Iterable[PublishedCell]) -> list[PublishedCell]:
+    """The cells that a study could answer: of its metric and scale, and of an image set."""
+    return [
+        cell
+        for cell in cells
+        if cell.metric == study.measure.metric
+        and cell.set is not None
+        and (study.scale is None or cell.scale == study.scale)
+    ]
+
+
+def _check_level(path: Path, what: str, level: Any, levels: Iterable[str]) -> None:
+    if level not in levels:
+        raise UserError(
+            f"{path}: {what} names the level '{level}', which is not one of {', '.join(levels)}."
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from sr_lightning.studies.report.published_view import (
     claims_table,
     published_table,
 )
-from sr_lightning.studies.report.study_view import study_views
+from sr_lightning.studies.report.study_view import BUDGET_HEADS, claims_by_budget, study_views
 from sr_lightning.studies.report.systems import systems_tables
 from sr_lightning.studies.report.views import (
     Column,
@@ -26,12 +27,11 @@ from sr_lightning.studies.report.views import (
     PaperView,
     Point,
     Report,
-    Row,
-    StudyView,
     Table,
     ZooView,
 )
 from sr_lightning.studies.report.zoo_view import zoo_view
+from sr_lightning.studies.study import BUDGETS
 from sr_lightning.studies.verdicts import RULE
 
 __all__ = ["build_report"]
@@ -92,7 +92,7 @@ def build_report(
         zoo=zoo,
         systems=systems_tables(evidence) if whole else (),
         findings=findings(papers, len(claims), answered),
-        verdicts=_verdicts(view for paper in papers for view in paper.studies),
+        verdicts=_verdicts(papers),
         plots=tuple(_plots(evidence, names)),
         rule=RULE,
         protocols=tuple((name, protocol.summary) for name, protocol in PROTOCOLS.items()),
@@ -166,16 +166,19 @@ def _tables(evidence: Evidence, names: Iterable[str]) -> Iterator[Table]:
             yield claims
 
 
-def _verdicts(views: Iterable[StudyView]) -> Table:
-    """The verdicts of all studies in one table."""
-    rows: list[Row] = []
-    columns: tuple[Column, ...] = ()
-    for view in views:
-        columns = view.verdicts.columns
-        rows += [
-            Row((view.study.name, *row.labels), row.cells, row.kind) for row in view.verdicts.rows
-        ]
-    return Table("verdicts", "Verdicts", RULE, ("study", "claim"), columns, tuple(rows))
+def _verdicts(papers: Iterable[PaperView]) -> Table:
+    """All claims of studies in one table, with what each training length says of them."""
+    studies = [
+        list(views)
+        for paper in papers
+        for _, views in itertools.groupby(paper.studies, lambda view: view.study.file)
+    ]
+    found = {view.budget for views in studies for view in views}
+    budgets = [budget for budget in BUDGETS if budget in found]
+    columns = [Column(("", "published"))]
+    columns += [Column((budget, head)) for budget in budgets for head in BUDGET_HEADS]
+    rows = [row for views in studies for row in claims_by_budget(views, budgets)]
+    return Table("verdicts", "Verdicts", RULE, ("study", "claim"), tuple(columns), tuple(rows))
 
 
 # Quality against cost ----------------------------------------------------------------------------

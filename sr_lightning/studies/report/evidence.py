@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from sr_lightning.nn.complexity import HR_720P, Complexity, complexity, parameter_count
 from sr_lightning.nn.network import SRNetwork
+from sr_lightning.studies.claims import level_of
 from sr_lightning.studies.ledger import Entry, Failure, Ledger
 from sr_lightning.studies.published import PublishedNumbers, load_published
-from sr_lightning.studies.published_cells import Cell, Label
+from sr_lightning.studies.published_cells import Cell
 from sr_lightning.studies.report.views import Number, Origin
-from sr_lightning.studies.report.words import group_text, label_text
+from sr_lightning.studies.report.words import group_text
 from sr_lightning.studies.study import BUDGETS, Study, studies
-from sr_lightning.studies.verdicts import mean_and_deviation, tested_groups
+from sr_lightning.studies.verdicts import Verdict, judge, mean_and_deviation, tested_groups
 from sr_lightning.training.complexity import network_of_config
 from sr_lightning.weights.files import load_network
 from sr_lightning.weights.zoo import WeightRecord, records
@@ -25,7 +26,6 @@ __all__ = [
     "Measurement",
     "budget_text",
     "group_name",
-    "labels_of",
     "origin_of_runs",
     "origin_of_weights",
     "reduces",
@@ -35,11 +35,6 @@ __all__ = [
 def group_name(set: str | None, scale: float | None) -> str:
     """Set and scale as the ledger names them, such as ``Set5_x4``."""
     return f"{set}_x{scale:g}" if scale is not None else str(set)
-
-
-def labels_of(cell: Cell) -> dict[str, Label]:
-    """What a cell's row is called by: the method and the table's own factors."""
-    return {"method": cell.method, **cell.factors}
 
 
 @dataclass(frozen=True)
@@ -90,6 +85,7 @@ class Evidence:
         self.own = own
         self._networks: dict[str, SRNetwork | None] = {}
         self._loaded: dict[str, SRNetwork] = {}
+        self._verdicts: dict[tuple[Path, str], list[Verdict]] = {}
         self._costs: dict[tuple[str, tuple[int, int], float | None], Complexity] = {}
 
     @cached_property
@@ -133,8 +129,15 @@ class Evidence:
         if budget not in study.budgets or budget not in self.considered:
             return []
         ledger = Ledger(study.results) if study in self.own else self.ledger
-        found = (ledger.failure(cell.name) for cell in study.cells(budget))
+        found = (ledger.failure(cell.name) for cell in study.cells(budget, study.max_seeds))
         return [failure for failure in found if failure is not None]
+
+    def verdicts(self, study: Study, budget: str) -> list[Verdict]:
+        """The verdicts on all claims of a study at one budget."""
+        key = (study.file, budget)
+        if key not in self._verdicts:
+            self._verdicts[key] = judge(study, self.entries(study, budget))
+        return self._verdicts[key]
 
     # ---- quality ------------------------------------------------------------------------------
 
@@ -142,25 +145,6 @@ class Evidence:
         """Whether there is anything that could be run for a cell's `ours`."""
         name = ours.removesuffix("+")
         return name in self.weights or self._config(name).is_file()
-
-    def level(self, study: Study, labels: Mapping[str, Label]) -> str | None:
-        """The level of a study that a row of its published table is about, or None.
-
-        Levels are named as the table names its rows: by a label, or by all labels joined with
-        commas; where the labels are all yes or no, by those that are yes, joined with ``+``, or
-        "none".
-
-        Args:
-            study: that answers the table.
-            labels: of the row; those that all rows share may be there.
-        """
-        texts = [label_text(name, label) for name, label in labels.items()]
-        names = {*texts, ", ".join(texts)}
-        flags = {name: label for name, label in labels.items() if isinstance(label, bool)}
-        if flags:
-            names.add("+".join(name for name, label in flags.items() if label) or "none")
-        found = [level for level in study.levels if level in names]
-        return found[0] if len(found) == 1 else None
 
     def studies_of(self, table: str) -> list[Study]:
         """The studies that answer a published table."""
@@ -200,7 +184,7 @@ class Evidence:
     def _levels(self, cell: Cell) -> list[tuple[Study, str]]:
         found = []
         for study in self.studies:
-            level = self.level(study, labels_of(cell)) if study.table == cell.table else None
+            level = level_of(study.levels, cell.labels) if study.table == cell.table else None
             if level is not None:
                 found.append((study, level))
             else:

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from sr_lightning.studies.claims import Claim
+from sr_lightning.studies.plan import MOST_SEEDS, Need
 from sr_lightning.studies.published_cells import METRICS
 from sr_lightning.studies.report.evidence import budget_text, reduces
 from sr_lightning.studies.report.views import Finding, Findings, PaperView, StudyView
 from sr_lightning.studies.report.words import group_text
-from sr_lightning.studies.study import Claim, Study
-from sr_lightning.studies.verdicts import Verdict
+from sr_lightning.studies.study import Study
+from sr_lightning.studies.verdicts import CONVERGED_DB, UNDECIDED, WORDS, Difference, Verdict
 
 __all__ = ["findings"]
 
-_WORDS = ("replicated", "not replicated", "inconclusive", "not run")
+_WHY = {
+    "agrees": "the interval lies above zero and contains the published difference",
+    "same sign, other size": "the interval lies above zero without the published difference",
+    "same sign": "the interval lies above zero",
+    "null": "the interval contains zero and not the published difference",
+    "reversed": "the interval lies below zero",
+    "inconclusive": "the interval contains zero",
+}
 
 
 def findings(papers: Sequence[PaperView], claimed: int, answered: int) -> Findings:
@@ -35,19 +44,19 @@ def findings(papers: Sequence[PaperView], claimed: int, answered: int) -> Findin
     for view in (view for paper in papers for view in paper.studies):
         for verdict in view.judged:
             key = (view.study.name, verdict.claim)
-            if best.get(key, ("not run", False))[0] == "not run":
+            if best.get(key, ("not run", False))[0] in UNDECIDED:
                 best[key] = (verdict.word, _is_smaller(view))
     return Findings(_summary(list(best.values()), claimed, answered), tuple(listed))
 
 
 def _summary(found: Sequence[tuple[str, bool]], claimed: int, answered: int) -> str:
     words = [word for word, _ in found]
-    counts = [f"{words.count(word)} {word}" for word in _WORDS if word in words]
+    counts = [f"{words.count(word)} {word}" for word in WORDS if word in words]
     said = "No study tests a claim of the papers yet."
     if counts:
         claims = "claim" if len(words) == 1 else "claims"
         said = f"Of {len(words)} {claims} that studies test here, {_and(counts)}."
-    smaller = sum(is_smaller for word, is_smaller in found if word != "not run")
+    smaller = sum(is_smaller for word, is_smaller in found if word not in UNDECIDED)
     if smaller:
         said += (
             f" Of these verdicts, {smaller} {'is' if smaller == 1 else 'are'} of smaller networks "
@@ -71,19 +80,14 @@ def _is_smaller(view: StudyView) -> bool:
 
 
 def _sentences(view: StudyView) -> Iterator[tuple[str, str]]:
-    """Verdicts and sentences of a study; claims that the same numbers answer share one."""
-    shared: dict[tuple[str, str, str], list[Verdict]] = {}
+    """Verdicts and sentences of a study; claims that wait for runs share one."""
     waiting: dict[tuple[str, str], list[Verdict]] = {}
-    for verdict in view.judged:
-        sides = (verdict.claim.better, verdict.claim.worse)
+    for verdict, need in zip(view.judged, view.needs, strict=True):
         if verdict.word == "not run":
+            sides = (verdict.claim.better, verdict.claim.worse)
             waiting.setdefault(sides, []).append(verdict)
         else:
-            shared.setdefault((*sides, verdict.set), []).append(verdict)
-    for verdicts in shared.values():
-        published = _published(view.study, verdicts)
-        said = f" Published: {published}." if published else ""
-        yield verdicts[0].word, _sentence(view.study, verdicts[0]) + said
+            yield verdict.word, _sentence(view.study, verdict) + _need(need)
     if waiting:
         claims = []
         for (better, worse), verdicts in waiting.items():
@@ -95,21 +99,41 @@ def _sentences(view: StudyView) -> Iterator[tuple[str, str]]:
 
 
 def _sentence(study: Study, verdict: Verdict) -> str:
-    """What was measured of a claim."""
-    better, worse = verdict.claim.better, verdict.claim.worse
-    seeds = len(verdict.seeds)
-    where = f"on {group_text(verdict.set)} over {seeds} seed{'s' if seeds != 1 else ''}"
-    if verdict.word == "replicated":
-        return f"{better} beats {worse} by {_gap(study, verdict)} {where}: replicated."
-    if verdict.word == "not replicated":
-        return (
-            f"{better} falls behind {worse} by {_gap(study, verdict)} {where}: not replicated, "
-            "the order is reversed."
-        )
-    # Neither beats the other: the difference is told as it is.
-    why = "one seed gives no interval" if seeds < 2 else "the interval holds zero"
-    gap = _gap(study, verdict, "+")
-    return f"{better} minus {worse} is {gap} {where}: inconclusive, {why}."
+    """What was measured of a claim on its own set and on the one of many images."""
+    claim, own, primary = verdict.claim, verdict.own, verdict.primary
+    said = f"{claim.better} minus {claim.worse}"
+    if own is None:
+        said += f" on {claim.set}: {verdict.word}, {verdict.reason}."
+    else:
+        said += f" is {_measured(study, own)}: {verdict.word}, {_why(verdict, own)}."
+    if published := _published(study, [verdict]):
+        said += f" Published: {published}."
+    if primary is not None and (own is None or primary.group != own.group):
+        said += f" Primary set: {_measured(study, primary)}, {verdict.primary_word}."
+    return said
+
+
+def _measured(study: Study, found: Difference) -> str:
+    seeds = len(found.seeds)
+    where = f"on {group_text(found.group)} over {seeds} seed{'s' if seeds != 1 else ''}"
+    return f"{_gap(study, found)} {where}"
+
+
+def _why(verdict: Verdict, own: Difference) -> str:
+    if own.unconverged:
+        return f"{verdict.reason}, less than {CONVERGED_DB:g} dB"
+    if own.half_width is None:
+        return "one seed gives no interval"
+    return _WHY[verdict.word]
+
+
+def _need(need: Need) -> str:
+    """What would make the interval narrow enough, where it is not."""
+    if not need.is_open or need.hours is None:
+        return ""
+    if need.seeds == MOST_SEEDS:
+        return f" To tell would take over {MOST_SEEDS:,} seeds."
+    return f" To tell would take {need.seeds} seeds, {need.hours:.1f} hours more."
 
 
 def _published(study: Study, verdicts: Sequence[Verdict]) -> str:
@@ -122,13 +146,12 @@ def _published(study: Study, verdicts: Sequence[Verdict]) -> str:
     return _and(printed) if printed else ""
 
 
-def _gap(study: Study, verdict: Verdict, sign: str = "") -> str:
-    """The measured difference with its error bar."""
-    assert verdict.mean is not None
+def _gap(study: Study, found: Difference) -> str:
+    """The measured difference with the interval that the verdict goes by."""
     digits = {"psnr": 3, "ssim": 5}[study.measure.metric]
-    mean = verdict.mean if sign else abs(verdict.mean)
-    half = f" ± {verdict.half_width:.{digits}f}" if verdict.half_width is not None else ""
-    return f"{mean:{sign}.{digits}f}{half}{_unit(study)}"
+    half = found.corrected_half_width
+    shown = "" if half is None else f" ± {half:.{digits}f}"
+    return f"{found.mean:+.{digits}f}{shown}{_unit(study)}"
 
 
 def _printed(study: Study, value: float) -> str:

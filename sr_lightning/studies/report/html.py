@@ -26,11 +26,16 @@ from sr_lightning.studies.report.views import (
     ZooView,
 )
 from sr_lightning.studies.report.words import delta_text, text
+from sr_lightning.studies.verdicts import WORDS
 
 __all__ = ["page"]
 
 _ASSETS = Path(__file__).parent / "assets"
 _LINE, _PHONE_LINE = 44, 16
+# At the beginning of a text or after a count; the longest that fits.
+_VERDICTS = re.compile(
+    rf"(?:^|\d )({'|'.join(sorted(WORDS, key=len, reverse=True))})(?=$|[:,] | \()"
+)
 # The browser itself refuses any request, whatever slipped into a text.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
@@ -56,6 +61,11 @@ def page(report: Report) -> str:
 
 def _id(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name)
+
+
+def _class(word: str) -> str:
+    """The CSS class of a verdict."""
+    return word.replace(",", "").replace(" ", "-")
 
 
 def _tag(name: str, content: str, cls: str = "") -> str:
@@ -100,8 +110,7 @@ class _Writer:
             parts.append(f"<h3>{escape(paper)}</h3>")
             for study, found in itertools.groupby(listed, lambda one: one.study):
                 items = "".join(
-                    f'<li class="{one.word.replace(" ", "-")}">{_sentence(one)}</li>'
-                    for one in found
+                    f'<li class="{_class(one.word)}">{_sentence(one)}</li>' for one in found
                 )
                 parts.append(f'<p>{escape(study)}</p><ul class="findings">{items}</ul>')
         if report.verdicts.rows:
@@ -281,7 +290,7 @@ def _head(report: Report) -> str:
 
 def _sentence(finding: Finding) -> str:
     """A sentence with its verdict in colour."""
-    kind = f"verdict {finding.word.replace(' ', '-')}"
+    kind = f"verdict {_class(finding.word)}"
     before, word, after = finding.sentence.rpartition(f": {finding.word}")
     shown = _tag("span", escape(finding.word), kind)
     return f"{escape(before)}: {shown}{escape(after)}" if word else escape(finding.sentence)
@@ -335,9 +344,9 @@ def _heads(table: Table) -> str:
 
 def _text_cell(words: str) -> str:
     kind = f"text{_long(words)}"
-    verdicts = set(re.findall(r"not replicated|replicated|inconclusive|not run", words))
+    verdicts = set(_VERDICTS.findall(words))
     if len(verdicts) == 1:
-        shown = _tag("span", escape(words), f"verdict {verdicts.pop().replace(' ', '-')}")
+        shown = _tag("span", escape(words), f"verdict {_class(verdicts.pop())}")
         return _tag("td", shown, kind)
     return _tag("td", escape(words), kind)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from sr_lightning.studies.claims import table_claims
 from sr_lightning.studies.published_cells import METRICS, Cell, Claim, Label
-from sr_lightning.studies.report.evidence import Evidence, budget_text, labels_of
+from sr_lightning.studies.report.evidence import Evidence, budget_text
 from sr_lightning.studies.report.views import Column, Number, Origin, Row, Table, ranked
 from sr_lightning.studies.report.words import group_text, label_text, labels_text, metric_text
-from sr_lightning.studies.study import Claim as StudyClaim
-from sr_lightning.studies.verdicts import group_of, judge, tested_groups
+from sr_lightning.studies.verdicts import UNDECIDED
 
 __all__ = ["claim_verdict", "claims_table", "printed", "printed_digits", "published_table"]
 
@@ -86,7 +86,7 @@ class _Shape:
         """Labels and cells by column of every row, scale by scale."""
         found: dict[_Labels, dict[_Labels, Cell]] = {}
         for cell in cells:
-            axes = {**labels_of(cell), "scale": cell.scale}
+            axes = {**cell.labels, "scale": cell.scale}
             column = (cell.set, cell.metric, cell.scale if self.scale_is_column else None)
             found.setdefault(tuple(axes[name] for name in self.stubs), {})[column] = cell
         rows = list(found.items())
@@ -173,7 +173,7 @@ def printed(cell: Cell, marks: tuple[int, ...], digits: Mapping[str, int]) -> Nu
     if cell.hr_size is not None:
         facts.append(("output", f"{cell.hr_size[1]}x{cell.hr_size[0]}"))
     facts += [(name, said) for name in ("erratum", "note") if (said := getattr(cell, name))]
-    title = ", ".join(filter(None, (labels_text(labels_of(cell)), _place(cell.scale, cell.set))))
+    title = ", ".join(filter(None, (labels_text(cell.labels), _place(cell.scale, cell.set))))
     return Number(
         value=cell.value,
         metric=cell.metric,
@@ -314,23 +314,13 @@ def claim_verdict(evidence: Evidence, claim: Claim) -> str:
         claim: of a published table.
     """
     for study in evidence.studies_of(claim.table):
-        shared = {"method": claim.method} if "method" not in claim.better else {}
-        better = evidence.level(study, {**shared, **claim.better})
-        worse = evidence.level(study, {**shared, **claim.worse})
-        if better is None or worse is None or claim.metric != study.measure.metric:
-            continue
-        asked = StudyClaim(better, worse, claim.set or "", claim.delta, claim.source)
+        asked = [*table_claims([claim], study.levels, study.measure.metric, study.scale)]
         for budget in evidence.budgets(study):
-            entries = evidence.entries(study, budget)
-            groups = [
-                group
-                for group in tested_groups(study, entries)
-                if claim.scale is None or group.endswith(f"_x{claim.scale:g}")
-            ]
-            group = group_of(asked, groups)
-            found = judge(study, asked, entries, group)
-            if found.word != "not run":
-                return f"{found.word} ({budget_text(study, budget)}, {group_text(group)})"
+            for verdict in evidence.verdicts(study, budget):
+                found = verdict.own
+                if verdict.claim in asked and verdict.word not in UNDECIDED and found is not None:
+                    where = f"{budget_text(study, budget)}, {group_text(found.group)}"
+                    return f"{verdict.word} ({where})"
     answers = [evidence.answer(cell) for cell in claim.cells or ()]
     if answers and all(answer is not None and answer.whole for answer in answers):
         return "inconclusive (single runs)"

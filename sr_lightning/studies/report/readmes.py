@@ -35,7 +35,7 @@ def lasting_evidence(root: Path) -> Evidence:
         root: the checkout.
     """
     ledger = Ledger(root / "experiments" / "results")
-    return Evidence(root, ledger, considered=("short", "paper"))
+    return Evidence(root, ledger, considered=("short", "medium", "paper"))
 
 
 def stale(evidence: Evidence) -> dict[Path, str]:

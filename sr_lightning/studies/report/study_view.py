@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sr_lightning.data.images import read_rgb, to_tensor
 from sr_lightning.inference.pictures import save_crops
 from sr_lightning.studies.ledger import Entry
+from sr_lightning.studies.plan import MOST_SEEDS, Need, needs
 from sr_lightning.studies.published_cells import Cell
 from sr_lightning.studies.report.evidence import (
     Evidence,
     budget_text,
     group_name,
-    labels_of,
     origin_of_runs,
     reduces,
 )
@@ -35,21 +35,27 @@ from sr_lightning.studies.report.words import group_text, metric_text
 from sr_lightning.studies.study import Study
 from sr_lightning.studies.verdicts import (
     PAIRED,
+    Difference,
     Verdict,
     against_reference,
-    group_of,
-    judge,
     level_values,
     mean_and_deviation,
     tested_groups,
 )
 
-__all__ = ["study_views", "verdict_row"]
+__all__ = ["BUDGET_HEADS", "claims_by_budget", "study_views"]
 
 # Tests leave squares of 256 pixels, which weigh 100 kB for every method.
 _SIDE = 128
 _COMPARED_SETS = 2
-_VERDICT_HEADS = ("published", "measured on", "measured ± 95%", "n", "budget", "verdict")
+BUDGET_HEADS = ("on", "measured ± 95%", "corrected ±", "n", "verdict")
+"""Headings of :func:`claims_by_budget` under each budget."""
+_VERDICT_HEADS = (
+    *("published", "measured on", "measured ± 95%", "corrected ±", "p", "p (Holm)"),
+    *("± images", "n", "verdict"),
+    *("primary set", "primary ± 95%", "primary p (Holm)", "primary ± images", "primary verdict"),
+    "seeds to tell",
+)
 
 
 def study_views(evidence: Evidence, study: Study, pictures: Path | None = None) -> list[StudyView]:
@@ -67,7 +73,8 @@ def study_views(evidence: Evidence, study: Study, pictures: Path | None = None) 
 def _view(evidence: Evidence, study: Study, budget: str | None, pictures: Path | None) -> StudyView:
     entries = evidence.entries(study, budget) if budget is not None else []
     groups = tested_groups(study, entries)
-    found = [judge(study, claim, entries, group_of(claim, groups)) for claim in study.claims]
+    found = evidence.verdicts(study, budget or "")
+    needed = needs(study, found, entries)
     name = f"{study.paper}/{study.name}/{budget or 'not-run'}"
     return StudyView(
         study=study,
@@ -79,9 +86,13 @@ def _view(evidence: Evidence, study: Study, budget: str | None, pictures: Path |
             source="",
             stubs=("claim",),
             columns=tuple(Column(("", head)) for head in _VERDICT_HEADS),
-            rows=tuple(verdict_row(study, verdict, entries, budget) for verdict in found),
+            rows=tuple(
+                _verdict_row(study, verdict, need, entries)
+                for verdict, need in zip(found, needed, strict=True)
+            ),
         ),
         judged=tuple(found),
+        needs=tuple(needed),
         curves=_curves(study, entries),
         images=tuple(_images(study, entries, group, name) for group in groups),
         pictures=() if pictures is None else _pictures(study, entries, groups, pictures),
@@ -89,77 +100,136 @@ def _view(evidence: Evidence, study: Study, budget: str | None, pictures: Path |
     )
 
 
-def verdict_row(
-    study: Study, verdict: Verdict, entries: Sequence[Entry], budget: str | None
-) -> Row:
-    """A claim and what was measured of it.
+def _verdict_row(study: Study, verdict: Verdict, need: Need, entries: Sequence[Entry]) -> Row:
+    """A claim and what was measured of it."""
+    own, primary = verdict.own, verdict.primary
+    word = f"{verdict.word}: {verdict.reason}" if verdict.reason else verdict.word
+    cells = (
+        _published_gap(study, verdict),
+        *_gap_cells(study, own, entries),
+        _width(study, own.image_error if own else None),
+        str(len(own.seeds) if own else 0),
+        word,
+        group_text(primary.group) if primary else "",
+        None if primary is None else _gap(study, primary, entries),
+        _p(primary.corrected_p if primary else None),
+        _width(study, primary.image_error if primary else None),
+        verdict.primary_word if primary else "",
+        _seeds_to_tell(need),
+    )
+    return Row((_claim_text(verdict),), cells, "both")
+
+
+def _gap_cells(
+    study: Study, found: Difference | None, entries: Sequence[Entry]
+) -> tuple[Number | str | None, ...]:
+    """Where a difference was measured, what it is, and how sure it is."""
+    if found is None:
+        return "", None, "", "", ""
+    return (
+        group_text(found.group),
+        _gap(study, found, entries),
+        _width(study, found.corrected_half_width),
+        _p(found.p),
+        _p(found.corrected_p),
+    )
+
+
+def _claim_text(verdict: Verdict) -> str:
+    return f"{verdict.claim.better} > {verdict.claim.worse}"
+
+
+def _published_gap(study: Study, verdict: Verdict) -> Number | str:
+    claim = verdict.claim
+    if claim.published is None:
+        return f"order ({claim.set})"
+    origin = Origin(f"Published: {claim.better} - {claim.worse}", (("source", claim.source),))
+    return Number(claim.published, study.measure.metric, signed=True, word=claim.set, origin=origin)
+
+
+def _width(study: Study, value: float | None) -> str:
+    return "" if value is None else f"{value:.{_digits(study)}f}"
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return ""
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _digits(study: Study) -> int:
+    return 3 if study.measure.metric == "psnr" else 5
+
+
+def _seeds_to_tell(need: Need) -> str:
+    """Seeds and hours that would make the interval narrow enough."""
+    if not need.is_open or need.seeds is None or need.hours is None:
+        return ""
+    if need.seeds == MOST_SEEDS:
+        return f"over {MOST_SEEDS:,}"
+    return f"{need.seeds} ({need.hours:.1f} h more)"
+
+
+def _gap(study: Study, found: Difference, entries: Sequence[Entry]) -> Number:
+    """The difference of two levels with its interval."""
+    sides = [
+        entry
+        for entry in entries
+        if entry.level in (found.better, found.worse) and entry.seed in found.seeds
+    ]
+    title = f"{found.better} - {found.worse} on {group_text(found.group)}"
+    if found.deviation is not None:
+        title += f", standard deviation over paired seeds {found.deviation:.3f}"
+    return Number(
+        found.mean,
+        study.measure.metric,
+        kind="measured",
+        half_width=found.half_width,
+        digits=_digits(study),
+        signed=True,
+        origin=origin_of_runs(sides, title, study.measure.protocol),
+    )
+
+
+def claims_by_budget(views: Sequence[StudyView], budgets: Iterable[str]) -> list[Row]:
+    """A row for each claim of a study with what every training length says of it.
 
     Args:
-        study: of the claim.
-        verdict: on it.
-        entries: that it was found from.
-        budget: of the entries, or None where there are none.
+        views: of one study, at the budgets of its runs.
+        budgets: that have columns.
     """
-    claim, metric = verdict.claim, study.measure.metric
-    published: Number | None = None
-    if claim.published is not None:
-        published = Number(
-            claim.published,
-            metric,
-            signed=True,
-            word=claim.set,
-            origin=Origin(
-                f"Published: {claim.better} - {claim.worse}", (("source", claim.source),)
-            ),
-        )
-    cells: tuple[Number | str | None, ...] = (published, "", "", "0", "", verdict.word)
-    if verdict.mean is not None and budget is not None:
-        measured = _gap(study, verdict, _sides(verdict, entries))
-        cells = (
-            published,
-            group_text(verdict.set),
-            measured,
-            str(len(verdict.seeds)),
-            budget_text(study, budget).replace(" budget", ""),
-            verdict.word,
-        )
-    return Row((f"{claim.better} > {claim.worse}",), cells, "both")
+    study = views[0].study
+    by_budget = {view.budget: view for view in views}
+    rows = []
+    for place, verdict in enumerate(views[0].judged):
+        cells: list[Number | str | None] = [_published_gap(study, verdict)]
+        for budget in budgets:
+            if budget in by_budget:
+                view = by_budget[budget]
+                cells += _at_budget(view, view.judged[place])
+            else:
+                cells += ["", None, "", "", "not run" if budget in study.budgets else ""]
+        rows.append(Row((study.name, _claim_text(verdict)), tuple(cells), "both"))
+    return rows
 
 
-def _gap(study: Study, verdict: Verdict, sides: Sequence[Entry]) -> Number:
-    """The difference of two levels with its interval."""
-    claim, metric = verdict.claim, study.measure.metric
-    return Number(
-        verdict.mean,
-        metric,
-        kind="measured",
-        half_width=verdict.half_width,
-        digits=3 if metric == "psnr" else 5,
-        signed=True,
-        origin=origin_of_runs(
-            sides,
-            f"{claim.better} - {claim.worse} on {group_text(verdict.set)}, paired by seed"
-            + _spread(verdict.deviation),
-            study.measure.protocol,
-        ),
-    )
+def _at_budget(view: StudyView, verdict: Verdict) -> list[Number | str | None]:
+    found = verdict.shown
+    if found is None:
+        return ["", None, "", "", verdict.word]
+    smaller = ", smaller network" if view.budget and reduces(view.study, view.budget) else ""
+    return [
+        group_text(found.group),
+        _gap(view.study, found, view.entries),
+        _width(view.study, found.corrected_half_width),
+        f"{len(found.seeds)}{smaller}",
+        f"{verdict.word}: {verdict.reason}" if verdict.reason else verdict.word,
+    ]
 
 
 def _difference(study: Study, level: str, entries: list[Entry], group: str) -> Number | None:
     found = against_reference(study, level, entries, group)
-    if found is None:
-        return None
-    return _gap(study, found, _sides(found, entries))
-
-
-def _sides(verdict: Verdict, entries: Sequence[Entry]) -> list[Entry]:
-    """The runs that a verdict is from."""
-    levels = (verdict.claim.better, verdict.claim.worse)
-    return [e for e in entries if e.level in levels and e.seed in verdict.seeds]
-
-
-def _spread(deviation: float | None) -> str:
-    return "" if deviation is None else f", standard deviation {deviation:.3f}"
+    return None if found is None else _gap(study, found, entries)
 
 
 def _levels(
@@ -172,7 +242,7 @@ def _levels(
 ) -> Table:
     """Levels by sets: what is published, then what was measured."""
     measure = study.measure
-    published = _published(evidence, study)
+    published = _published(study)
     head = metric_text(measure.metric)
     columns = [Column((group_text(group), f"published {head}")) for group in published]
     columns += [Column((group_text(group), f"measured {head}")) for group in groups]
@@ -210,16 +280,14 @@ def _levels(
     )
 
 
-def _published(evidence: Evidence, study: Study) -> dict[str, dict[str, Cell]]:
+def _published(study: Study) -> dict[str, Mapping[str, Cell]]:
     """The cells of the study's published table by set and scale, then level."""
-    found: dict[str, dict[str, Cell]] = {}
     if study.table is None:
-        return found
-    for cell in evidence.published.table(study.table):
-        level = evidence.level(study, labels_of(cell))
-        if level is not None and cell.metric == study.measure.metric:
-            found.setdefault(group_name(cell.set, cell.scale), {})[level] = cell
-    return found
+        return {}
+    return {
+        group_name(name, next(iter(by_level.values())).scale): by_level
+        for name, by_level in study.printed.items()
+    }
 
 
 def _printed(level: str, cell: Cell) -> Number:
@@ -232,7 +300,7 @@ def _measured(
     level: str,
     runs: list[Entry],
     group: str,
-    published: dict[str, dict[str, Cell]],
+    published: Mapping[str, Mapping[str, Cell]],
 ) -> Number:
     measure = study.measure
     values = level_values(study, runs, group)[level]

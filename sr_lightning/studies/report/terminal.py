@@ -15,9 +15,14 @@ from sr_lightning.studies.report.words import delta_text, text
 __all__ = ["summary", "terminal_tables", "verdict_tables"]
 
 _STYLES = {
-    "replicated": "green",
-    "not replicated": "red",
+    "agrees": "green",
+    "same sign": "green",
+    "same sign, other size": "green",
+    "null": "red",
+    "reversed": "red",
     "inconclusive": "yellow",
+    "not converged": "dim",
+    "not measured": "dim",
     "not run": "dim",
 }
 _UNBROKEN = 14
@@ -99,7 +104,8 @@ def _labels(row: Row) -> list[Text]:
 
 def _cell(cell: Number | str | None) -> Text:
     if cell is None or isinstance(cell, str):
-        return Text(cell or "", style=_STYLES.get(cell or "", ""))
+        words = cell or ""
+        return Text(words, style=_STYLES.get(words.partition(":")[0], ""))
     shown = Text(text(cell), style=("", "bold", "underline")[cell.rank])
     if cell.delta is not None:
         shown.append(f" {delta_text(cell)}", style=f"not bold not underline {_TONES[cell.tone]}")
@@ -121,17 +127,8 @@ def verdict_tables(report: Report, width: int) -> list[RichTable]:
             table = view.verdicts
             if not table.rows:
                 continue
-            kept = [n for n, column in enumerate(table.columns) if column.head[1] != "budget"]
-            rows = (
-                replace(row, cells=tuple(row.cells[place] for place in kept)) for row in table.rows
-            )
-            shown = replace(
-                table,
-                title=f"{view.study.name}: {view.table.source}",
-                columns=tuple(table.columns[place] for place in kept),
-                rows=tuple(rows),
-            )
-            made += terminal_tables(shown, width)
+            title = f"{view.study.name}: {view.table.source}"
+            made += terminal_tables(replace(table, title=title), width)
     return made
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from sr_lightning.studies.ledger import Entry
+from sr_lightning.studies.plan import Need
 from sr_lightning.studies.published_cells import METRICS
 from sr_lightning.studies.study import Study
 from sr_lightning.studies.verdicts import Verdict
@@ -168,7 +169,7 @@ class Table:
         """Whether a column holds words and not numbers, so that it is set to the left."""
         cells = [row.cells[column] for row in self.rows]
         words = [cell for cell in cells if isinstance(cell, str)]
-        return len(words) == len(cells) and not all(re.fullmatch(r"[\d.,]*", w) for w in words)
+        return len(words) == len(cells) and not all(re.fullmatch(r"[\d.,<]*", w) for w in words)
 
 
 @dataclass(frozen=True)
@@ -265,6 +266,7 @@ class StudyView:
         table: levels and sets.
         verdicts: claims.
         judged: the same, as they were found.
+        needs: seeds and hours that each of them would take.
         curves: of the validation.
         images: per-image rows, a table for each set.
         pictures: regions of test images by all levels.
@@ -276,6 +278,7 @@ class StudyView:
     table: Table
     verdicts: Table
     judged: tuple[Verdict, ...] = ()
+    needs: tuple[Need, ...] = ()
     curves: tuple[Curve, ...] = ()
     images: tuple[Table, ...] = ()
     pictures: tuple[Comparison, ...] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sr_lightning.studies.published_cells import METRICS, Label
+from sr_lightning.studies.published_cells import METRICS, Label, label_text
 from sr_lightning.studies.report.views import Number
 
 __all__ = [
@@ -26,17 +26,6 @@ _NAMES = {
     "logged_smoothed": "logged, smoothed",
     "setting": "value",
 }
-
-
-def label_text(name: str, label: Label) -> str:
-    """A label of an axis: ``x2.8``, ``yes``, ``Set5``."""
-    if label is None:
-        return ""
-    if isinstance(label, bool):
-        return "yes" if label else "no"
-    if name == "scale":
-        return f"x{label:g}"
-    return str(label)
 
 
 def labels_text(labels: Mapping[str, Label]) -> str:
