@@ -9,7 +9,6 @@ import pytest
 import torch
 import yaml
 from conftest import EXPERIMENTS, only_run, picture, tiny_fit
-from jsonargparse import ArgumentParser
 from PIL import Image
 from torch.nn import functional as F
 
@@ -20,7 +19,6 @@ from sr_lightning.nn.complexity import complexity, parameter_count
 from sr_lightning.papers.asdn import ASDN, FSDN, EDSRConv, RDNConv, VDSRConv
 from sr_lightning.papers.asdn.lfr import SplitConv, level_scales, passes, resized
 from sr_lightning.papers.asdn.module import ASDNModule
-from sr_lightning.training.module import SRModule
 
 SMALL = {
     "blocks": 2,
@@ -407,70 +405,7 @@ def test_neighbours_recipe_needs_levels_from_1_to_2():
         ASDNModule(ASDN(levels=[2, 3, 4], **SMALL), recipe="neighbours")
 
 
-def module_of(experiment):
-    """The module that an experiment file describes, at full size."""
-    parser = ArgumentParser()
-    parser.add_subclass_arguments(SRModule, "model")
-    content = yaml.safe_load((EXPERIMENTS / f"{experiment}.yaml").read_text())
-    return parser.instantiate(parser.parse_object({"model": content["model"]})).model
-
-
-@pytest.mark.parametrize(
-    ("experiment", "scale"),
-    [
-        ("asdn", 1.1),
-        ("asdn_fast", 1.9),
-        ("asdn_light", 2),
-        ("asdn_student_base", 2),
-        ("asdn_student_complex", 2),
-        ("vdsr_conv", 1.6),
-        ("edsr_conv", 1.5),
-        ("rdn_conv", 1.3),
-        *((f"fsdn_x{scale}", scale) for scale in (2, 3, 4, 8)),
-    ],
-)
-def test_experiment_trains_in_bf16(experiment, scale):
-    module = module_of(experiment)
-    network, side = module.network, round(4 * scale)
-    assert scale in network.scales
-    module.log_dict = lambda *_, **__: None
-    batch = {"lr": torch.rand(1, 3, 4, 4), "hr": torch.rand(1, 3, side, side), "scale": scale}
-    with torch.autocast("cpu", torch.bfloat16):
-        loss = module.training_step(batch, 0)
-    loss.backward()
-    assert torch.isfinite(loss)
-    gradients = [p.grad for p in module.parameters()]
-    assert all(g is not None and torch.isfinite(g).all() for g in gradients)
-
-
 # ---- FSDN ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("scale", [2, 3, 4, 8])
-@pytest.mark.parametrize("size", [(17, 23), (1, 12), (12, 1)])
-def test_fsdn_enlarges_odd_sizes_and_strips_in_batches(scale, size):
-    network = FSDN(scale, **SMALL, width=8).double()
-    lr = torch.rand(2, 3, *size, dtype=torch.float64)
-    with torch.no_grad():
-        sr = network(lr)
-        assert sr.shape == (2, 3, scale * size[0], scale * size[1])
-        torch.testing.assert_close(sr[1:], network(lr[1:]))
-
-
-@pytest.mark.parametrize("scale", [2, 3, 4, 8])
-@pytest.mark.parametrize("compression", [1, 3])
-def test_receptive_field_of_fsdn_is_true(scale, compression):
-    torch.manual_seed(0)
-    options = {**SMALL, "channel_attention": "none", "compression": compression, "width": 8}
-    network = FSDN(scale, **options).double()
-    field = network.receptive_field
-    side = field + 6
-    lr = torch.rand(1, 3, side, side, dtype=torch.float64, requires_grad=True)
-    middle = slice(side // 2 * scale, (side // 2 + 1) * scale)
-    network(lr)[..., middle, middle].sum().backward()
-    rows = lr.grad.abs().sum(dim=(0, 1, 3)).nonzero().flatten()
-    assert (int(rows.min()), int(rows.max())) == (3, side - 4)
-    assert FSDN(scale, **SMALL).receptive_field is None
 
 
 def test_fsdn_of_another_scale_is_refused():

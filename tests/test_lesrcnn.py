@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 import torch
-import yaml
 from conftest import EXPERIMENTS, only_run, tiny_fit
-from jsonargparse import ArgumentParser
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -20,7 +16,6 @@ from sr_lightning.nn.complexity import complexity, parameter_count
 from sr_lightning.nn.layers import reference
 from sr_lightning.papers.lesrcnn import LESRCNN, from_release
 from sr_lightning.papers.lesrcnn.module import LESRCNNModule
-from sr_lightning.training.module import SRModule
 
 SMALL = {"channels": 8, "pairs": 3}
 EXPERIMENT_FILES = sorted(path.stem for path in EXPERIMENTS.glob("*lesrcnn*.yaml"))
@@ -213,34 +208,6 @@ def test_enlarging_the_mean_saves_one_pass_of_the_upsampler():
     assert complexity(network, hr_size=(12, 10)).macs == twice.get_total_flops() // 2
 
 
-@pytest.mark.parametrize("enhanced", ["no", "intended", "as_run"])
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("size", [(17, 23), (1, 12), (12, 1)])
-def test_odd_sizes_and_strips_are_enlarged_in_batches(variant, enhanced, size):
-    network = LESRCNN([2, 3, 4], variant=variant, enhanced=enhanced, **SMALL).double()
-    lr = torch.rand(2, 3, *size, dtype=torch.float64)
-    for scale in (2, 3, 4):
-        sr = network.enlarge(lr, scale)
-        assert sr.shape == (2, 3, scale * size[0], scale * size[1])
-        torch.testing.assert_close(sr[1:], network.enlarge(lr[1:], scale))
-
-
-@pytest.mark.parametrize("enhanced", ["no", "intended", "as_run"])
-@pytest.mark.parametrize("variant", ["sn", "ieeb", "full"])
-@pytest.mark.parametrize("scale", [2, 3, 4, [2, 3, 4]])
-def test_receptive_field_is_true(scale, variant, enhanced):
-    """Gradient of one LR cell of output reaches exactly as far as the property says."""
-    torch.manual_seed(0)
-    network = LESRCNN(scale, variant=variant, enhanced=enhanced, **SMALL).double()
-    field = network.receptive_field
-    side, by = field + 6, min(network.scales)
-    lr = torch.rand(1, 3, side, side, dtype=torch.float64, requires_grad=True)
-    middle = slice(side // 2 * by, (side // 2 + 1) * by)
-    network.enlarge(lr, by)[..., middle, middle].sum().backward()
-    rows = lr.grad.abs().sum(dim=(0, 1, 3)).nonzero().flatten()
-    assert (int(rows.min()), int(rows.max())) == (3, side - 4)
-
-
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_tiles_give_the_whole_images_result(scale):
     torch.manual_seed(0)
@@ -249,15 +216,6 @@ def test_tiles_give_the_whole_images_result(scale):
     with torch.no_grad():
         tiled = Upscaler(network, tile=12)(lr, scale)
         torch.testing.assert_close(tiled, network(lr, scale))
-
-
-def test_self_ensemble_turns_with_the_image():
-    torch.manual_seed(0)
-    enlarge = Upscaler(LESRCNN(2, **SMALL).double().eval(), ensemble=True)
-    lr = torch.rand(1, 3, 6, 9, dtype=torch.float64)
-    with torch.no_grad():
-        turned = enlarge(lr.flip(-1).transpose(-1, -2), 2)
-        torch.testing.assert_close(turned, enlarge(lr, 2).flip(-1).transpose(-1, -2))
 
 
 def test_exported_graph_enlarges_any_size():
@@ -292,34 +250,6 @@ def test_upsamplers_of_other_scales_get_zero_gradients():
     used, idle = module.network.upsamplers["2"], module.network.upsamplers["3"]
     assert all(p.grad.abs().sum() > 0 for p in used.parameters())
     assert all(torch.equal(p.grad, torch.zeros_like(p)) for p in idle.parameters())
-
-
-def module_of(experiment: str) -> SRModule:
-    """The module that an experiment file describes, at full size."""
-    parser = ArgumentParser()
-    parser.add_subclass_arguments(SRModule, "model")
-    content = yaml.safe_load((EXPERIMENTS / f"{experiment}.yaml").read_text())
-    return parser.instantiate(parser.parse_object({"model": content["model"]})).model
-
-
-@pytest.mark.parametrize("experiment", EXPERIMENT_FILES)
-def test_experiment_trains_in_bf16(experiment):
-    module = module_of(experiment)
-    scale = re.search(r"_x(\d)", experiment)
-    expected = (2, 3, 4) if scale is None else (int(scale[1]),)
-    assert module.network.scales == expected
-    for scale in expected:
-        batch = {
-            "lr": torch.rand(2, 3, 8, 8),
-            "hr": torch.rand(2, 3, 8 * scale, 8 * scale),
-            "scale": scale,
-        }
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = module.losses(batch)["loss"]
-        loss.backward()
-        assert torch.isfinite(loss)
-    gradients = [p.grad for p in module.parameters()]
-    assert all(g is not None and torch.isfinite(g).all() for g in gradients)
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENT_FILES)
