@@ -19,6 +19,7 @@ from sr_lightning.errors import UserError
 from sr_lightning.studies.ledger import Entry, Failure, Ledger
 from sr_lightning.studies.plan import MOST_SEEDS, Need, needs, seconds_per_seed
 from sr_lightning.studies.runner import CellState, Runner
+from sr_lightning.studies.starts import starts
 from sr_lightning.studies.study import BUDGETS, Study, find_study, own_studies, studies
 from sr_lightning.studies.verdicts import (
     RULE,
@@ -54,6 +55,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="sr-lightning study", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="all studies and what the ledger has of them")
+    begin = commands.add_parser("starts", help="PSNR of untrained networks, beside bicubic")
+    begin.add_argument("files", nargs="+", type=Path, help="experiment files")
+    begin.add_argument("--set", default="Set5", help="set or folder of HR images; default: Set5")
+    begin.add_argument("--data-root", help="where image sets lie; default $SR_DATA or ./data")
     show = commands.add_parser("show", help="results and verdicts of a study")
     plan = commands.add_parser(
         "plan", help="seeds and hours that each claim needs, from the runs in the ledger"
@@ -90,6 +95,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     root = project_root()
     if options.command == "list":
         _list(root)
+        return
+    if options.command == "starts":
+        for start in starts(options.files, options.set, options.data_root):
+            print(start, flush=True)
         return
     if options.command == "reproduce":
         _reproduce(root, options)

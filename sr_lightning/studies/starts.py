@@ -46,6 +46,10 @@ class Start:
     psnr: tuple[float, ...]
     bicubic: float
 
+    def __str__(self) -> str:
+        numbers = f"{fmean(self.psnr):6.2f} dB, bicubic {self.bicubic:5.2f} dB, {self.gap:+.2f}"
+        return f"{self.experiment:<22} {self.network:<14} x{self.scale:g}  {numbers}"
+
     @property
     def gap(self) -> float:
         """Mean PSNR over the seeds less that of bicubic, in dB."""
