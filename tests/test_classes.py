@@ -22,7 +22,10 @@ from sr_lightning.classes import find_class, own_modules, use_current_folder, us
 from sr_lightning.cli import main
 from sr_lightning.errors import UserError
 from sr_lightning.nn.network import SRNetwork
-from sr_lightning.studies.study import load_study
+from sr_lightning.studies.ledger import Ledger
+from sr_lightning.studies.report.build import build_report
+from sr_lightning.studies.report.evidence import Evidence
+from sr_lightning.studies.study import load_study, own_studies
 from sr_lightning.weights.files import load_network, save_network
 from sr_lightning.weights.zoo import load_weights
 
@@ -459,6 +462,20 @@ def test_a_study_finds_experiments_and_keeps_results_beside_its_file(here):
     assert study.experiment("small") == here / "fx_net.yaml"
     suite = next((ROOT / "experiments" / "studies").glob("*.yaml"))
     assert load_study(suite, ROOT).results == ROOT / "experiments" / "results"
+
+
+def test_studies_of_the_current_folder_are_found_and_reported(here):
+    suites = {path.name for path in (ROOT / "experiments" / "studies").glob("*.yaml")}
+    (here / "fx_study.yaml").write_text(STUDY.replace("LEVEL", "{model.network.width: 8}"))
+    (found,) = own_studies(ROOT, here)
+    assert found.name == "fx_study"
+    (here / "experiments").mkdir()
+    evidence = Evidence(here, Ledger(here / "experiments" / "results"), own=[found])
+    assert evidence.published.tables == ()
+    assert [paper.title for paper in build_report(evidence).papers] == ["Studies of your own"]
+    (here / min(suites)).write_text((here / "fx_study.yaml").read_text())
+    with pytest.raises(UserError, match="give yours another name"):
+        own_studies(ROOT, here)
 
 
 # ---- networks that cannot work ------------------------------------------------------------------

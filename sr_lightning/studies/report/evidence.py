@@ -90,8 +90,9 @@ class Evidence:
 
     @cached_property
     def published(self) -> PublishedNumbers:
-        """The published numbers of the checkout."""
-        return load_published(self.root / "experiments" / "published")
+        """The published numbers of the checkout; a folder of the user's own may have none."""
+        folder = self.root / "experiments" / "published"
+        return load_published(folder) if folder.is_dir() else PublishedNumbers((), ())
 
     @cached_property
     def _entries(self) -> dict[str, list[Entry]]:
