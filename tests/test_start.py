@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 import yaml
@@ -9,6 +11,7 @@ from conftest import EXPERIMENTS, picture
 from torch import nn
 
 from sr_lightning.baselines.lapsrn import LapSRN
+from sr_lightning.cli import main
 from sr_lightning.data.images import to_tensor
 from sr_lightning.metrics.protocol import PROTOCOLS
 from sr_lightning.metrics.quality import psnr
@@ -147,3 +150,11 @@ def test_the_start_follows_the_seed_and_leaves_the_random_state_alone():
     other = Own()
     assert same_start(first, again) == set(first.state_dict())
     assert not same_start(first, other)
+
+
+def test_starts_are_listed_beside_bicubic(test_folder, capsys):
+    files = [str(EXPERIMENTS / f"{name}.yaml") for name in ("fsrcnn_x4", "cmsc_x4")]
+    main(["study", "starts", *files, "--set", str(test_folder)])
+    without, with_skip = capsys.readouterr().out.splitlines()
+    assert re.search(r"fsrcnn_x4 +FSRCNN +x4 .* -\d+\.\d\d$", without)
+    assert re.search(r"cmsc_x4 +CMSC +x4 .* [+-]0\.00$", with_skip)

@@ -537,7 +537,10 @@ def test_other_cells_leftovers_are_not_gone_on_with(tmp_path, monkeypatch):
     assert (folder / "calls.txt").read_text().startswith("fit --config")
 
 
-def test_ctrl_c_lets_cells_save_themselves(tmp_path, monkeypatch):
+def test_ctrl_c_lets_cells_save_themselves(tmp_path, monkeypatch, request):
+    # A shell's background job ignores Ctrl-C from its start, and so would these tests in one.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     body = """
     def saved(*_):
         Path(folder, "saved").touch()
