@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from sr_lightning.cubic import enlarged_size
+from sr_lightning.cubic import upscaled_size
 from sr_lightning.data import resize
 from sr_lightning.data.images import from_unit_range, read_picture, to_unit_range
 from sr_lightning.data.resize import Boundary, lr_size
@@ -63,17 +63,17 @@ def upscale(
     ensemble: bool = False,
     device: str = "auto",
 ) -> AnyImage:
-    """Enlarge an image; the result is of its kind, type and number of dimensions, in [0, 1].
+    """Upscale an image; the result is of its kind, type and number of dimensions, in [0, 1].
 
-    Grey stays grey and alpha is enlarged by bicubic. A PIL image is turned as its EXIF orientation
+    Grey stays grey and alpha is upscaled by bicubic. A PIL image is turned as its EXIF orientation
     says, and keeps its mode; palettes, CMYK and other colour spaces become RGB.
 
     Args:
         image: PIL image, array or tensor; see :data:`AnyImage`.
         weights: what :func:`load` takes, or a network (quicker for many images), which is used on
             the device where it is; default: the best that come with the package.
-        scale: default: 4, or what the weights enlarge by.
-        tile: enlarge in tiles of this side in LR pixels, to save memory; default: the whole image.
+        scale: default: 4, or what the weights upscale by.
+        tile: upscale in tiles of this side in LR pixels, to save memory; default: the whole image.
         ensemble: average over the 8 mirrorings and rotations: better, 8 times slower.
         device: to compute on, where weights are named; "auto" is an accelerator where there is
             one. The result of a tensor is on the tensor's device all the same.
@@ -127,7 +127,7 @@ def measure(
     # Networks overshoot.
     (a, _), (b, grey) = _rgb(sr, beyond=1.0), _rgb(hr)
     if a.shape != b.shape:
-        height, width = enlarged_size(lr_size((b.shape[2], b.shape[3]), scale), scale)
+        height, width = upscaled_size(lr_size((b.shape[2], b.shape[3]), scale), scale)
         b = b[:, :, :height, :width]
     if a.shape != b.shape or a.shape[0] != 1:
         raise UserError(
@@ -155,7 +155,7 @@ def imresize(
         scale: such as 1 / 4; the size is rounded up, as MATLAB's ``imresize(A, scale)`` does.
         size: height and width of the result, in place of `scale`.
         boundary: "replicate" as classic MATLAB (the usual benchmark files), "symmetric" as today's.
-        antialias: widen the kernel when shrinking, as MATLAB does.
+        antialias: widen the kernel when downscaling, as MATLAB does.
 
     Returns:
         An image of the same kind and type.
@@ -253,9 +253,9 @@ def _network(weights: object, scale: float | None, device: str) -> SRNetwork:
     if isinstance(weights, SRNetwork):
         if device != "auto":
             raise UserError("A network is used where it is; move it with network.to(device).")
-        if scale is not None and not weights.enlarges_by(scale):
+        if scale is not None and not weights.supports_scale(scale):
             have = ", ".join(f"x{known:g}" for known in weights.scales)
-            raise UserError(f"This {type(weights).__name__} enlarges by {have}, not by x{scale:g}.")
+            raise UserError(f"This {type(weights).__name__} upscales by {have}, not by x{scale:g}.")
         return weights
     if weights is None:
         weights = best_for_scale(4 if scale is None else scale).name

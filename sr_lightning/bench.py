@@ -33,7 +33,7 @@ from sr_lightning.baselines.edsr import EDSR
 from sr_lightning.cli import quiet
 from sr_lightning.colour import rgb_to_y
 from sr_lightning.data.datamodule import PatchDataModule
-from sr_lightning.data.degradation import shrink
+from sr_lightning.data.degradation import downscale
 from sr_lightning.data.images import read_rgb
 from sr_lightning.data.sample import find_photographs
 from sr_lightning.metrics.protocol import PROTOCOLS
@@ -152,7 +152,7 @@ class SubImages(Dataset[dict[str, Tensor]]):
                 for left in range(0, rgb.shape[1] - side + 1, side // 2):
                     high = rgb[top : top + side, left : left + side]
                     planes = torch.from_numpy(high.copy()).permute(2, 0, 1)
-                    low = shrink(planes, scale).permute(1, 2, 0).numpy()
+                    low = downscale(planes, scale).permute(1, 2, 0).numpy()
                     self.files.append((_png(high), _png(low)))
 
     def __len__(self) -> int:
@@ -251,7 +251,7 @@ def _bare_step(
     def run() -> None:
         optimizer.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            predictions = twin.intermediate(lr)
+            predictions = twin.supervised_outputs(lr)
         torch.stack([(p.float() - hr).abs().mean() for p in predictions]).sum().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
@@ -445,7 +445,7 @@ def _ssim_as_basicsr(mean: Callable[[Plane, Plane], Plane], a: Plane, b: Plane) 
 
 
 def inference(patch: int) -> list[tuple[str, list[Row]]]:
-    """Enlarging a 320 x 180 image by 4."""
+    """Upscaling a 320 x 180 image by 4."""
     tables = []
     for network in (EDSR(), HFDN()):
         network.eval()
@@ -498,7 +498,7 @@ def _cmsc_by_the_figure(network: CMSC, lr: Tensor) -> list[Tensor]:
 def _lesrcnn_as_released(network: LESRCNN, lr: Tensor) -> list[Tensor]:
     """LESRCNN with one pass of the upsampler for each end of the IEEB."""
     with reference():
-        return network.intermediate(lr)
+        return network.supervised_outputs(lr)
 
 
 def papers(patch: int) -> list[tuple[str, list[Row]]]:
@@ -513,9 +513,9 @@ def papers(patch: int) -> list[tuple[str, list[Row]]]:
         set_layout(twin, channels_last=True)
         ways: dict[str, tuple[SRNetwork, Callable[[Any, Tensor], list[Tensor]]]] = {
             f"{how}, NCHW": (network, direct),
-            "here, NCHW": (network, type(network).intermediate),
+            "here, NCHW": (network, type(network).supervised_outputs),
             f"{how}, channels last": (twin, direct),
-            "here, channels last": (twin, type(network).intermediate),
+            "here, channels last": (twin, type(network).supervised_outputs),
         }
 
         def step(
@@ -528,7 +528,7 @@ def papers(patch: int) -> list[tuple[str, list[Row]]]:
 
             return call
 
-        def enlarge(
+        def upscale(
             net: SRNetwork, way: Callable[[Any, Tensor], list[Tensor]], image: Tensor
         ) -> Callable[[], None]:
             def call() -> None:
@@ -540,7 +540,7 @@ def papers(patch: int) -> list[tuple[str, list[Row]]]:
         name = f"{type(network).__name__} x4, float32"
         for title, image, make in (
             (f"forward and backward, 2 patches of {patch}", torch.rand(2, 3, patch, patch), step),
-            ("80 x 45 to 320 x 180", torch.rand(1, 3, 45, 80), enlarge),
+            ("80 x 45 to 320 x 180", torch.rand(1, 3, 45, 80), upscale),
         ):
             calls = {
                 key: make(

@@ -18,7 +18,7 @@ __all__ = ["main", "quiet"]
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 TOOLS = {
     "prepare": ("sr_lightning.data.prepare", "get image sets and check them"),
-    "upscale": ("sr_lightning.inference.upscale", "enlarge photographs"),
+    "upscale": ("sr_lightning.inference.upscale", "upscale photographs"),
     "compare": ("sr_lightning.inference.compare", "all networks on your HR photographs"),
     "export": ("sr_lightning.inference.export", "a network as ONNX or as a PyTorch program"),
     "study": ("sr_lightning.studies.cli", "ablations: run, resume, verdicts"),
@@ -31,7 +31,10 @@ TOOLS = {
         "convert, verify and measure weights, authors' and ours",
     ),
     "complexity": ("sr_lightning.studies.complexity", "parameters, MACs and speed of networks"),
-    "curve": ("sr_lightning.studies.any_scale", "draw PSNR over scale, of one tested run or more"),
+    "plot-scales": (
+        "sr_lightning.studies.plot_scales",
+        "draw PSNR over scale, of one tested run or more",
+    ),
 }
 
 _HELP = """\
@@ -41,7 +44,7 @@ train and measure (each takes --help, --config FILE, --print_config):
   fit         train:    sr-lightning fit --config experiments/hfdn_x4.yaml
   validate    measure the held-out images of a run
   test        measure benchmark sets:  sr-lightning test --run runs/hfdn_x4
-  predict     enlarge a folder with a run:  sr-lightning predict --run RUN --data.predict FOLDER
+  predict     upscale a folder with a run:  sr-lightning predict --run RUN --data.predict FOLDER
 
   --run FOLDER       go on with a run (fit), or use its config and best weights (the others)
   --data-root FOLDER where image sets lie; default: $SR_DATA or ./data

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["cubic", "enlarged_size"]
+__all__ = ["cubic", "upscaled_size"]
 
 
 def cubic(x: Tensor) -> Tensor:
@@ -22,6 +22,6 @@ def cubic(x: Tensor) -> Tensor:
     return torch.where(x <= 1, near, torch.where(x <= 2, far, torch.zeros_like(x)))
 
 
-def enlarged_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
-    """(H, W) of an image enlarged by a real scale: each side rounded, halves up."""
+def upscaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """(H, W) of an image upscaled by a real scale: each side rounded, halves up."""
     return math.floor(size[0] * scale + 0.5), math.floor(size[1] * scale + 0.5)

@@ -65,7 +65,7 @@ class RunFolder:
 
     @property
     def predictions(self) -> Path:
-        """Folder of enlarged images."""
+        """Folder of upscaled images."""
         return self.path / "predictions"
 
     @classmethod

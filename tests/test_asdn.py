@@ -12,7 +12,7 @@ from conftest import EXPERIMENTS, only_run, picture, tiny_fit
 from PIL import Image
 from torch.nn import functional as F
 
-from sr_lightning.cubic import enlarged_size
+from sr_lightning.cubic import upscaled_size
 from sr_lightning.errors import UserError
 from sr_lightning.nn.bicubic import bicubic, bicubic_to
 from sr_lightning.nn.complexity import complexity, parameter_count
@@ -119,7 +119,7 @@ def test_recursion_takes_the_largest_factors_first(scale, factors):
 
 
 def trunk_runs(network, scale, size=(6, 5)):
-    """Sizes at which the trunk is run to enlarge by a scale."""
+    """Sizes at which the trunk is run to upscale by a scale."""
     seen = []
     handle = network.trunk.register_forward_hook(
         lambda _, inputs, __: seen.append(tuple(inputs[0].shape[-2:]))
@@ -148,15 +148,15 @@ def test_any_scale_gives_the_exact_size_also_in_batches(size, shared):
     lr = torch.rand(2, 3, *size, dtype=torch.float64)
     for scale in (1, 1.0001, 1.05, 1.1, 1.73, 2, 2.8, 3.99, 4):
         with torch.no_grad():
-            sr = network.enlarge(lr, scale)
-            assert tuple(sr.shape) == (2, 3, *enlarged_size(size, scale))
+            sr = network.upscale(lr, scale)
+            assert tuple(sr.shape) == (2, 3, *upscaled_size(size, scale))
             torch.testing.assert_close(sr[1:], network(lr[1:], scale))
 
 
 @pytest.mark.parametrize("scale", [11.3, 22.6, 32])
 def test_large_scales_are_reached(scale):
     sr = ASDN(**SMALL)(torch.rand(1, 3, 3, 5), scale)
-    assert tuple(sr.shape[-2:]) == enlarged_size((3, 5), scale)
+    assert tuple(sr.shape[-2:]) == upscaled_size((3, 5), scale)
     assert torch.isfinite(sr).all()
 
 
@@ -168,13 +168,13 @@ def test_between_levels_is_the_phase_between_their_images():
     torch.testing.assert_close(network(lr, 1.53), above + 0.7 * (below - above))
 
 
-def test_shared_pass_applies_both_branches_to_one_enlargement():
+def test_shared_pass_applies_both_branches_to_one_upscaling():
     network = ASDN(**SMALL, shared_pass=True).double()
     lr = torch.rand(1, 3, 20, 20, dtype=torch.float64)
-    enlarged = bicubic_to(lr, (31, 31))
-    maps = network.trunk(enlarged - network.normalise.mean)
+    upscaled = bicubic_to(lr, (31, 31))
+    maps = network.trunk(upscaled - network.normalise.mean)
     below, above = (network.branches[level](maps) for level in (5, 6))
-    torch.testing.assert_close(network(lr, 1.53), enlarged + above + 0.7 * (below - above))
+    torch.testing.assert_close(network(lr, 1.53), upscaled + above + 0.7 * (below - above))
     apart = ASDN(**SMALL).double()
     apart.load_state_dict(network.state_dict())
     assert torch.equal(network(lr, 1.5), apart(lr, 1.5))
@@ -202,11 +202,11 @@ def test_impossible_scales_are_refused_in_plain_words():
     lr = torch.rand(1, 3, 4, 4)
     with pytest.raises(UserError, match=r"make 3\.24, not 4"):
         network(lr, 4, [1.8, 1.8])
-    with pytest.raises(UserError, match=r"from 1 to 2; it cannot enlarge by 2\.5"):
+    with pytest.raises(UserError, match=r"from 1 to 2; it cannot upscale by 2\.5"):
         network(lr, 2.5, [2.5])
-    with pytest.raises(UserError, match=r"cannot enlarge by 0\.5"):
+    with pytest.raises(UserError, match=r"cannot upscale by 0\.5"):
         network(lr, 0.5)
-    with pytest.raises(UserError, match=r"from 2 to 4; it cannot enlarge by 1\.5"):
+    with pytest.raises(UserError, match=r"from 2 to 4; it cannot upscale by 1\.5"):
         ASDN(**SMALL, levels=[2, 3, 4])(lr, 1.5)
 
 
@@ -241,8 +241,8 @@ def plainly(network, lr, level):
     def conv(layer, x):
         return F.conv2d(x, layer.weight, layer.bias, padding=layer.padding)
 
-    enlarged = bicubic(lr, network.scales[level])
-    maps = conv(network.trunk.head, enlarged - network.normalise.mean)
+    upscaled = bicubic(lr, network.scales[level])
+    maps = conv(network.trunk.head, upscaled - network.normalise.mean)
     for block in network.trunk.blocks:
         x = inner = conv(block.compress, maps)
         for layer in block.layers:
@@ -254,7 +254,7 @@ def plainly(network, lr, level):
     branch = network.branches[level]
     residual = conv(branch.reconstruct, maps)
     shrink, _, grow, _ = branch.attention
-    return enlarged + residual * conv(grow, conv(shrink, residual).relu()).sigmoid()
+    return upscaled + residual * conv(grow, conv(shrink, residual).relu()).sigmoid()
 
 
 @pytest.mark.parametrize("level", [0, 3, 10])
@@ -317,7 +317,7 @@ def test_tiles_are_never_exact():
 
 
 @pytest.mark.parametrize("kind", [VDSRConv, EDSRConv, RDNConv])
-def test_comparison_networks_enlarge_by_any_scale(kind):
+def test_comparison_networks_upscale_by_any_scale(kind):
     small = {
         VDSRConv: {"layers": 3, "channels": 4},
         EDSRConv: {"blocks": 1, "channels": 4},
@@ -456,7 +456,7 @@ def test_a_trained_network_is_tested_at_any_scales_and_drawn(
     assert all(
         f"x{scale:g} (3)" in line for scale, line in zip(scales, table(printed), strict=True)
     )
-    drawing = run / "results" / "any_scale.svg"
+    drawing = run / "results" / "arbitrary_scale.svg"
     assert str(drawing) in printed
     lines = ElementTree.parse(drawing).getroot().findall(".//{http://www.w3.org/2000/svg}polyline")
     points = sorted(len(line.get("points").split()) for line in lines)
@@ -491,7 +491,7 @@ def test_scale_on_the_command_line_is_the_datas(command, key, capsys):
     assert "--scale needs a number" in capsys.readouterr().err
 
 
-def test_photographs_are_enlarged_by_any_scale(tmp_path, capsys):
+def test_photographs_are_upscaled_by_any_scale(tmp_path, capsys):
     from sr_lightning.cli import main
     from sr_lightning.weights.files import save_network
 
@@ -507,7 +507,7 @@ def test_photographs_are_enlarged_by_any_scale(tmp_path, capsys):
         with pytest.raises(SystemExit):
             main([*upscale, *wrong])
         assert words in capsys.readouterr().err
-    assert not VDSRConv(3, 4, levels=[2, 3, 4]).enlarges_by(2.5)
+    assert not VDSRConv(3, 4, levels=[2, 3, 4]).supports_scale(2.5)
 
 
 def summary(folder, method, values):
@@ -525,7 +525,7 @@ def summary(folder, method, values):
 
 def test_curves_of_several_runs_stand_side_by_side(tmp_path, capsys):
     from sr_lightning.cli import main
-    from sr_lightning.studies.any_scale import read_curves
+    from sr_lightning.studies.plot_scales import read_curves
 
     first = summary(tmp_path / "asdn" / "1", "ASDN", {2: 32.3, 4: 27.65, 1.0001: None})
     second = summary(tmp_path / "shared" / "1", "ASDN", {2: 32.2, 4: 27.6})
@@ -538,8 +538,8 @@ def test_curves_of_several_runs_stand_side_by_side(tmp_path, capsys):
             "ASDN (shared)": {2: 32.2, 4: 27.6},
         }
     }
-    main(["curve", str(first), str(second)])
-    drawing = first / "results" / "any_scale.svg"
+    main(["plot-scales", str(first), str(second)])
+    drawing = first / "results" / "arbitrary_scale.svg"
     assert capsys.readouterr().out.strip() == str(drawing)
     text = drawing.read_text()
     assert all(word in text for word in ("B100", "edsr2017", "ASDN (shared)", "bicubic"))

@@ -32,7 +32,7 @@ from sr_lightning.baselines.srcnn import SRCNN
 from sr_lightning.baselines.srdensenet import SRDenseNet
 from sr_lightning.baselines.srmdnf import SRMDNF
 from sr_lightning.colour import rgb_to_y
-from sr_lightning.cubic import enlarged_size
+from sr_lightning.cubic import upscaled_size
 from sr_lightning.errors import UserError
 from sr_lightning.nn.bicubic import bicubic
 from sr_lightning.nn.complexity import complexity, parameter_count
@@ -198,15 +198,15 @@ def test_all_experiments_of_these_networks_are_counted():
 
 
 @pytest.mark.parametrize(("name", "scale"), AT)
-def test_odd_sizes_strips_and_batches_are_enlarged(name, scale):
+def test_odd_sizes_strips_and_batches_are_upscaled(name, scale):
     network = small(name, scale)
     with torch.no_grad():
         for height, width in ((17, 23), (1, 9), (9, 1)):
             lr = torch.rand(2, 3, height, width)
-            sr = network.enlarge(lr, scale)
+            sr = network.upscale(lr, scale)
             assert sr.shape == (2, 3, height * scale, width * scale)
             assert sr.dtype == torch.float32
-            alone = network.enlarge(lr[1:], scale)
+            alone = network.upscale(lr[1:], scale)
             torch.testing.assert_close(sr[1:], alone, rtol=1e-4, atol=1e-5)
 
 
@@ -215,7 +215,7 @@ def test_last_prediction_is_the_output(name):
     scale = SMALL[name][2][-1]
     network, lr = small(name, scale), torch.rand(2, 3, 5, 7)
     with torch.no_grad():
-        sr, predictions = network.enlarge(lr, scale), network.predictions(lr, scale)
+        sr, predictions = network.upscale(lr, scale), network.supervised_outputs(lr, scale)
     final = sr if network.colour == "rgb" else rgb_to_y(sr)
     torch.testing.assert_close(predictions[-1], final, rtol=0, atol=2e-6)
     assert len({prediction.shape for prediction in predictions}) == 1
@@ -224,7 +224,7 @@ def test_last_prediction_is_the_output(name):
 @pytest.mark.parametrize(("name", "count"), [("DRCN", 3), ("MemNet", 2), ("LCSCNet", 3)])
 def test_every_stage_of_supervised_networks_is_predicted(name, count):
     network = small(name, 2)
-    assert len(network.predictions(torch.rand(1, 3, 5, 6), 2)) == count + 1
+    assert len(network.supervised_outputs(torch.rand(1, 3, 5, 6), 2)) == count + 1
 
 
 @pytest.mark.parametrize("name", ["SRCNN", "DRCN", "DRRN", "MemNet", "MDSR"])
@@ -233,7 +233,7 @@ def test_one_network_serves_several_scales(name):
     network = kind(scale=list(scales), **arguments).eval()
     with torch.no_grad():
         for scale in scales:
-            assert network.enlarge(torch.rand(1, 3, 4, 5), scale).shape[2:] == (
+            assert network.upscale(torch.rand(1, 3, 4, 5), scale).shape[2:] == (
                 4 * scale,
                 5 * scale,
             )
@@ -242,7 +242,7 @@ def test_one_network_serves_several_scales(name):
 @pytest.mark.parametrize("name", ["EDSR", "MDSR", "FSRCNN", "RDN"])
 def test_another_scale_is_refused(name):
     with pytest.raises(ValueError, match="by 2, not by 3"):
-        small(name, 2).enlarge(torch.rand(1, 3, 4, 4), 3)
+        small(name, 2).upscale(torch.rand(1, 3, 4, 4), 3)
 
 
 @pytest.mark.parametrize("kind", [DBPN, DBDN, SRDenseNet])
@@ -281,7 +281,7 @@ def reached(network, scale):
     image = torch.rand(1, channels, side, side, dtype=torch.float64, requires_grad=True)
     middle = side // 2
     if network.colour == "rgb":
-        output = network.enlarge(image, scale)
+        output = network.upscale(image, scale)
     else:
         output = network.predict(image, scale)[-1]
     cell = slice(middle * scale, (middle + 1) * scale)
@@ -328,7 +328,7 @@ def test_fast_layers_compute_what_the_paper_writes(name, scale, layout):
 
     def output():
         if network.colour == "rgb":
-            return network.enlarge(image, scale)
+            return network.upscale(image, scale)
         return torch.stack(network.predict(image, scale))
 
     fast = output()
@@ -360,9 +360,9 @@ def test_memnets_split_gate_is_a_convolution_of_the_concatenation():
 @pytest.mark.parametrize("scale", [2, 3, 1.1, 1.5, 2.7, 4])
 def test_meta_upscaler_filters_every_pixel_as_the_paper_says(scale):
     torch.manual_seed(0)
-    upscale = MetaEDSR(scale=[scale], channels=4, blocks=1).upscale.double()
+    upscale = MetaEDSR(scale=[scale], channels=4, blocks=1).upscaler.double()
     x = torch.rand(2, 4, 7, 5, dtype=torch.float64)
-    height, width = enlarged_size((7, 5), scale)
+    height, width = upscaled_size((7, 5), scale)
     # Paper, equations 3 to 5: pixel (i, j) lies in LR pixel (floor(i / r), floor(j / r)).
     patches = F.unfold(x, 3, padding=1).reshape(2, -1, 7, 5)
     expected = torch.zeros(2, 3, height, width, dtype=torch.float64)
@@ -375,11 +375,11 @@ def test_meta_upscaler_filters_every_pixel_as_the_paper_says(scale):
     torch.testing.assert_close(upscale(x, scale), expected, rtol=0, atol=1e-6)
 
 
-def test_meta_network_enlarges_by_any_scale():
+def test_meta_network_upscales_by_any_scale():
     network = MetaEDSR(channels=4, blocks=1)
     assert len(network.scales) == 30
     for scale in (1.1, math.pi, 4.5):
-        size = enlarged_size((9, 8), scale)
+        size = upscaled_size((9, 8), scale)
         assert network(torch.rand(1, 3, 9, 8), scale).shape == (1, 3, *size)
 
 
@@ -391,7 +391,7 @@ def test_bicubic_is_a_network_and_a_weight_file(tmp_path):
     save_network(Bicubic(3), tmp_path / "bicubic.safetensors")
     network = load_network(tmp_path / "bicubic.safetensors")
     torch.testing.assert_close(network(lr), bicubic(lr, 3))
-    torch.testing.assert_close(network.enlarge(lr, 2.5), bicubic(lr, 2.5))
+    torch.testing.assert_close(network.upscale(lr, 2.5), bicubic(lr, 2.5))
     assert parameter_count(network) == 0
 
 
@@ -445,7 +445,7 @@ def test_supervised_module_shifts_its_loss_to_the_output(monkeypatch):
     network, batch = small("DRCN", 2), batch_of(2)
     module = SupervisedModule(network, alpha=1.0, final_alpha=0.0, loss="mse")
     target = rgb_to_y(batch["hr"])
-    *between, last = (F.mse_loss(p, target) for p in network.predictions(batch["lr"], 2))
+    *between, last = (F.mse_loss(p, target) for p in network.supervised_outputs(batch["lr"], 2))
     monkeypatch.setattr(SupervisedModule, "trainer", SimpleNamespace(max_steps=8))
     for step, share in ((0, 1.0), (4, 0.5), (8, 0.0), (9, 0.0)):
         monkeypatch.setattr(SupervisedModule, "global_step", step)

@@ -173,7 +173,7 @@ def test_every_variant_learns_everywhere_with_l1(scale, arguments):
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in module.network.parameters())
 
 
-def test_images_in_chunks_are_enlarged_exactly(monkeypatch):
+def test_images_in_chunks_are_upscaled_exactly(monkeypatch):
     torch.manual_seed(0)
     network = CIRN(2, **SMALL).double().eval()
     lr = torch.rand(2, 3, 17, 23, dtype=torch.float64)

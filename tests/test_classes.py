@@ -589,7 +589,7 @@ def test_a_plain_module_sees_the_range_and_sizes_that_it_was_made_for(here, colo
     sr = network(lr)
     assert network.module.largest == pytest.approx(255 if colour == "rgb" else 235)
     assert sr.shape == (1, 3, 22, 26)
-    (prediction,) = network.intermediate(lr)
+    (prediction,) = network.supervised_outputs(lr)
     assert prediction.shape == network.target(sr).shape
     if colour == "rgb":
         assert torch.allclose(sr, nn.functional.interpolate(lr, scale_factor=2.0), atol=1e-6)

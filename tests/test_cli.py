@@ -200,7 +200,7 @@ def test_tests_and_predictions_say_how_far_they_are_in_a_log(
     out = ["--output.folder", str(tmp_path)]
     for command, sets, said in (
         ("test", ["--data.test", f"[{test_folder}]"], "tested 3/3 images"),
-        ("predict", ["--data.predict", str(test_folder)], "enlarged 3/3 images"),
+        ("predict", ["--data.predict", str(test_folder)], "upscaled 3/3 images"),
     ):
         main([command, "--run", str(finished_run), *sets, *quiet, *out])
         assert said in capsys.readouterr().out

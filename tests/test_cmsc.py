@@ -118,7 +118,7 @@ def test_prediction_without_residuals_is_the_interpolated_image():
         nn.init.zeros_(reconstruct.bias)
     lr = torch.rand(1, 3, 8, 8)
     torch.testing.assert_close(network(lr), bicubic(lr, 3), atol=1e-5, rtol=1e-5)
-    for prediction in network.intermediate(lr):
+    for prediction in network.supervised_outputs(lr):
         torch.testing.assert_close(prediction, bicubic(rgb_to_y(lr), 3))
 
 
@@ -137,7 +137,7 @@ def test_ablations_predict_every_output_and_learn_everywhere(name):
     module = CMSCModule(CMSC(scale=2, **(SMALL | ABLATIONS[name])))
     network = module.network
     lr = torch.rand(2, 3, 7, 9)
-    predictions = network.intermediate(lr)
+    predictions = network.supervised_outputs(lr)
     assert [p.shape for p in predictions] == [(2, 1, 14, 18)] * len(network.outputs)
     assert (network.outputs[-1] == "assembled") == (name != "last")
     module.losses({"lr": lr, "hr": torch.rand(2, 3, 14, 18), "scale": 2})["loss"].backward()
@@ -154,7 +154,7 @@ def test_tiles_give_the_whole_images_result(scale):
         torch.testing.assert_close(tiled, network(lr, scale), rtol=0, atol=1e-6)
 
 
-def test_exported_graph_enlarges_any_size_and_leaves_the_network_as_it_was():
+def test_exported_graph_upscales_any_size_and_leaves_the_network_as_it_was():
     """Interpolation keeps its kernels; those that a graph was traced with are no numbers."""
     network = CMSC(5, stages=1, modules=1, channels=8, width=4).eval()
     sizes = {0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
@@ -168,7 +168,7 @@ def test_loss_is_the_weighted_error_of_every_prediction(weights):
     torch.manual_seed(0)
     module = CMSCModule(CMSC(scale=2, **SMALL), supervision=weights)
     batch = {"lr": torch.rand(2, 3, 8, 8), "hr": torch.rand(2, 3, 16, 16), "scale": 2}
-    predictions = module.network.intermediate(batch["lr"])
+    predictions = module.network.supervised_outputs(batch["lr"])
     errors = [(p - rgb_to_y(batch["hr"])).square().mean() for p in predictions]
     expected = sum(w * e for w, e in zip(weights or [1 / 3] * 3, errors, strict=True))
     losses = module.losses(batch)

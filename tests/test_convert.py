@@ -221,7 +221,7 @@ def test_every_format_gives_the_network_that_was_written(arch, tmp_path):
     lr = torch.rand(1, 3, 6, 5)
     scale = network.scales[-1]
     with torch.no_grad():
-        torch.testing.assert_close(again.enlarge(lr, scale), network.enlarge(lr, scale))
+        torch.testing.assert_close(again.upscale(lr, scale), network.upscale(lr, scale))
 
 
 def test_lesrcnn_is_converted_without_its_mean_shifts(tmp_path):

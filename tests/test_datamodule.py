@@ -101,7 +101,7 @@ def test_no_test_set_at_all_is_an_error(tmp_path):
         PatchDataModule(test=["Set5", "Set14"], scale=2, root=str(tmp_path)).setup("test")
 
 
-def test_test_images_are_cropped_to_the_scale_and_shrunk(test_folder):
+def test_test_images_are_cropped_to_the_scale_and_downscaled(test_folder):
     data = PatchDataModule(test=[str(test_folder)], scale=[3, 2.5])
     data.setup("test")
     shapes = {b["scale"]: (b["lr"].shape[2:], b["hr"].shape[2:]) for b in data.test_dataloader()}

@@ -51,7 +51,7 @@ def pixels_of(levels):
     return (levels + 0.5).floor().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
 
 
-def enlarged(lr, scale=SCALE):
+def upscaled(lr, scale=SCALE):
     height, width = lr.shape[:2]
     return imresize(tensor(lr).double(), size=(height * scale, width * scale))
 
@@ -87,7 +87,7 @@ def cropped(pixels, scale=SCALE):
     return np.ascontiguousarray(pixels[:height, :width])
 
 
-def shrunk(photographs, key="matlab_classic", scale=SCALE):
+def downscaled(photographs, key="matlab_classic", scale=SCALE):
     small = {}
     for name, pixels in photographs.items():
         whole = cropped(pixels, scale)
@@ -99,9 +99,9 @@ def shrunk(photographs, key="matlab_classic", scale=SCALE):
 @pytest.fixture(scope="session")
 def super_resolved(photographs) -> dict[str, np.ndarray]:
     """What a network might make: between bicubic and the truth."""
-    lows = shrunk(photographs)
+    lows = downscaled(photographs)
     return {
-        name: pixels_of(0.45 * tensor(cropped(hr)) + 0.55 * enlarged(lows[name]))
+        name: pixels_of(0.45 * tensor(cropped(hr)) + 0.55 * upscaled(lows[name]))
         for name, hr in photographs.items()
     }
 
@@ -183,7 +183,7 @@ OPENCV = {
     ],
 )
 def test_the_resize_of_lr_images_is_named(key, photographs, high, tmp_path):
-    low = save(tmp_path / "LR", shrunk(photographs, key))
+    low = save(tmp_path / "LR", downscaled(photographs, key))
     diagnosis = diagnose_low(high, low)
     assert diagnosis.facts["made_by"] == key
     assert "byte for byte" in diagnosis.verdict
@@ -219,7 +219,7 @@ def test_lr_images_made_by_torch_itself_are_recognised(mode, options, key, photo
 
 def test_resizes_that_make_the_same_bytes_are_all_named(photographs, high, tmp_path):
     """At x3 the centre of a cell is a pixel: whatever does not antialias just takes it."""
-    diagnosis = diagnose_low(high, save(tmp_path / "LR", shrunk(photographs, "opencv_cubic")))
+    diagnosis = diagnose_low(high, save(tmp_path / "LR", downscaled(photographs, "opencv_cubic")))
     assert "cannot be told apart" in diagnosis.verdict
     for part in ("INTER_CUBIC", "INTER_LINEAR", "nearest neighbour, central pixel"):
         assert part in diagnosis.verdict
@@ -227,22 +227,22 @@ def test_resizes_that_make_the_same_bytes_are_all_named(photographs, high, tmp_p
 
 
 def test_aliased_lr_images_are_told_with_what_they_cost(photographs, high, tmp_path):
-    low = save(tmp_path / "LR", shrunk(photographs, "opencv_cubic"))
+    low = save(tmp_path / "LR", downscaled(photographs, "opencv_cubic"))
     diagnosis = diagnose_low(high, low)
-    cost = diagnosis.facts["enlarged"]
+    cost = diagnosis.facts["upscaled"]
     gap = cost["bicubic/these"]["psnr"] - cost["bicubic/usual"]["psnr"]
     assert gap < -0.2
-    assert f"bicubic enlargement of them gives {gap:+.2f} dB" in diagnosis.verdict
+    assert f"bicubic upscaling of them gives {gap:+.2f} dB" in diagnosis.verdict
 
 
 def test_a_network_tells_its_own_loss(photographs, high, tmp_path):
-    low = save(tmp_path / "LR", shrunk(photographs, "torch_plain"))
+    low = save(tmp_path / "LR", downscaled(photographs, "torch_plain"))
 
     def nearest(lr, scale):
         return F.interpolate(lr, scale_factor=scale, mode="nearest")
 
-    diagnosis = diagnose_low(high, low, enlarge=("Nearest", nearest))
-    assert diagnosis.facts["enlarged"]["Nearest/usual"]["psnr"] > 10
+    diagnosis = diagnose_low(high, low, upscale=("Nearest", nearest))
+    assert diagnosis.facts["upscaled"]["Nearest/usual"]["psnr"] > 10
     assert "Nearest " in diagnosis.verdict
 
 
@@ -261,14 +261,14 @@ def test_lr_images_of_uncropped_hr_images_are_recognised(tmp_path, photographs):
 
 
 def test_swapped_channels_of_lr_images_are_found(photographs, high, tmp_path):
-    swapped = {name: pixels[..., ::-1].copy() for name, pixels in shrunk(photographs).items()}
+    swapped = {name: pixels[..., ::-1].copy() for name, pixels in downscaled(photographs).items()}
     diagnosis = diagnose_low(high, save(tmp_path / "LR", swapped))
     assert "red and blue are swapped" in problems(diagnosis)
     assert diagnosis.facts["made_by"] == "matlab_classic"
 
 
 def test_jpeg_lr_images_are_found_even_in_png_files(photographs, high, tmp_path):
-    low = save(tmp_path / "jpeg", shrunk(photographs), ".jpg", quality=80)
+    low = save(tmp_path / "jpeg", downscaled(photographs), ".jpg", quality=80)
     diagnosis = diagnose_low(high, low)
     assert "JPEG" in problems(diagnosis)
     assert diagnosis.facts["made_by"] is None
@@ -279,7 +279,7 @@ def test_jpeg_lr_images_are_found_even_in_png_files(photographs, high, tmp_path)
 
 
 def test_edited_and_mixed_lr_images_are_not_claimed_to_be_known(photographs, high, tmp_path):
-    lows = shrunk(photographs)
+    lows = downscaled(photographs)
     rng = np.random.default_rng(0)
     noisy = {
         name: (pixels + rng.normal(0, 4, pixels.shape)).round().clip(0, 255).astype(np.uint8)
@@ -288,7 +288,7 @@ def test_edited_and_mixed_lr_images_are_not_claimed_to_be_known(photographs, hig
     diagnosis = diagnose_low(high, save(tmp_path / "noisy", noisy))
     assert diagnosis.facts["made_by"] is None
     assert "None of the" in diagnosis.verdict
-    mixed = lows | {"cat": shrunk(photographs, "pil_bicubic")["cat"]}
+    mixed = lows | {"cat": downscaled(photographs, "pil_bicubic")["cat"]}
     diagnosis = diagnose_low(high, save(tmp_path / "mixed", mixed))
     assert "in several ways" in diagnosis.verdict
     assert diagnosis.facts["made_by"] is None
@@ -296,7 +296,7 @@ def test_edited_and_mixed_lr_images_are_not_claimed_to_be_known(photographs, hig
 
 def test_lr_images_that_show_another_image_are_found(photographs, tmp_path):
     pieces = {name: pixels[:120, :144] for name, pixels in photographs.items()}
-    lows = list(shrunk(pieces).values())
+    lows = list(downscaled(pieces).values())
     wrong = dict(zip(pieces, lows[1:] + lows[:1], strict=True))
     diagnosis = diagnose_low(save(tmp_path / "HR", pieces), save(tmp_path / "LR", wrong))
     assert "do not show their HR image: astronaut.png shows what cat.png should" in problems(
@@ -307,7 +307,7 @@ def test_lr_images_that_show_another_image_are_found(photographs, tmp_path):
 def test_grey_lr_images_of_coloured_hr_images_are_told(photographs, high, tmp_path):
     grey = {
         name: np.asarray(Image.fromarray(pixels).convert("L"))
-        for name, pixels in shrunk(photographs).items()
+        for name, pixels in downscaled(photographs).items()
     }
     diagnosis = diagnose_low(high, save(tmp_path / "LR", grey))
     assert "grey" in problems(diagnosis)
@@ -587,7 +587,7 @@ def test_clipped_sr_images_are_found(tmp_path):
 
 
 def test_half_a_pixel_of_shift_is_measured(photographs):
-    """Enlarging with aligned corners or first pixels moves images by parts of a pixel."""
+    """Upscaling with aligned corners or first pixels moves images by parts of a pixel."""
     hr = cropped(photographs["astronaut"]).astype(np.float64)
     y = luminance(hr)
     moved = (y[:, 1:] + y[:, :-1]) / 2
@@ -617,7 +617,7 @@ def test_jpeg_and_identical_and_interpolated_sr_images_are_told(
     assert "once went through JPEG" in problems(diagnose_results(high, disguised))
     same = save(tmp_path / "same_x3", {n: cropped(p) for n, p in photographs.items()})
     assert "the HR image itself" in problems(diagnose_results(high, same))
-    lows = shrunk(photographs)
+    lows = downscaled(photographs)
     up = {
         n: RESIZE["torch_plain"].make(p, (p.shape[0] * 3, p.shape[1] * 3)) for n, p in lows.items()
     }
@@ -639,7 +639,7 @@ def test_cropped_sr_images_are_measured_where_they_lie(high, super_resolved, tmp
 def test_a_folder_is_looked_into(photographs, super_resolved, tmp_path, capsys):
     root = tmp_path / "MySet"
     save(root / "HR", photographs)
-    save(root / "LR_bicubic" / "X3", {f"{n}x3": p for n, p in shrunk(photographs).items()})
+    save(root / "LR_bicubic" / "X3", {f"{n}x3": p for n, p in downscaled(photographs).items()})
     save(root / "results", super_resolved)
     assert [case.kind for case in look_into(root)] == ["set", "lr", "sr"]
     out = tmp_path / "doctor.json"
@@ -655,7 +655,7 @@ def test_a_folder_is_looked_into(photographs, super_resolved, tmp_path, capsys):
 
 
 def test_hr_and_lr_files_side_by_side_are_looked_into(photographs, tmp_path):
-    lows = shrunk(photographs)
+    lows = downscaled(photographs)
     save(tmp_path, {f"{name}_SRF_3_HR": cropped(p) for name, p in photographs.items()})
     save(tmp_path, {f"{name}_SRF_3_LR": p for name, p in lows.items()})
     assert [case.kind for case in look_into(tmp_path)] == ["set", "lr"]
@@ -695,7 +695,7 @@ def test_a_run_is_judged_by_its_bicubic_row(tmp_path):
     ],
 )
 def test_unusable_input_is_one_sentence(arguments, said, high, photographs, tmp_path, capsys):
-    save(tmp_path / "lr", shrunk(photographs))
+    save(tmp_path / "lr", downscaled(photographs))
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "cat.png").write_bytes(b"not an image")
     places = {"hr": high[0].parent, "lr": tmp_path / "lr", "broken": tmp_path / "broken"}
@@ -794,7 +794,7 @@ def test_files_of_three_equal_channels_are_not_files_of_one(sr_data, tmp_path):
     """Set14's 'man' is grey in three channels: every script sends it through RGB -> Y."""
     high = sr_data / "benchmarks" / "Set14" / "HR" / "man.png"
     lr = read_rgb(sr_data / "oracle" / "matlab_lr_replicate" / "Set14" / "x4" / "man.png")
-    sr = save(tmp_path / "x4", {"man": pixels_of(enlarged(lr, 4))})
+    sr = save(tmp_path / "x4", {"man": pixels_of(upscaled(lr, 4))})
     means = diagnose_results([high], sr).facts["means"]
     assert means["imdn2019"] == means["edsr2017"]
 

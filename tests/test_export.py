@@ -48,7 +48,7 @@ def refused(capsys, *args: str) -> str:
     return capsys.readouterr().err
 
 
-def test_onnx_file_enlarges_images_of_any_size_as_the_network_does(weights, tmp_path, capsys):
+def test_onnx_file_upscales_images_of_any_size_as_the_network_does(weights, tmp_path, capsys):
     path = tmp_path / "new" / "small.onnx"
     main(["export", weights, "--out", str(path)])
     said = capsys.readouterr().out
@@ -163,7 +163,7 @@ def test_without_onnx_the_other_format_is_named(weights, tmp_path, monkeypatch, 
     ("options", "words"),
     [
         (["--out", "a.txt"], "a.txt has to end in .onnx or .pt2"),
-        (["--scale", "3"], "enlarge by x2, not by x3"),
+        (["--scale", "3"], "upscale by x2, not by x3"),
         (["--size", "0", "4"], "--size needs a height and a width of at least 1"),
     ],
 )
@@ -205,7 +205,7 @@ def test_every_network_becomes_onnx(name, tmp_path):
     lr = torch.rand(2, 3, 13, 22)
     with torch.inference_mode():
         torch.testing.assert_close(
-            onnx_of(made.path)(lr), network.enlarge(lr, scale), rtol=0, atol=1e-4
+            onnx_of(made.path)(lr), network.upscale(lr, scale), rtol=0, atol=1e-4
         )
 
 

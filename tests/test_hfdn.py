@@ -81,7 +81,7 @@ def test_adaptive_weights_are_36_scalars():
 def test_every_ablation_predicts_every_level(unit, levels, scale):
     network = HFDN(scale=scale, unit=unit, levels=levels, **SMALL)
     lr = torch.rand(2, 3, 7, 9)
-    predictions = network.intermediate(lr)
+    predictions = network.supervised_outputs(lr)
     assert [p.shape for p in predictions] == [(2, 3, 7 * scale, 9 * scale)] * len(levels)
     torch.testing.assert_close(network(lr), predictions[-1])
 

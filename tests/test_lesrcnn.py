@@ -51,7 +51,7 @@ def as_released(state, lr, head, factors, skip):
         weight = state[f"{name}.weight"]
         return F.conv2d(x, weight, state.get(f"{name}.bias"), padding=weight.shape[-1] // 2)
 
-    def enlarged(x):
+    def upscaled(x):
         for place, factor in enumerate(factors):
             x = F.pixel_shuffle(conv(f"upsample.{head}.body.{2 * place}", x), factor)
         return x
@@ -64,7 +64,7 @@ def as_released(state, lr, head, factors, skip):
             state_of_pair if skip == "after_relu" else linear
         )
         state_of_pair = linear.relu()
-    x = (enlarged(state_of_pair) + enlarged(first)).relu()
+    x = (upscaled(state_of_pair) + upscaled(first)).relu()
     for layer in range(1, 5):
         x = conv(f"conv17_{layer}.0", x).relu()
     return conv("add_mean.shifter", conv("conv18.0", x))
@@ -187,7 +187,7 @@ def test_claimed_size_of_ulesrcnn_leaves_the_upsampler_out():
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4, 8])
-def test_enlarging_the_mean_equals_averaging_the_enlarged(scale):
+def test_upscaling_the_mean_equals_averaging_the_upscaled(scale):
     torch.manual_seed(0)
     network = LESRCNN(scale, **SMALL).double()
     lr = torch.rand(1, 3, 6, 5, dtype=torch.float64)
@@ -196,8 +196,8 @@ def test_enlarging_the_mean_equals_averaging_the_enlarged(scale):
     torch.testing.assert_close(network(lr), twice)
 
 
-def test_enlarging_the_mean_saves_one_pass_of_the_upsampler():
-    """Counted while images are enlarged; `complexity` counts what the release does."""
+def test_upscaling_the_mean_saves_one_pass_of_the_upsampler():
+    """Counted while images are upscaled; `complexity` counts what the release does."""
     network, lr = LESRCNN(2, **SMALL), torch.rand(1, 3, 6, 5)
     with FlopCounterMode(display=False) as once:
         network(lr)
@@ -218,7 +218,7 @@ def test_tiles_give_the_whole_images_result(scale):
         torch.testing.assert_close(tiled, network(lr, scale))
 
 
-def test_exported_graph_enlarges_any_size():
+def test_exported_graph_upscales_any_size():
     network = LESRCNN(2, channels=8, pairs=1).eval()
     sizes = {0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
     graph = torch.export.export(network, (torch.rand(2, 3, 9, 7),), dynamic_shapes=({**sizes},))
@@ -237,7 +237,7 @@ def test_layer_16_as_run_holds_the_same_maps_twice():
 def test_unknown_scales_are_refused():
     with pytest.raises(ValueError, match="2, 3, 4 or 8, not 5"):
         LESRCNN(5)
-    with pytest.raises(ValueError, match="enlarges by 2 or 3, not by 4"):
+    with pytest.raises(ValueError, match="upscales by 2 or 3, not by 4"):
         LESRCNN([2, 3], **SMALL)(torch.rand(1, 3, 4, 4), 4)
 
 

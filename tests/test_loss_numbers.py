@@ -28,7 +28,7 @@ from sr_lightning.baselines.lapsrn import LapSRN, MSLapSRN
 from sr_lightning.baselines.lcscnet import LCSCNet
 from sr_lightning.baselines.memnet import MemNet
 from sr_lightning.colour import rgb_to_y
-from sr_lightning.data.degradation import shrink
+from sr_lightning.data.degradation import downscale
 from sr_lightning.data.sampling import LEVEL, draw_one
 from sr_lightning.papers.asdn import ASDN, FSDN, EDSRConv
 from sr_lightning.papers.asdn.lfr import resized
@@ -161,7 +161,7 @@ def hfdn(ssim_weight, weights):
     def formula(network, batch):
         target = rgb_to_y(batch["hr"]) if network.colour == "y" else batch["hr"]
         errors = []
-        for prediction in network.predictions(batch["lr"], batch["scale"]):
+        for prediction in network.supervised_outputs(batch["lr"], batch["scale"]):
             structure = ssim_loss(prediction, target) if ssim_weight else 0.0
             errors.append(F.l1_loss(prediction, target) + ssim_weight * structure)
         return weighted(weights, errors)
@@ -173,7 +173,7 @@ def on_luma(compose):
     """A formula over predictions of luminance and the luminance of the HR patches."""
 
     def formula(network, batch):
-        predictions = network.predictions(batch["lr"], batch["scale"])
+        predictions = network.supervised_outputs(batch["lr"], batch["scale"])
         return compose(predictions, rgb_to_y(batch["hr"]))
 
     return formula
@@ -195,13 +195,13 @@ def pyramid(predictions, y):
     total = 0.0
     for prediction in predictions:
         factor = y.shape[-1] // prediction.shape[-1]
-        aim = y if factor == 1 else shrink(y, factor)
+        aim = y if factor == 1 else downscale(y, factor)
         total = total + charbonnier(prediction, aim) * aim[0].numel()
     return total
 
 
 def of_last(error):
-    return lambda network, batch: error(network.enlarge(batch["lr"], batch["scale"]), batch["hr"])
+    return lambda network, batch: error(network.upscale(batch["lr"], batch["scale"]), batch["hr"])
 
 
 def neighbours(network, batch):

@@ -88,7 +88,7 @@ def test_only_records_of_the_zoo_are_added_to(shipped, finished_run, test_folder
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--scale", "3"], "enlarge by x4, not by x3"),
+        (["--scale", "3"], "upscale by x4, not by x3"),
         (["--sets", "Set6"], "'Set6' is neither a folder nor a known image set"),
     ],
 )

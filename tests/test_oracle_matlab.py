@@ -95,7 +95,7 @@ def test_published_bicubic_rows_are_reproduced_under_vdsr2016(sr_data, name, sca
     ("scale", "expected"), [(2, (33.674, 0.9303)), (3, (30.405, 0.8689)), (4, (28.430, 0.8111))]
 )
 def test_bicubic_of_the_classic_lr_files_under_edsr2017(sr_data, scale, expected):
-    """LR files, then MATLAB's enlargement to uint8 (rounded between passes), as RCAN's rows."""
+    """LR files, then MATLAB's upscaling to uint8 (rounded between passes), as RCAN's rows."""
     protocol = PROTOCOLS["edsr2017"]
     folder = sr_data / "oracle" / "matlab_lr_replicate" / "Set5" / f"x{scale}"
     values = []

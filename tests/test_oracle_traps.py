@@ -8,7 +8,7 @@ from kornia.color import rgb_to_y as kornia_y
 from torch.nn import functional as F
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from sr_lightning.data.degradation import bicubic_up, shrink
+from sr_lightning.data.degradation import bicubic_up, downscale
 from sr_lightning.data.images import find_images, read_rgb, to_tensor
 from sr_lightning.metrics.protocol import PROTOCOLS, Protocol
 from sr_lightning.metrics.quality import psnr, ssim
@@ -117,7 +117,7 @@ def test_lr_images_without_antialiasing(sr_data):
     gaps = [
         round(
             _bicubic_set5(sr_data, s, plain, bicubic_up)
-            - _bicubic_set5(sr_data, s, shrink, bicubic_up),
+            - _bicubic_set5(sr_data, s, downscale, bicubic_up),
             2,
         )
         for s in SCALES
@@ -125,7 +125,7 @@ def test_lr_images_without_antialiasing(sr_data):
     assert gaps == [0.76, -0.66, -0.63]
 
 
-def test_enlarging_with_another_cubic_kernel(sr_data):
+def test_upscaling_with_another_cubic_kernel(sr_data):
     """torch's default a = -0.75 as the bicubic baseline."""
 
     def up(lr, scale):
@@ -133,7 +133,9 @@ def test_enlarging_with_another_cubic_kernel(sr_data):
 
     gaps = [
         round(
-            _bicubic_set5(sr_data, s, shrink, up) - _bicubic_set5(sr_data, s, shrink, bicubic_up), 2
+            _bicubic_set5(sr_data, s, downscale, up)
+            - _bicubic_set5(sr_data, s, downscale, bicubic_up),
+            2,
         )
         for s in SCALES
     ]

@@ -72,13 +72,13 @@ def image_for(network, *shape):
 
 
 @pytest.mark.parametrize(("name", "scale"), AT, ids=str)
-def test_odd_sizes_and_strips_are_enlarged_in_batches(name, scale):
+def test_odd_sizes_and_strips_are_upscaled_in_batches(name, scale):
     network = small(name, scale)
     for height, width in ((17, 23), (1, 12), (12, 1)):
         lr = image_for(network, 2, 3, height, width)
         for by in network.scales:
             with torch.no_grad():
-                sr, alone = network.enlarge(lr, by), network.enlarge(lr[1:], by)
+                sr, alone = network.upscale(lr, by), network.upscale(lr[1:], by)
             assert sr.shape == (2, 3, by * height, by * width)
             torch.testing.assert_close(sr[1:], alone)
 
@@ -95,7 +95,7 @@ def test_receptive_field_is_true(name, scale):
     side = field + 6
     lr = image_for(network, 1, 3, side, side).requires_grad_()
     middle = slice(side // 2 * by, (side // 2 + 1) * by)
-    network.predictions(lr, by)[-1][..., middle, middle].sum().backward()
+    network.supervised_outputs(lr, by)[-1][..., middle, middle].sum().backward()
     rows = lr.grad.abs().sum(dim=(0, 1, 3)).nonzero().flatten()
     assert (int(rows.min()), int(rows.max())) == (3, side - 4)
 

@@ -64,12 +64,12 @@ def test_eight_turns_are_the_dihedral_group():
 
 
 def test_lr_and_hr_are_turned_alike(train_folder):
-    """Shrinking the turned HR patch gives the turned LR patch (inside, within rounding)."""
+    """Downscaling the turned HR patch gives the turned LR patch (inside, within rounding)."""
     data = dataset(train_folder, patch_size=16)
     batch = {k: words_to_float(v) for k, v in data.batch(0).items() if k in {"lr", "hr"}}
-    shrunk = imresize(batch["hr"], 0.5)
+    downscaled = imresize(batch["hr"], 0.5)
     inner = (..., slice(3, -3), slice(3, -3))
-    assert float((shrunk - batch["lr"])[inner].abs().max()) < 3 / 255
+    assert float((downscaled - batch["lr"])[inner].abs().max()) < 3 / 255
 
 
 def test_workers_do_not_change_the_batches(train_folder):

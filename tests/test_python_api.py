@@ -105,7 +105,7 @@ def test_result_needs_no_gradient_and_may_take_part_in_training(network):
     assert torch.is_grad_enabled()
 
 
-def test_result_can_be_enlarged_again(network):
+def test_result_can_be_upscaled_again(network):
     assert upscale(upscale(UNIT, network), network).shape == (320, 384, 3)
 
 
@@ -232,8 +232,8 @@ def test_tiles_and_ensemble_are_the_upscalers(network):
 @pytest.mark.parametrize(
     ("ways", "words"),
     [
-        ({"weights": "fsrcnn_x4", "scale": 3}, "'fsrcnn_x4' enlarge by x4, not by x3"),
-        ({"weights": FSRCNN(2), "scale": 3}, "This FSRCNN enlarges by x2, not by x3"),
+        ({"weights": "fsrcnn_x4", "scale": 3}, "'fsrcnn_x4' upscale by x4, not by x3"),
+        ({"weights": FSRCNN(2), "scale": 3}, "This FSRCNN upscales by x2, not by x3"),
         ({"weights": "nothing"}, "neither a weight file"),
         ({"weights": torch.nn.Linear(1, 1)}, "The weights are a Linear; .* module.network"),
         ({"weights": Bicubic(2), "device": "cpu"}, "A network is used where it is"),
@@ -368,8 +368,8 @@ def test_upscaler_gives_gradients_where_they_are_wanted(network):
 @pytest.mark.parametrize("scale", [2, [2, 3, 4]])
 def test_scale_that_a_network_is_not_made_for_is_refused(scale):
     network = VDSR(scale, layers=2, channels=4)
-    for answer in (Upscaler(network), network.enlarge, network.predictions):
-        with pytest.raises(ValueError, match=r"This VDSR enlarges by 2.*, not by 5"):
+    for answer in (Upscaler(network), network.upscale, network.supervised_outputs):
+        with pytest.raises(ValueError, match=r"This VDSR upscales by 2.*, not by 5"):
             answer(TENSOR[None] / 255, 5)
 
 

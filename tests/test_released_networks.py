@@ -15,7 +15,7 @@ from sr_lightning.baselines.lapsrn import LapSRN, MSLapSRN
 from sr_lightning.baselines.tscn import TSCN
 from sr_lightning.baselines.vdsr import VDSR
 from sr_lightning.colour import rgb_to_y
-from sr_lightning.data.degradation import shrink
+from sr_lightning.data.degradation import downscale
 from sr_lightning.nn.bicubic import bicubic
 from sr_lightning.nn.complexity import HR_HFDN, complexity, parameter_count
 from sr_lightning.training.complexity import network_of_config
@@ -91,15 +91,15 @@ def test_lapsrns_published_figures_count_outputs_and_no_biases():
 
 
 @pytest.mark.parametrize(("name", "scale"), AT)
-def test_odd_sizes_strips_and_batches_are_enlarged(name, scale):
+def test_odd_sizes_strips_and_batches_are_upscaled(name, scale):
     network = small(name, scale)
     with torch.no_grad():
         for height, width in ((17, 23), (1, 9), (9, 1)):
             lr = torch.rand(2, 3, height, width)
-            sr = network.enlarge(lr, scale)
+            sr = network.upscale(lr, scale)
             assert sr.shape == (2, 3, height * scale, width * scale)
             assert sr.dtype == torch.float32
-            torch.testing.assert_close(sr[1:], network.enlarge(lr[1:], scale), rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(sr[1:], network.upscale(lr[1:], scale), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", list(SMALL))
@@ -107,7 +107,7 @@ def test_last_prediction_is_the_output(name):
     scale = SMALL[name][2][-1]
     network, lr = small(name, scale), torch.rand(2, 3, 5, 7)
     with torch.no_grad():
-        sr, predictions = network.enlarge(lr, scale), network.predictions(lr, scale)
+        sr, predictions = network.upscale(lr, scale), network.supervised_outputs(lr, scale)
     final = sr if network.colour == "rgb" else rgb_to_y(sr)
     torch.testing.assert_close(predictions[-1], final, rtol=0, atol=2e-6)
 
@@ -118,7 +118,7 @@ def test_one_network_serves_several_scales(name):
     network = kind(scale=scales, **arguments).eval()
     with torch.no_grad():
         for scale in scales:
-            assert network.enlarge(torch.rand(1, 3, 4, 5), scale).shape[2:] == (
+            assert network.upscale(torch.rand(1, 3, 4, 5), scale).shape[2:] == (
                 4 * scale,
                 5 * scale,
             )
@@ -164,7 +164,7 @@ def test_receptive_field_is_true(name, scale):
     channels = 3 if network.colour == "rgb" else 1
     image = torch.rand(1, channels, side, side, dtype=torch.float64, requires_grad=True)
     rgb = network.colour == "rgb"
-    output = network.enlarge(image, scale) if rgb else network.predict(image, scale)[-1]
+    output = network.upscale(image, scale) if rgb else network.predict(image, scale)[-1]
     middle = side // 2
     cell = slice(middle * scale, (middle + 1) * scale)
     output[..., cell, cell].sum().backward()
@@ -221,7 +221,7 @@ def test_pyramids_are_supervised_at_every_level_with_sums(name):
     target = rgb_to_y(batch["hr"])
     total = 0
     for prediction, aim in zip(
-        network.predictions(batch["lr"], 4), (shrink(target, 2), target), strict=True
+        network.supervised_outputs(batch["lr"], 4), (downscale(target, 2), target), strict=True
     ):
         total += ((prediction - aim).square() + 1e-6).sqrt().sum() / 2
     torch.testing.assert_close(losses["loss"], total)

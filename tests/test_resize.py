@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from sr_lightning.cubic import cubic, enlarged_size
-from sr_lightning.data.degradation import bicubic_up, degrade, shrink
+from sr_lightning.cubic import cubic, upscaled_size
+from sr_lightning.data.degradation import bicubic_up, degrade, downscale
 from sr_lightning.data.resize import imresize, lr_size, resize_matrix
 from sr_lightning.nn.bicubic import bicubic
 
@@ -115,9 +115,9 @@ def test_network_bicubic_stays_float32_under_autocast():
 
 def test_sizes_of_real_scales():
     assert lr_size((96, 97), 1.2) == (80, 80)
-    assert enlarged_size((17, 23), 1.5) == (26, 35)  # 25.5 and 34.5: halves go up
-    # Cropped for their LR size, images are shrunk to just that: 127 / 1.4 is 90.7, of 91.
-    assert shrink(planes(8, 39, 127), 1.4).shape[1:] == (28, 91)
+    assert upscaled_size((17, 23), 1.5) == (26, 35)  # 25.5 and 34.5: halves go up
+    # Cropped for their LR size, images are downscaled to just that: 127 / 1.4 is 90.7, of 91.
+    assert downscale(planes(8, 39, 127), 1.4).shape[1:] == (28, 91)
 
 
 def test_ycbcr_recipe_keeps_unrounded_luminance():

@@ -62,12 +62,12 @@ def network_of(tmp_path):
 def test_an_untrained_network_with_a_skip_gives_the_bicubic_image(network_of, experiment):
     network = network_of(experiment, **WITH_SKIP[experiment])
     for scale in (2, 3, 4):
-        if not network.enlarges_by(scale):
+        if not network.supports_scale(scale):
             continue
         hr = to_tensor(picture(1, 12 * scale, 15 * scale))[None]
         lr = to_tensor(picture(2, 12, 15))[None]
         with torch.inference_mode():
-            sr = network.enlarge(lr, scale)
+            sr = network.upscale(lr, scale)
         a, b = (
             psnr(*PROTOCOLS["edsr2017"].prepare(image, hr, scale)).item()
             for image in (sr, bicubic(lr, scale))
@@ -91,7 +91,7 @@ def test_the_papers_or_pytorchs_start_is_an_argument(network_of, experiment):
     scale = network.scales[-1]
     lr = to_tensor(picture(2, 12, 15))[None]
     with torch.inference_mode():
-        assert not torch.allclose(network.enlarge(lr, scale), bicubic(lr, scale), atol=1e-3)
+        assert not torch.allclose(network.upscale(lr, scale), bicubic(lr, scale), atol=1e-3)
 
 
 def same_start(one, other):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from sr_lightning.inference.ensemble import self_ensemble, turn, turn_back
-from sr_lightning.inference.tiling import enlarge_tiled, tiles
+from sr_lightning.inference.tiling import tiles, upscale_tiled
 from sr_lightning.inference.upscaler import Upscaler
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.papers.hfdn import HFDN
@@ -25,7 +25,7 @@ SMALL = {
 
 
 class Blur(SRNetwork):
-    """A convolution and nearest-neighbour enlargement: a known receptive field of 5."""
+    """A convolution and nearest-neighbour upscaling: a known receptive field of 5."""
 
     def __init__(self, scale: int = 2) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ def test_tiles_equal_the_whole_for_any_size(height, width, tile, seed):
     network = Blur().double().eval()
     lr = torch.rand(2, 3, height, width, dtype=torch.float64)
     with torch.no_grad():
-        tiled = enlarge_tiled(network, lr, 2, tile, network.receptive_field // 2)
+        tiled = upscale_tiled(network, lr, 2, tile, network.receptive_field // 2)
         torch.testing.assert_close(tiled, network(lr), rtol=0, atol=1e-12)
 
 
@@ -133,5 +133,5 @@ def test_other_errors_are_not_swallowed():
 
     with pytest.raises(RuntimeError, match=r"[Ee]xpected"):
         Upscaler(Broken())(torch.rand(1, 3, 8, 8), 2)
-    with pytest.raises(ValueError, match="enlarges by 2, not by 3"):
+    with pytest.raises(ValueError, match="upscales by 2, not by 3"):
         Upscaler(Blur())(torch.rand(1, 3, 8, 8), 3)

@@ -1,4 +1,4 @@
-"""Rearranged enlargements are the plain ones."""
+"""Rearranged upscalings are the plain ones."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_deconvolution_cuts_what_it_is_told_however_it_is_computed(outputs, kern
         torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-12)
 
 
-def test_upsampler_enlarges_by_steps():
+def test_upsampler_works_by_steps():
     for scale, steps in ((2, 1), (3, 1), (4, 2), (8, 3)):
         upsampler = SubPixelUpsample(4, scale, activation=True)
         assert upsampler(torch.rand(1, 4, 3, 5)).shape == (1, 4, 3 * scale, 5 * scale)

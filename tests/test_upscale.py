@@ -25,7 +25,7 @@ def upscale(*args: str) -> None:
     main(["upscale", *args, "--scale", "2", "--device", "cpu"])
 
 
-def test_photograph_is_enlarged_beside_itself(tmp_path, weights, capsys):
+def test_photograph_is_upscaled_beside_itself(tmp_path, weights, capsys):
     Image.fromarray(picture(1, 20, 30)).save(tmp_path / "photo.jpg")
     upscale(str(tmp_path / "photo.jpg"), "--weights", weights)
     assert read_picture(tmp_path / "photo_x2.png").rgb.shape == (40, 60, 3)
@@ -38,9 +38,9 @@ def test_grey_and_transparency_are_kept(tmp_path, weights):
     Image.fromarray(np.dstack([pixels, pixels[..., :1]])).save(tmp_path / "alpha.png")
     upscale(str(tmp_path), "--weights", weights, "--out", str(tmp_path / "out"))
     assert Image.open(tmp_path / "out" / "grey_x2.png").mode == "L"
-    enlarged = read_picture(tmp_path / "out" / "alpha_x2.png")
-    assert enlarged.alpha is not None
-    assert abs(enlarged.alpha.mean() - pixels[..., 0].mean()) < 2
+    upscaled = read_picture(tmp_path / "out" / "alpha_x2.png")
+    assert upscaled.alpha is not None
+    assert abs(upscaled.alpha.mean() - pixels[..., 0].mean()) < 2
 
 
 def test_tiles_and_named_output_give_the_same_picture(tmp_path, weights):
@@ -89,12 +89,12 @@ def test_scale_is_what_the_weights_can_do(tmp_path, weights):
 def test_folder_of_a_run_stands_for_its_best_weights(tmp_path, finished_run, capsys):
     Image.fromarray(picture(5, 10, 12)).save(tmp_path / "a.png")
     best = next((finished_run / "checkpoints").glob("best_*.ckpt"))
-    enlarged = []
+    upscaled = []
     # A run, the experiment that it is of, and the file itself.
     for name in (finished_run, finished_run.parent, best):
         main(["upscale", str(tmp_path / "a.png"), "--weights", str(name), "--device", "cpu"])
-        enlarged.append((tmp_path / "a_x4.png").read_bytes())
-    assert enlarged[0] == enlarged[1] == enlarged[2]
+        upscaled.append((tmp_path / "a_x4.png").read_bytes())
+    assert upscaled[0] == upscaled[1] == upscaled[2]
     with pytest.raises(SystemExit):
         upscale(str(tmp_path / "a.png"), "--weights", str(tmp_path))
     assert "holds no run (no config.yaml)" in capsys.readouterr().err
@@ -104,4 +104,4 @@ def test_wrong_scale_for_the_weights_is_refused(tmp_path, weights, capsys):
     Image.fromarray(picture(5, 10, 10)).save(tmp_path / "a.png")
     with pytest.raises(SystemExit):
         main(["upscale", str(tmp_path / "a.png"), "--scale", "3", "--weights", weights])
-    assert "enlarge by x2, not by x3" in capsys.readouterr().err
+    assert "upscale by x2, not by x3" in capsys.readouterr().err

@@ -168,7 +168,7 @@ class AWSRN(SRNetwork):
         return 2 * self.reach + 1
 
     def forward(self, lr: Tensor) -> Tensor:
-        """Enlarge RGB images; see :meth:`SRNetwork.forward`."""
+        """Upscale RGB images; see :meth:`SRNetwork.forward`."""
         # The release works on images in [-1, 1] less the mean.
         x = 2 * self.shift(lr)
         cells = self.reconstruct(self.body(self.head(x))) + self.skip(x)

@@ -19,14 +19,14 @@ __all__ = ["Bicubic"]
 
 
 class Bicubic(SRNetwork):
-    """Bicubic enlargement.
+    """Bicubic upscaling.
 
     Args:
-        scale: at least 1, or several; images can be enlarged by others too.
+        scale: at least 1, or several; images can be upscaled by others too.
     """
 
     takes_scale = True
-    any_scale = True
+    arbitrary_scale = True
 
     def __init__(self, scale: float | list[float] = 4) -> None:
         super().__init__()
@@ -38,14 +38,10 @@ class Bicubic(SRNetwork):
         return 5
 
     def forward(self, lr: Tensor, scale: float | None = None) -> Tensor:
-        """Enlarge RGB images; see :meth:`SRNetwork.forward`.
+        """Upscale RGB images; see :meth:`SRNetwork.forward`.
 
         Args:
             lr: (N, 3, H, W) RGB in [0, 1].
             scale: default: the first of `scales`.
         """
         return bicubic(lr, self.scales[0] if scale is None else scale)
-
-    def intermediate(self, lr: Tensor, scale: float | None = None) -> list[Tensor]:
-        """The enlarged images alone."""
-        return [self(lr, scale)]

@@ -127,23 +127,18 @@ class CARN(SRNetwork):
     @property
     def receptive_field(self) -> int:
         """Side in LR pixels: first convolution, two a unit, upsampler and last one."""
-        # A step of enlargement sees one pixel; what follows it sees one pixel of the finer grid,
+        # A step of upscaling sees one pixel; what follows it sees one pixel of the finer grid,
         # which is at most one more in all.
         return 2 * (1 + 2 * self.depth + 1 + 1) + 1
 
     def forward(self, lr: Tensor, scale: float | None = None) -> Tensor:
-        """Enlarge RGB images; see :meth:`SRNetwork.forward`.
+        """Upscale RGB images; see :meth:`SRNetwork.forward`.
 
         Args:
             lr: (N, 3, H, W) RGB in [0, 1].
             scale: one of `scales`; a network of one scale needs none.
         """
-        by = self.scale if scale is None else scale
-        self._check(by)
+        by = self.resolved(scale)
         features = self.body(self.first(lr - self.mean))
         sr: Tensor = self.last(self.upsamplers[str(int(by))](features))
         return sr.float() + self.mean
-
-    def intermediate(self, lr: Tensor, scale: float | None = None) -> list[Tensor]:
-        """The one prediction that is supervised."""
-        return [self(lr, scale)]

@@ -89,7 +89,7 @@ class CSFM(SRNetwork):
         self.last = nn.Conv2d(channels, 3, 3, padding=1)
 
     def forward(self, lr: Tensor) -> Tensor:
-        """Enlarge RGB images; see :meth:`SRNetwork.forward`."""
+        """Upscale RGB images; see :meth:`SRNetwork.forward`."""
         shallow = self.first(self.shift(lr))
         memories = [self.second(shallow)]
         for chain, gate in zip(self.chains, self.gates, strict=True):

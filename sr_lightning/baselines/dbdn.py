@@ -79,7 +79,7 @@ class DBDN(SRNetwork):
     ) -> None:
         super().__init__()
         if scale not in _STEPS:
-            raise ValueError(f"DBDN enlarges by 2, 3, 4 or 8, not {scale}.")
+            raise ValueError(f"DBDN upscales by 2, 3, 4 or 8, not {scale}.")
         self.scales = (scale,)
         self.shift = MeanShift()
         self.first = nn.Conv2d(3, channels, 3, padding=1)
@@ -105,7 +105,7 @@ class DBDN(SRNetwork):
         return side_of(through_convolution(span, depth))
 
     def forward(self, lr: Tensor) -> Tensor:
-        """Enlarge RGB images; see :meth:`SRNetwork.forward`."""
+        """Upscale RGB images; see :meth:`SRNetwork.forward`."""
         shallow = self.first(self.shift(lr))
         seen = self.second(shallow)
         for block in self.blocks:

@@ -1,7 +1,7 @@
 """DBPN (Haris, Shakhnarovich and Ukita, CVPR 2018, arXiv:1803.02735): deep back-projection.
 
-Units that enlarge, shrink again, and enlarge what that lost (or the other way round) take turns;
-each sees all units of the other kind before it, and the image is made of all enlarged features.
+Units that upscale, downscale again, and upscale what that lost (or the other way round) take turns;
+each sees all units of the other kind before it, and the image is made of all upscaled features.
 
 Recipe: RGB; DIV2K, Flickr2K and ImageNet, LR patches of 32, batch 20; L1; Adam 1e-4 divided by ten
 at 500k of 1,000k steps, weight decay 1e-4; protocol edsr2017. x2, x4 and x8, from one architecture.
@@ -56,7 +56,7 @@ class ProjectionUnit(nn.Module):
         inputs: how many feature maps are concatenated; more than one are squeezed to one first.
         channels: of each.
         scale: of the network.
-        up: whether it enlarges.
+        up: whether it upscales.
     """
 
     def __init__(self, inputs: int, channels: int, scale: int, up: bool) -> None:
@@ -97,7 +97,7 @@ class DBPN(SRNetwork):
     ) -> None:
         super().__init__()
         if scale not in _KERNEL:
-            raise ValueError(f"DBPN enlarges by 2, 4 or 8, not {scale}.")
+            raise ValueError(f"DBPN upscales by 2, 4 or 8, not {scale}.")
         self.scales = (scale,)
         self.first = nn.Sequential(nn.Conv2d(3, shallow, 3, padding=1), nn.PReLU())
         self.second = nn.Sequential(nn.Conv2d(shallow, channels, 1), nn.PReLU())
@@ -123,7 +123,7 @@ class DBPN(SRNetwork):
         return side_of(through_convolution(span, 1))
 
     def forward(self, lr: Tensor) -> Tensor:
-        """Enlarge RGB images; see :meth:`SRNetwork.forward`."""
+        """Upscale RGB images; see :meth:`SRNetwork.forward`."""
         low: list[Tensor] = []
         high = [self.up[0]([self.second(self.first(lr))])]
         for up, down in zip(self.up[1:], self.down, strict=True):

@@ -17,14 +17,14 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from sr_lightning.nn.network import InterpolatedLumaNetwork
+from sr_lightning.nn.network import PreUpsamplingYNetwork
 from sr_lightning.nn.receptive_field import side_of, through_bicubic, through_convolution
 from sr_lightning.nn.start import he_normal, zero
 
 __all__ = ["DnCNN"]
 
 
-class DnCNN(InterpolatedLumaNetwork):
+class DnCNN(PreUpsamplingYNetwork):
     """DnCNN on the interpolated image; the defaults are DnCNN-3.
 
     Args:
@@ -60,12 +60,12 @@ class DnCNN(InterpolatedLumaNetwork):
 
     @property
     def receptive_field(self) -> int:
-        """Side in LR pixels, of the scale that needs most (41 pixels of the enlarged image)."""
+        """Side in LR pixels, of the scale that needs most (41 pixels of the upscaled image)."""
         return max(
             side_of(through_bicubic(through_convolution((0, s - 1), self.depth), s))
             for s in map(int, self.scales)
         )
 
     def refine(self, y: Tensor) -> list[Tensor]:
-        """The refined luminance; see :meth:`InterpolatedLumaNetwork.refine`."""
+        """The refined luminance; see :meth:`PreUpsamplingYNetwork.refine`."""
         return [y - self.body(y)]

@@ -18,14 +18,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from sr_lightning.nn.network import InterpolatedLumaNetwork
+from sr_lightning.nn.network import PreUpsamplingYNetwork
 from sr_lightning.nn.receptive_field import side_of, through_bicubic, through_convolution
 from sr_lightning.nn.start import zero
 
 __all__ = ["DRCN"]
 
 
-class DRCN(InterpolatedLumaNetwork):
+class DRCN(PreUpsamplingYNetwork):
     """Deeply-recursive convolutional network.
 
     Args:
@@ -55,7 +55,7 @@ class DRCN(InterpolatedLumaNetwork):
 
     @property
     def receptive_field(self) -> int:
-        """Side in LR pixels, of the scale that needs most (41 pixels of the enlarged image)."""
+        """Side in LR pixels, of the scale that needs most (41 pixels of the upscaled image)."""
         reach = 2 + len(self.weights) + 2
         return max(
             side_of(through_bicubic(through_convolution((0, s - 1), reach), s))

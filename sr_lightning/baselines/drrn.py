@@ -4,7 +4,7 @@ A recursive block of residual units that share their weights and add to the bloc
 every convolution comes after batch norm and ReLU, the first included. Norms are not shared (the
 authors' prototxt).
 
-Recipe: Y; one network for x2, x3, x4; MSE; 291 images (T91 and BSDS200), turned and shrunk, HR
+Recipe: Y; one network for x2, x3, x4; MSE; 291 images (T91 and BSDS200), turned and downscaled, HR
 patches of 31, batch 128; SGD, momentum 0.9, weight decay 1e-4, rate 0.1 halved every 10 epochs
 (65,360 steps), gradients clipped at norm 0.01 / rate on a loss summed over the patch; protocol
 vdsr2016.
@@ -19,7 +19,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from sr_lightning.nn.network import InterpolatedLumaNetwork
+from sr_lightning.nn.network import PreUpsamplingYNetwork
 from sr_lightning.nn.receptive_field import side_of, through_bicubic, through_convolution
 from sr_lightning.nn.start import zero
 
@@ -61,7 +61,7 @@ class RecursiveBlock(nn.Module):
         return state
 
 
-class DRRN(InterpolatedLumaNetwork):
+class DRRN(PreUpsamplingYNetwork):
     """DRRN; the defaults are the paper's B1U25 of 52 layers.
 
     Args:
@@ -99,5 +99,5 @@ class DRRN(InterpolatedLumaNetwork):
         )
 
     def refine(self, y: Tensor) -> list[Tensor]:
-        """The image and a residual; see :meth:`InterpolatedLumaNetwork.refine`."""
+        """The image and a residual; see :meth:`PreUpsamplingYNetwork.refine`."""
         return [y + self.last(self.blocks(y))]

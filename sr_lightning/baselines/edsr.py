@@ -72,7 +72,7 @@ class EDSR(SRNetwork):
         return 2 * (1 + 2 * self.blocks + 1 + 1 + 1) + 1
 
     def forward(self, lr: Tensor) -> Tensor:
-        """Enlarge RGB images; see :meth:`SRNetwork.forward`."""
+        """Upscale RGB images; see :meth:`SRNetwork.forward`."""
         x = self.head(self.shift(lr))
         x = x + self.body(x)
         return self.shift.back(self.tail(self.upsample(x)))

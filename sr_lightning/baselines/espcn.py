@@ -15,12 +15,12 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from sr_lightning.nn.layers import ConvShuffle
-from sr_lightning.nn.network import LumaNetwork
+from sr_lightning.nn.network import YNetwork
 
 __all__ = ["ESPCN"]
 
 
-class ESPCN(LumaNetwork):
+class ESPCN(YNetwork):
     """ESPCN.
 
     Args:
@@ -48,5 +48,5 @@ class ESPCN(LumaNetwork):
         return 2 * sum(kernel // 2 for kernel in kernels) + 1
 
     def predict(self, y: Tensor, scale: float) -> list[Tensor]:
-        """Luminance enlarged by `scale`."""
+        """Luminance upscaled by `scale`."""
         return [self.last(self.second(self.first(y).tanh()).tanh())]

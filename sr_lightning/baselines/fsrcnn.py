@@ -3,7 +3,7 @@
 5x5 features, shrinking, `depth` 3x3 mappings, expanding, and a 9x9 deconvolution to the image.
 
 Recipe: Y; MSE; SGD, rate 1e-3 (1e-4 in the deconvolution); T91, then General100 too, turned and
-shrunk copies, LR patches of 10, 7, 6 at x2, x3, x4; x2 and x4 start from x3's convolutions;
+downscaled copies, LR patches of 10, 7, 6 at x2, x3, x4; x2 and x4 start from x3's convolutions;
 protocol vdsr2016.
 Here: Adam 1e-3 for all layers, patches of 10.
 Cost (published in brackets): 12,809 parameters [12,464: without 173 biases and 172 PReLU slopes];
@@ -16,13 +16,13 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from sr_lightning.nn.layers import Deconvolution
-from sr_lightning.nn.network import LumaNetwork
+from sr_lightning.nn.network import YNetwork
 from sr_lightning.nn.receptive_field import side_of, through_convolution, through_deconvolution
 
 __all__ = ["FSRCNN"]
 
 
-class FSRCNN(LumaNetwork):
+class FSRCNN(YNetwork):
     """FSRCNN(d, s, m); the defaults are the paper's (56, 12, 4), FSRCNN-s is (32, 5, 1).
 
     Args:
@@ -54,5 +54,5 @@ class FSRCNN(LumaNetwork):
         return side_of(through_convolution(span, 2 + self.config["depth"]))
 
     def predict(self, y: Tensor, scale: float) -> list[Tensor]:
-        """Luminance enlarged by `scale`."""
+        """Luminance upscaled by `scale`."""
         return [self.deconvolution(self.features(y))]

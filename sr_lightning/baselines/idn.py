@@ -1,7 +1,7 @@
 """IDN (Hui, Wang and Gao, CVPR 2018, arXiv:1803.09454): information distillation network.
 
-Recipe of paper and release: 291 images (T91 and 200 of BSDS), enlarged eightfold by turns and
-mirrorings and fivefold by shrinking, luminance, LR patches of 29, 15 and 11 at x2, x3 and x4 (39,
+Recipe of paper and release: 291 images (T91 and 200 of BSDS), upscaled eightfold by turns and
+mirrorings and fivefold by downscaling, luminance, LR patches of 29, 15 and 11 at x2, x3 and x4 (39,
 26 and 19 for fine-tuning), batch 64, L1 and then MSE, Adam at 1e-4 divided by ten every 250k of
 600k steps, weight decay 1e-4, biases and the deconvolution at a tenth of the rate. Protocol
 vdsr2016.
@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from sr_lightning.nn.bicubic import bicubic
 from sr_lightning.nn.layers import Deconvolution
-from sr_lightning.nn.network import LumaNetwork
+from sr_lightning.nn.network import YNetwork
 from sr_lightning.nn.receptive_field import side_of, through_convolution, through_deconvolution
 from sr_lightning.nn.start import he_normal, zero
 
@@ -78,7 +78,7 @@ class DistillationBlock(nn.Module):
         return _activated(self.compression(second + torch.cat([x, kept], dim=1)))
 
 
-class IDN(LumaNetwork):
+class IDN(YNetwork):
     """Information distillation network on luminance.
 
     Args:
@@ -104,7 +104,7 @@ class IDN(LumaNetwork):
         start: Literal["skip", "random"] = "skip",
     ) -> None:
         if scale not in (2, 3, 4):
-            raise ValueError(f"IDN enlarges by 2, 3 or 4, not {scale}.")
+            raise ValueError(f"IDN upscales by 2, 3 or 4, not {scale}.")
         super().__init__((scale,))
         self.first = nn.Conv2d(1, channels, 3, padding=1)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
@@ -126,6 +126,6 @@ class IDN(LumaNetwork):
         return side_of(through_convolution(span, 6 * len(self.blocks) + 2))
 
     def predict(self, y: Tensor, scale: float) -> list[Tensor]:
-        """Interpolated luminance and a residual; see :meth:`LumaNetwork.predict`."""
+        """Interpolated luminance and a residual; see :meth:`YNetwork.predict`."""
         features = self.blocks(_activated(self.second(_activated(self.first(y)))))
         return [bicubic(y, scale) + self.upsample(features)]

@@ -79,7 +79,7 @@ class IMDN(SRNetwork):
     """Information multi-distillation network.
 
     Args:
-        scale: by which it enlarges.
+        scale: by which it upscales.
         channels: of the features.
         blocks: multi-distillation blocks.
     """
@@ -94,7 +94,7 @@ class IMDN(SRNetwork):
         self.upsample = ConvShuffle(channels, 3, scale)
 
     def forward(self, lr: Tensor) -> Tensor:
-        """Enlarge RGB images; see :meth:`SRNetwork.forward`."""
+        """Upscale RGB images; see :meth:`SRNetwork.forward`."""
         first = self.first(lr)
         states = [first]
         for block in self.blocks:

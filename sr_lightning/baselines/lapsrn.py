@@ -1,13 +1,13 @@
 """LapSRN (Lai et al., CVPR 2017, arXiv:1704.03915) and MS-LapSRN (TPAMI 2018, arXiv:1710.01992).
 
-Both enlarge step by step, x2 at a time; each step adds a predicted residual to an image that a
+Both upscale step by step, x2 at a time; each step adds a predicted residual to an image that a
 learned interpolation has doubled, and each step's image is supervised.
 
 Recipe of papers and release: T91 and 200 images of BSDS, luminance, HR patches of 128 from images
-shrunk by up to one half, batch 64, Charbonnier loss (eps 1e-3) summed over pixels and levels, SGD
-with momentum 0.9 and weight decay 1e-4, rate 1e-5 (MS-LapSRN: 5e-6) halved every 50 (100) epochs
-of 1000 steps, not below 1e-6, biases at a tenth of it. MS-LapSRN mixes x2, x4 and x8. Both enlarge
-by 3 through x4. Protocol lapsrn2017; see training/supervision.py for the loss.
+downscaled by up to one half, batch 64, Charbonnier loss (eps 1e-3) summed over pixels and levels,
+SGD with momentum 0.9 and weight decay 1e-4, rate 1e-5 (MS-LapSRN: 5e-6) halved every 50 (100)
+epochs of 1000 steps, not below 1e-6, biases at a tenth of it. MS-LapSRN mixes x2, x4 and x8. Both
+upscale by 3 through x4. Protocol lapsrn2017; see training/supervision.py for the loss.
 
 Cost of LapSRN: 407,441, 814,242 and 1,221,043 parameters at x2, x4, x8. The published 813k are x4
 without biases (812,768), and tables since CARN print them for x2 as well. Its 149.4 GMACs for a
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sr_lightning.nn.layers import Deconvolution
-from sr_lightning.nn.network import LumaNetwork
+from sr_lightning.nn.network import YNetwork
 from sr_lightning.nn.precision import full_precision
 from sr_lightning.nn.receptive_field import (
     Span,
@@ -59,10 +59,10 @@ class ImageDoubling(Deconvolution):
 
 
 class PyramidLevel(nn.Module):
-    """One doubling of LapSRN: embedding, enlarged features, residual and image.
+    """One doubling of LapSRN: embedding, upscaled features, residual and image.
 
     Args:
-        depth: convolutions before the enlargement.
+        depth: convolutions before the upscaling.
         channels: of the features.
     """
 
@@ -83,12 +83,12 @@ class PyramidLevel(nn.Module):
         return features, self.image(image) + self.residual(features)
 
 
-class LapSRN(LumaNetwork):
+class LapSRN(YNetwork):
     """LapSRN: every level has weights of its own. Its predictions are x2, x4, ... in order.
 
     Args:
         scale: 2, 4 or 8.
-        depth: convolutions of a level before its enlargement.
+        depth: convolutions of a level before its upscaling.
         channels: of the features.
         start: residuals are zero, so that the untrained network gives its "skip", bilinear
             doublings; or "random", the release's start. inferred: ours, "skip".
@@ -105,7 +105,7 @@ class LapSRN(LumaNetwork):
         start: Literal["skip", "random"] = "skip",
     ) -> None:
         if scale not in _LEVELS:
-            raise ValueError(f"LapSRN enlarges by 2, 4 or 8, not {scale}.")
+            raise ValueError(f"LapSRN upscales by 2, 4 or 8, not {scale}.")
         super().__init__((scale,))
         self.depth = depth
         self.first = nn.Conv2d(1, channels, 3, padding=1)
@@ -120,7 +120,7 @@ class LapSRN(LumaNetwork):
         return side_of(_through_levels(self.scale, self.depth))
 
     def predict(self, y: Tensor, scale: float) -> list[Tensor]:
-        """The image of every level; see :meth:`LumaNetwork.predict`."""
+        """The image of every level; see :meth:`YNetwork.predict`."""
         features, image = F.leaky_relu(self.first(y), _SLOPE, inplace=True), y
         images = []
         for level in self.levels:
@@ -129,7 +129,7 @@ class LapSRN(LumaNetwork):
         return images
 
 
-class MSLapSRN(LumaNetwork):
+class MSLapSRN(YNetwork):
     """MS-LapSRN: one block of convolutions for all recursions, levels and scales.
 
     The block is pre-activated and recursive; with "source" skips every recursion's output is added
@@ -160,7 +160,7 @@ class MSLapSRN(LumaNetwork):
     ) -> None:
         scales = (scale,) if isinstance(scale, int) else tuple(scale)
         if not scales or not set(scales) <= set(_LEVELS):
-            raise ValueError(f"MS-LapSRN enlarges by 2, 4 or 8, not by {scale}.")
+            raise ValueError(f"MS-LapSRN upscales by 2, 4 or 8, not by {scale}.")
         super().__init__(scales)
         self.recursions = recursions
         self.skip = skip
@@ -182,7 +182,7 @@ class MSLapSRN(LumaNetwork):
         return max(side_of(_through_levels(int(s), reach)) for s in self.scales)
 
     def embed(self, source: Tensor) -> Tensor:
-        """Features of a level before its enlargement, (N, C, H, W)."""
+        """Features of a level before its upscaling, (N, C, H, W)."""
         state = source
         for _ in range(self.recursions):
             entered = state
@@ -193,7 +193,7 @@ class MSLapSRN(LumaNetwork):
         return state
 
     def predict(self, y: Tensor, scale: float) -> list[Tensor]:
-        """The image of every level up to `scale`; see :meth:`LumaNetwork.predict`."""
+        """The image of every level up to `scale`; see :meth:`YNetwork.predict`."""
         features, image = self.first(y), y
         images = []
         for _ in range(_LEVELS[int(scale)]):

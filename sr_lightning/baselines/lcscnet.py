@@ -1,7 +1,7 @@
 """LCSCNet (Yang et al., TIP 2019, arXiv:1909.03573): linear compressing skip connections.
 
 A unit compresses all features linearly by a 1x1 convolution and finds new ones by a 3x3
-convolution; from block to block more is kept and less is new. Every block's output is enlarged by
+convolution; from block to block more is kept and less is new. Every block's output is upscaled by
 the same layers to a prediction; predictions are fused one after another by learned gates per pixel.
 
 Recipe: Y; LCSC_76 is trained on 291 images (T91 and BSDS200); L1 of the fused prediction, and 0.005
@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from sr_lightning.nn.bicubic import bicubic
 from sr_lightning.nn.layers import is_reference
-from sr_lightning.nn.network import LumaNetwork
+from sr_lightning.nn.network import YNetwork
 from sr_lightning.nn.receptive_field import side_of, through_convolution, through_shuffle
 from sr_lightning.nn.start import zero
 
@@ -49,14 +49,14 @@ class CompressingUnit(nn.Module):
 
 
 class Reconstruction(nn.Module):
-    """Enlarges by repeating pixels, then three 3x3 convolutions at HR.
+    """Upscales by repeating pixels, then three 3x3 convolutions at HR.
 
     Repeated pixels and a convolution are a deconvolution by the kernel's sums: a quarter of the
     MACs at x4.
 
     Args:
         channels: of the features.
-        scale: by which they are enlarged.
+        scale: by which they are upscaled.
     """
 
     def __init__(self, channels: int, scale: int) -> None:
@@ -71,11 +71,11 @@ class Reconstruction(nn.Module):
         if is_reference(x):
             larger = self.first(F.interpolate(x, scale_factor=self.scale, mode="nearest"))
         else:
-            larger = self._enlarged(x)
+            larger = self._upscaled(x)
         image: Tensor = self.last(self.second(larger.relu_()).relu_())
         return image
 
-    def _enlarged(self, x: Tensor) -> Tensor:
+    def _upscaled(self, x: Tensor) -> Tensor:
         weight, size = self.first.weight, self.scale
         cell = weight.new_ones(1, 1, size, size)
         sums = F.conv_transpose2d(weight.flip(2, 3).reshape(-1, 1, 3, 3), cell)
@@ -85,7 +85,7 @@ class Reconstruction(nn.Module):
         return F.conv_transpose2d(x, kernel, self.first.bias, size, padding=1)
 
 
-class LCSCNet(LumaNetwork):
+class LCSCNet(YNetwork):
     """LCSCNet; the defaults are LCSC_76.
 
     Args:

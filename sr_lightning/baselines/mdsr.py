@@ -58,19 +58,13 @@ class MDSR(SRNetwork):
         return 2 * (1 + 4 * 2 + 2 * self.blocks + 1 + 1 + 1) + 1
 
     def forward(self, lr: Tensor, scale: float | None = None) -> Tensor:
-        """Enlarge RGB images; see :meth:`SRNetwork.forward`.
+        """Upscale RGB images; see :meth:`SRNetwork.forward`.
 
         Args:
             lr: (N, 3, H, W) RGB in [0, 1].
             scale: one of `scales`; default: the only one.
         """
-        factor = self.scale if scale is None else scale
-        self._check(factor)
-        by = str(int(factor))
+        by = str(int(self.resolved(scale)))
         x = self.prepare[by](self.head(self.shift(lr)))
         x = x + self.body(x)
         return self.shift.back(self.tail(self.upsample[by](x)))
-
-    def intermediate(self, lr: Tensor, scale: float | None = None) -> list[Tensor]:
-        """The one prediction that is supervised."""
-        return [self(lr, scale)]

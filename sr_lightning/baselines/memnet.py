@@ -6,8 +6,8 @@ comes after batch norm and ReLU. A shared reconstruction turns every block into 
 output is their weighted sum (the multi-supervised network).
 
 Recipe: Y; one network for x2, x3, x4; MSE, equally of the M predictions and the output; 291 images
-(T91 and BSDS200), turned and shrunk, HR patches of 31, batch 64; SGD, momentum 0.9, weight decay
-1e-4, rate 0.1 divided by ten every 20 epochs, gradients clipped at norm 0.01 / rate on a loss
+(T91 and BSDS200), turned and downscaled, HR patches of 31, batch 64; SGD, momentum 0.9, weight
+decay 1e-4, rate 0.1 divided by ten every 20 epochs, gradients clipped at norm 0.01 / rate on a loss
 summed over the patch; protocol vdsr2016.
 Here: Adam 1e-4, which needs no such clipping.
 Cost (published in brackets): M6R6 has 676,992 convolution weights [677k] and 695,497 parameters
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from sr_lightning.baselines.drrn import Norm
-from sr_lightning.nn.network import InterpolatedLumaNetwork
+from sr_lightning.nn.network import PreUpsamplingYNetwork
 from sr_lightning.nn.receptive_field import side_of, through_bicubic, through_convolution
 from sr_lightning.nn.start import zero
 
@@ -64,7 +64,7 @@ class MemoryBlock(nn.Module):
         return gated
 
 
-class MemNet(InterpolatedLumaNetwork):
+class MemNet(PreUpsamplingYNetwork):
     """MemNet; the defaults are the paper's M6R6 of 80 layers.
 
     Args:

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from sr_lightning.baselines.edsr import ResidualBlock
 from sr_lightning.baselines.rdn import ResidualDenseTrunk
-from sr_lightning.cubic import enlarged_size
+from sr_lightning.cubic import upscaled_size
 from sr_lightning.nn.layers import MeanShift
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.nn.precision import full_precision
@@ -104,7 +104,7 @@ class MetaUpscale(nn.Module):
         image = torch.stack(classes, dim=3).flatten(2, 4)
         rows, columns = (
             torch.tensor(_made(ratio, extent), device=x.device)
-            for extent in enlarged_size((height, width), float(ratio))
+            for extent in upscaled_size((height, width), float(ratio))
         )
         return image.index_select(2, rows).index_select(3, columns)
 
@@ -125,7 +125,7 @@ class MetaNetwork(SRNetwork):
         trunk: (N, 3, H, W) to (N, C, H, W) at LR.
         reach: LR pixels to each side that it sees.
         channels: C.
-        scales: trained and validated at; images can be enlarged by any.
+        scales: trained and validated at; images can be upscaled by any.
     """
 
     takes_scale = True
@@ -138,26 +138,22 @@ class MetaNetwork(SRNetwork):
         self.reach = reach
         self.shift = MeanShift()
         self.trunk = trunk
-        self.upscale = MetaUpscale(channels)
+        self.upscaler = MetaUpscale(channels)
 
     @property
     def receptive_field(self) -> int:
         """Side in LR pixels: the trunk and the predicted filters."""
-        return 2 * (self.reach + self.upscale.kernel // 2) + 1
+        return 2 * (self.reach + self.upscaler.kernel // 2) + 1
 
     def forward(self, lr: Tensor, scale: float | None = None) -> Tensor:
-        """Enlarge RGB images; see :meth:`SRNetwork.forward`.
+        """Upscale RGB images; see :meth:`SRNetwork.forward`.
 
         Args:
             lr: (N, 3, H, W) RGB in [0, 1].
             scale: any of at least 1; default: the only one of `scales`.
         """
         by = self.scale if scale is None else scale
-        return self.shift.back(self.upscale(self.trunk(self.shift(lr)), by))
-
-    def intermediate(self, lr: Tensor, scale: float | None = None) -> list[Tensor]:
-        """The one prediction that is supervised."""
-        return [self(lr, scale)]
+        return self.shift.back(self.upscaler(self.trunk(self.shift(lr)), by))
 
 
 class EDSRTrunk(nn.Module):

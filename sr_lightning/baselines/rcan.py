@@ -86,6 +86,6 @@ class RCAN(SRNetwork):
         self.tail = nn.Conv2d(channels, 3, 3, padding=1)
 
     def forward(self, lr: Tensor) -> Tensor:
-        """Enlarge RGB images; see :meth:`SRNetwork.forward`."""
+        """Upscale RGB images; see :meth:`SRNetwork.forward`."""
         x = self.body(self.head(self.shift(lr)))
         return self.shift.back(self.tail(self.upsample(x)))

@@ -110,6 +110,6 @@ class RDN(SRNetwork):
         return 2 * (self.trunk.reach + 1 + 1) + 1
 
     def forward(self, lr: Tensor) -> Tensor:
-        """Enlarge RGB images; see :meth:`SRNetwork.forward`."""
+        """Upscale RGB images; see :meth:`SRNetwork.forward`."""
         x = self.trunk(self.shift(lr))
         return self.shift.back(self.tail(self.upsample(x)))

@@ -1,6 +1,6 @@
 """SRCNN (Dong, Loy, He and Tang, ECCV 2014 and TPAMI 2016, arXiv:1501.00092): the first CNN.
 
-Three convolutions over the bicubic-enlarged luminance: patches, a non-linear mapping, an average.
+Three convolutions over the bicubic-upscaled luminance: patches, a non-linear mapping, an average.
 
 Recipe: Y; MSE; Caffe's SGD, momentum 0.9, rate 1e-4 (1e-5 in the last layer) on a loss summed over
 the patch, weights from N(0, 0.001^2); HR patches of 33 from T91 or ImageNet, batch 128, 8e8
@@ -17,13 +17,13 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from sr_lightning.nn.network import InterpolatedLumaNetwork
+from sr_lightning.nn.network import PreUpsamplingYNetwork
 from sr_lightning.nn.receptive_field import side_of, through_bicubic, through_convolution
 
 __all__ = ["SRCNN"]
 
 
-class SRCNN(InterpolatedLumaNetwork):
+class SRCNN(PreUpsamplingYNetwork):
     """SRCNN; the defaults are 9-5-5, ``kernels=[9, 1, 5]`` is the earlier and lighter 9-1-5.
 
     Args:

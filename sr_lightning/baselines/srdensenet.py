@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sr_lightning.nn.layers import Deconvolution
-from sr_lightning.nn.network import LumaNetwork
+from sr_lightning.nn.network import YNetwork
 from sr_lightning.nn.receptive_field import side_of, through_convolution, through_deconvolution
 
 __all__ = ["SRDenseNet"]
@@ -47,7 +47,7 @@ class DenseBlock(nn.Module):
         return seen
 
 
-class SRDenseNet(LumaNetwork):
+class SRDenseNet(YNetwork):
     """SRDenseNet_All.
 
     Args:
@@ -72,7 +72,7 @@ class SRDenseNet(LumaNetwork):
         bottleneck: int = 256,
     ) -> None:
         if scale not in (2, 4, 8):
-            raise ValueError(f"SRDenseNet enlarges by 2, 4 or 8, not {scale}.")
+            raise ValueError(f"SRDenseNet upscales by 2, 4 or 8, not {scale}.")
         super().__init__([scale])
         width = layers * growth
         self.first = nn.Conv2d(1, width, 3, padding=1)
@@ -96,7 +96,7 @@ class SRDenseNet(LumaNetwork):
         return side_of(through_convolution(span, depth))
 
     def predict(self, y: Tensor, scale: float) -> list[Tensor]:
-        """Luminance enlarged by `scale`."""
+        """Luminance upscaled by `scale`."""
         seen = self.first(y).relu_()
         for block in self.blocks:
             seen = torch.cat([seen, block(seen)], dim=1)

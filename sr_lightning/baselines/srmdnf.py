@@ -37,7 +37,7 @@ class SRMDNF(SRNetwork):
         code_size: coefficients of a blur kernel; 15 of the authors' PCA basis.
 
     Attributes:
-        code: that :meth:`forward` uses, (code_size,): bicubic shrinking without further blur.
+        code: that :meth:`forward` uses, (code_size,): bicubic downscaling without further blur.
             inferred: the first unit vector, as the authors' basis is a file of theirs; a network
             trained with it constant learns to do with any.
     """
@@ -60,11 +60,11 @@ class SRMDNF(SRNetwork):
         return 2 * (len(self.layers) + 1) + 1
 
     def forward(self, lr: Tensor) -> Tensor:
-        """Enlarge RGB images shrunk by bicubic; see :meth:`SRNetwork.forward`."""
+        """Upscale RGB images downscaled by bicubic; see :meth:`SRNetwork.forward`."""
         return self.deblur(lr, self.code.expand(lr.shape[0], -1))
 
     def deblur(self, lr: Tensor, code: Tensor) -> Tensor:
-        """Enlarge images that were blurred before they were shrunk.
+        """Upscale images that were blurred before they were downscaled.
 
         Args:
             lr: (N, 3, H, W) RGB in [0, 1].

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sr_lightning.nn.layers import Deconvolution
-from sr_lightning.nn.network import LumaNetwork
+from sr_lightning.nn.network import YNetwork
 from sr_lightning.nn.receptive_field import side_of, through_convolution, through_deconvolution
 from sr_lightning.nn.start import he_normal, zero
 
@@ -85,7 +85,7 @@ class RefinementUnit(nn.Module):
         return _activated(self.plain(_activated(self.grouped(x)))).add(x, alpha=0.5)
 
 
-class TSCN(LumaNetwork):
+class TSCN(YNetwork):
     """Two-stage convolutional network on luminance; its predictions are coarse and final.
 
     Args:
@@ -112,7 +112,7 @@ class TSCN(LumaNetwork):
         start: Literal["skip", "random"] = "skip",
     ) -> None:
         if scale not in _DECONVOLUTION:
-            raise ValueError(f"TSCN enlarges by 2, 3 or 4, not {scale}.")
+            raise ValueError(f"TSCN upscales by 2, 3 or 4, not {scale}.")
         super().__init__((scale,))
         self.first = nn.Conv2d(1, channels, 3, padding=1)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
@@ -147,7 +147,7 @@ class TSCN(LumaNetwork):
         return side_of(through_convolution(span, 6 * len(self.fusions) + 2))
 
     def predict(self, y: Tensor, scale: float) -> list[Tensor]:
-        """The coarse image, and the refined one; see :meth:`LumaNetwork.predict`."""
+        """The coarse image, and the refined one; see :meth:`YNetwork.predict`."""
         state = _activated(self.second(_activated(self.first(y))))
         states = [state]
         for fusion in self.fusions:

@@ -16,14 +16,14 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from sr_lightning.nn.network import InterpolatedLumaNetwork
+from sr_lightning.nn.network import PreUpsamplingYNetwork
 from sr_lightning.nn.receptive_field import side_of, through_bicubic, through_convolution
 from sr_lightning.nn.start import he_normal, zero
 
 __all__ = ["VDSR"]
 
 
-class VDSR(InterpolatedLumaNetwork):
+class VDSR(PreUpsamplingYNetwork):
     """VDSR: a plain chain of 3x3 convolutions that predicts what bicubic interpolation lacks.
 
     Args:
@@ -55,14 +55,14 @@ class VDSR(InterpolatedLumaNetwork):
 
     @property
     def receptive_field(self) -> int:
-        """Side in LR pixels, of the scale that needs most (41 pixels of the enlarged image)."""
+        """Side in LR pixels, of the scale that needs most (41 pixels of the upscaled image)."""
         return max(
             side_of(through_bicubic(through_convolution((0, s - 1), len(self.layers)), s))
             for s in map(int, self.scales)
         )
 
     def refine(self, y: Tensor) -> list[Tensor]:
-        """The refined luminance; see :meth:`InterpolatedLumaNetwork.refine`."""
+        """The refined luminance; see :meth:`PreUpsamplingYNetwork.refine`."""
         if self.clip:
             y = y.clamp(16 / 255, 235 / 255)
         *layers, last = self.layers

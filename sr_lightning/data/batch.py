@@ -7,7 +7,7 @@ from typing import NotRequired, TypedDict
 
 from torch import Tensor
 
-from sr_lightning.cubic import enlarged_size
+from sr_lightning.cubic import upscaled_size
 from sr_lightning.data.images import check_range
 from sr_lightning.errors import UserError
 
@@ -82,7 +82,7 @@ def check_batch(batch: object, *, hr: bool = True, levels: bool = False) -> None
             check_range(image, _BEYOND)
     if hr:
         (height, width), size = batch["lr"].shape[2:], tuple(batch["hr"].shape[2:])
-        if size != enlarged_size((height, width), float(scale)):
+        if size != upscaled_size((height, width), float(scale)):
             raise UserError(
                 f"The 'lr' of a batch is {height} x {width} and its 'hr' {size[0]} x {size[1]}, "
                 f"which is not x{scale:g}; cut both to match."

@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
-from sr_lightning.cubic import enlarged_size
+from sr_lightning.cubic import upscaled_size
 from sr_lightning.data import sample
 from sr_lightning.data.batch import Batch
 from sr_lightning.data.catalog import ImageSet, catalog, find_set
@@ -51,7 +51,7 @@ class PatchDataModule(pl.LightningDataModule):
         holdout: number of training images to keep for validation where `val` is not given. Which
             ones depends on their names alone.
         test: benchmark sets or folders; those that are not there are skipped with a notice.
-        predict: one folder of LR images to enlarge.
+        predict: one folder of LR images to upscale.
         root: data root; default ``SR_DATA`` or ``./data``.
         scale: integer or real scale, or several to draw one per step, those named twice twice as
             often; default: the network's.
@@ -247,7 +247,7 @@ class PatchDataModule(pl.LightningDataModule):
             self._sources = [self._source(training, scale) for scale in self.scales]
 
     def _source(self, training: list[tuple[str, Located]], scale: float) -> PatchSource:
-        need, _ = enlarged_size((self.patch_size, self.patch_size), scale)
+        need, _ = upscaled_size((self.patch_size, self.patch_size), scale)
         kept = []
         for group, (store, index) in training:
             fact = store.images[index]
@@ -265,13 +265,15 @@ class PatchDataModule(pl.LightningDataModule):
         low: list[Located] | None = None
         by = whole(scale)
         if self.lr_source == "cached" and by is not None:
-            low = self._shrunken(images, by)
+            low = self._downscaled(images, by)
         elif self.lr_source == "paired":
             low = self._paired(kept, scale)
         return PatchSource(images, scale, low, self.boundary)
 
-    def _shrunken(self, images: list[Located], scale: int) -> list[Located]:
-        def shrink(rgb: np.ndarray[Any, np.dtype[np.uint8]]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    def _downscaled(self, images: list[Located], scale: int) -> list[Located]:
+        def downscale(
+            rgb: np.ndarray[Any, np.dtype[np.uint8]],
+        ) -> np.ndarray[Any, np.dtype[np.uint8]]:
             height, width = (extent // scale * scale for extent in rgb.shape[:2])
             whole = torch.from_numpy(rgb[:height, :width]).permute(2, 0, 1)
             small = imresize(whole, 1 / scale, boundary=self.boundary)
@@ -281,7 +283,7 @@ class PatchDataModule(pl.LightningDataModule):
         for store, _ in images:
             if store.folder not in stores:
                 recipe = f"bicubic_x{scale}_{self.boundary}"
-                stores[store.folder] = store.derived(recipe, shrink, cache=self.cache)
+                stores[store.folder] = store.derived(recipe, downscale, cache=self.cache)
         return [(stores[store.folder], index) for store, index in images]
 
     def _paired(self, images: list[tuple[str, Located]], scale: float) -> list[Located]:

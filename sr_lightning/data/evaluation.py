@@ -10,10 +10,10 @@ from typing import Any, cast
 import torch
 from torch.utils.data import Dataset
 
-from sr_lightning.cubic import enlarged_size
+from sr_lightning.cubic import upscaled_size
 from sr_lightning.data.batch import Batch
 from sr_lightning.data.catalog import ImageSet
-from sr_lightning.data.degradation import shrink
+from sr_lightning.data.degradation import downscale
 from sr_lightning.data.images import read_rgb, to_tensor
 from sr_lightning.data.resize import Boundary, lr_size
 from sr_lightning.data.store import PixelStore
@@ -75,10 +75,10 @@ class EvaluationSet(Dataset[dict[str, Any]]):
             raise UserError(
                 f"{image.store.images[image.index].source} is smaller than a pixel of x{scale}."
             )
-        height, width = enlarged_size(small, scale)
+        height, width = upscaled_size(small, scale)
         high = high[:, :height, :width]
         if image.low is None:
-            low = shrink(high, scale, self._boundary)
+            low = downscale(high, scale, self._boundary)
         else:
             low = torch.from_numpy(read_rgb(image.low)).permute(2, 0, 1)
             if (low.shape[1], low.shape[2]) != small:
@@ -98,11 +98,11 @@ class EvaluationSet(Dataset[dict[str, Any]]):
 
 
 class PredictionSet(Dataset[dict[str, Any]]):
-    """LR images to enlarge; there is no HR image.
+    """LR images to upscale; there is no HR image.
 
     Args:
         files: a set or folder of LR images.
-        scale: what they will be enlarged by; part of the batch contract.
+        scale: what they will be upscaled by; part of the batch contract.
     """
 
     def __init__(self, files: ImageSet, scale: float) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from sr_lightning.cubic import enlarged_size
+from sr_lightning.cubic import upscaled_size
 from sr_lightning.data.batch import Batch
 from sr_lightning.data.degradation import whole
 from sr_lightning.data.resize import Boundary, imresize, lr_size
@@ -79,11 +79,11 @@ class PatchSource:
         Returns:
             LR words (N, patch, patch) and HR words (N, S, S) with S = scale * patch, rounded.
         """
-        n, (side, _) = len(where.image), enlarged_size((patch, patch), self.scale)
+        n, (side, _) = len(where.image), upscaled_size((patch, patch), self.scale)
         high = np.empty((n, side, side), dtype=np.uint32)
         low = np.empty((n, patch, patch), dtype=np.uint32)
         by = whole(self.scale)
-        made = self._shrunk(where, patch, by) if self.low is None and by is not None else None
+        made = self._downscaled(where, patch, by) if self.low is None and by is not None else None
         for slot in range(n):
             image, turn = int(where.image[slot]), int(where.dihedral[slot])
             row, column = int(where.row[slot]), int(where.column[slot])
@@ -102,7 +102,7 @@ class PatchSource:
 
     def texture(self, where: Patches, patch: int) -> NDArray[np.float64]:
         """Mean absolute difference of neighbouring HR pixels of each patch (green, 8 bits)."""
-        side, _ = enlarged_size((patch, patch), self.scale)
+        side, _ = upscaled_size((patch, patch), self.scale)
         found = np.empty(len(where.image))
         for slot, image in enumerate(where.image):
             store, index = self.images[image]
@@ -113,8 +113,8 @@ class PatchSource:
             found[slot] += np.abs(np.diff(green, axis=1)).mean()
         return found / 2
 
-    def _shrunk(self, where: Patches, patch: int, scale: int) -> Words:
-        """LR patches from HR patches, equal to crops of the shrunken images byte for byte.
+    def _downscaled(self, where: Patches, patch: int, scale: int) -> Words:
+        """LR patches from HR patches, equal to crops of the downscaled images byte for byte.
 
         The kernel of an LR pixel reaches two LR pixels to each side, so the HR patch is cut with
         that margin. Outside the image the margin repeats or mirrors it as the whole resize does.
@@ -125,7 +125,7 @@ class PatchSource:
         for slot, image in enumerate(where.image):
             store, index = self.images[image]
             words = store[index]
-            # A benchmark crops the HR image to a multiple of the scale before shrinking it.
+            # A benchmark crops the HR image to a multiple of the scale before downscaling it.
             height, width = (extent // scale * scale for extent in words.shape)
             top = (int(where.row[slot]) - margin) * scale
             left = (int(where.column[slot]) - margin) * scale

@@ -29,7 +29,7 @@ Boundary = Literal["replicate", "symmetric"]
 # edge the way MATLAB goes, whatever the order of summation.
 _TIE = 1e-9
 
-# Shrinking by 2, 3, 4 has weights n / D with these D. Whole numbers up to 2^24 are exact in
+# Downscaling by 2, 3, 4 has weights n / D with these D. Whole numbers up to 2^24 are exact in
 # float32, so n can be summed there in any order, on any device, at twice the speed of float64.
 _DENOMINATOR = {1 / 2: 256, 1 / 3: 162, 1 / 4: 4096}
 
@@ -50,7 +50,7 @@ def resize_matrix(
         scale: what maps coordinates, ``out / in``; not always ``n_out / n_in`` (MATLAB's
             ``imresize(A, scale)`` rounds the size up but keeps the scale).
         boundary: what lies outside: the last sample (classic) or the mirror image (modern).
-        antialias: widen the kernel when shrinking, as MATLAB does.
+        antialias: widen the kernel when downscaling, as MATLAB does.
 
     Returns:
         float64 matrix of shape (n_out, n_in) whose rows sum to 1.
@@ -124,7 +124,7 @@ def imresize(
     exact = image.dtype == torch.uint8
     if not exact and not image.is_floating_point():
         raise ValueError(f"imresize takes uint8 or float images, not {image.dtype}.")
-    # MATLAB resizes the axis that shrinks most first, rows on a tie.
+    # MATLAB resizes the axis that downscales most first, rows on a tie.
     rows_first = scales[0] <= scales[1]
     work = image
     for rows in (rows_first, not rows_first):

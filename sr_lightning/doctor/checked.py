@@ -31,7 +31,7 @@ __all__ = ["Checked", "CheckedImage", "examine", "interpolation"]
 # Whether SR images are only interpolated is looked at on the first few.
 _LOOKED_AT = 3
 
-# PSNR between two 8-bit images that were enlarged in the same way but rounded otherwise.
+# PSNR between two 8-bit images that were upscaled in the same way but rounded otherwise.
 _SAME = 47.0
 
 
@@ -50,7 +50,7 @@ class CheckedImage:
     shift: Shift
     levels: Levels
     clipped: bool
-    enlarger: str | None
+    upscaler: str | None
     hashes: tuple[str, str]
 
     @property
@@ -115,7 +115,7 @@ def examine(pair: FilePair, scale: float, checked: Checked) -> CheckedImage | No
         shift=shift_of(luminance(sr), luminance(hr)),
         levels=levels_of(luminance(sr), luminance(hr)),
         clipped=low >= 16 and high <= 235 and int(hr.min()) < 8 and int(hr.max()) > 243,
-        enlarger=_enlarger(compared, scale) if len(checked.images) < _LOOKED_AT else None,
+        upscaler=_upscaler(compared, scale) if len(checked.images) < _LOOKED_AT else None,
         hashes=(perceptual_hash(hr), perceptual_hash(sr)),
     )
 
@@ -157,7 +157,7 @@ def _fitted(hr: Pixels, sr: Pixels, scale: float) -> tuple[Compared, str] | None
     return Compared(corner, sr, others=others), f"{w} x {h} instead of {x} x {y}"
 
 
-def _enlarger(compared: Compared, scale: float) -> str | None:
+def _upscaler(compared: Compared, scale: float) -> str | None:
     """The interpolation that made an SR image out of the usual LR image, if one did."""
     height, width = compared.hr.shape[:2]
     if not float(scale).is_integer() or height % int(scale) or width % int(scale):
@@ -174,5 +174,5 @@ def _enlarger(compared: Compared, scale: float) -> str | None:
 
 def interpolation(checked: Checked) -> str | None:
     """The interpolation that made the SR images, if they are no network's output."""
-    told = [one.enlarger for one in checked.images[:_LOOKED_AT]]
+    told = [one.upscaler for one in checked.images[:_LOOKED_AT]]
     return told[0] if len(set(told)) == 1 else None

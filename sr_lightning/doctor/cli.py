@@ -108,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
 def _cases(options: argparse.Namespace) -> list[Case]:
     """What the options ask to look at."""
     if options.scale is not None and not options.scale > 1:
-        raise UserError(f"--scale is what LR images are enlarged by, not {options.scale:g}.")
+        raise UserError(f"--scale is what LR images are upscaled by, not {options.scale:g}.")
     named = options.hr or options.lr or options.sr
     if options.folder is not None:
         if named:
@@ -163,7 +163,7 @@ def _diagnose(
             case.other,
             options.scale,
             subject=f"LR images in {case.folder}",
-            enlarge=_network(options.weights) if options.weights else None,
+            upscale=_network(options.weights) if options.weights else None,
             progress=progress,
         )
     return diagnose_results(
@@ -181,14 +181,14 @@ def _network(weights: str) -> tuple[str, Callable[[Tensor, float], Tensor]]:
     network = load_weights(weights).eval()
     upscaler = Upscaler(network)
 
-    def enlarge(lr: Tensor, scale: float) -> Tensor:
+    def upscale(lr: Tensor, scale: float) -> Tensor:
         if scale not in network.scales:
             have = ", ".join(f"x{one:g}" for one in network.scales)
-            raise UserError(f"The weights '{weights}' enlarge by {have}, not by x{scale:g}.")
+            raise UserError(f"The weights '{weights}' upscale by {have}, not by x{scale:g}.")
         with torch.inference_mode():
             return upscaler(lr, scale)
 
-    return type(network).__name__, enlarge
+    return type(network).__name__, upscale
 
 
 # ---- showing -------------------------------------------------------------------------------------

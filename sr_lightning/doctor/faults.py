@@ -88,7 +88,7 @@ def find_faults(checked: Checked, mend: Mend, truncated: bool, scale: float) -> 
     strange = Finding(
         "problem",
         f"left out, because their size does not fit: {listed(checked.strange, 2)}",
-        "enlarge by the scale and compare with the HR images of the same set",
+        "upscale by the scale and compare with the HR images of the same set",
     )
     found = [strange] if checked.strange else []
     return found + tell_faults(
@@ -178,14 +178,14 @@ def _pixel_faults(
         Fault(
             lambda one: one.colourless,
             "{are} grey though the HR image is in colour; their Y cannot be compared with the HR's",
-            "save RGB: enlarge Cb and Cr by bicubic and convert back",
+            "save RGB: upscale Cb and Cr by bicubic and convert back",
         ),
     ]
 
 
 def _file_faults(checked: Checked) -> list[Fault[CheckedImage]]:
-    enlarger = interpolation(checked)
-    usual = (enlarger or "").startswith("MATLAB")
+    upscaler = interpolation(checked)
+    usual = (upscaler or "").startswith("MATLAB")
     return [
         Fault(
             lambda one: one.lossy,
@@ -205,10 +205,10 @@ def _file_faults(checked: Checked) -> list[Fault[CheckedImage]]:
             "whole, borders included",
         ),
         Fault(
-            lambda _: enlarger is not None,
-            f"the SR images are {enlarger} of the usual LR images: a baseline, not a network's "
+            lambda _: upscaler is not None,
+            f"the SR images are {upscaler} of the usual LR images: a baseline, not a network's "
             "output" + ("" if usual else "; published bicubic rows are MATLAB's (a=-0.5)"),
-            "" if usual else "enlarge by MATLAB's bicubic: sr_lightning.nn.bicubic.bicubic",
+            "" if usual else "upscale by MATLAB's bicubic: sr_lightning.nn.bicubic.bicubic",
             "note",
         ),
     ]

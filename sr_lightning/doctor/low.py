@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sr_lightning.cubic import enlarged_size
-from sr_lightning.data.degradation import bicubic_up, shrink
+from sr_lightning.cubic import upscaled_size
+from sr_lightning.data.degradation import bicubic_up, downscale
 from sr_lightning.data.images import read_picture, to_tensor
 from sr_lightning.data.integrity import is_lossy, listed
 from sr_lightning.data.leaks import perceptual_hash
@@ -41,7 +41,7 @@ from sr_lightning.metrics.quality import METRICS, numbers_text
 
 __all__ = ["diagnose_low"]
 
-Enlarge = Callable[[Tensor, float], Tensor]
+Upscale = Callable[[Tensor, float], Tensor]
 Progress = Callable[[Sequence[FilePair], str], Iterator[FilePair]]
 
 # Every resize is tried on the first images; on the others, only these many of the nearest.
@@ -176,7 +176,7 @@ def diagnose_low(
     scale: float | None = None,
     *,
     subject: str = "LR images",
-    enlarge: tuple[str, Enlarge] | None = None,
+    upscale: tuple[str, Upscale] | None = None,
     progress: Progress | None = None,
 ) -> Diagnosis:
     """Find out which resize made LR images.
@@ -186,7 +186,7 @@ def diagnose_low(
         low: LR files.
         scale: of the task; default: what the sizes tell.
         subject: what is looked at, for the title.
-        enlarge: name and function of a network, (1, 3, h, w) and scale to (1, 3, H, W), to tell
+        upscale: name and function of a network, (1, 3, h, w) and scale to (1, 3, H, W), to tell
             what other LR images cost it; bicubic is always told.
         progress: shows progress over pairs.
 
@@ -210,7 +210,7 @@ def diagnose_low(
     evidence = _Evidence()
     shown = progress or (lambda pairs, _: iter(pairs))
     for pair in shown(pairing.pairs, "Comparing resizes"):
-        _examine(pair, scale, evidence, enlarge)
+        _examine(pair, scale, evidence, upscale)
     if all(one.size for one in evidence.images):
         sizes = listed([f"{one.name} ({one.size})" for one in evidence.images], 3)
         raise UserError(f"No LR image has the size that x{scale:g} wants: {sizes}; check --scale.")
@@ -219,11 +219,11 @@ def diagnose_low(
         *tell_faults(_faults(evidence, scale), evidence.images, "LR file"),
         *hr_findings(high),
     ]
-    return _conclude(evidence, scale, subject, findings, enlarge[0] if enlarge else None)
+    return _conclude(evidence, scale, subject, findings, upscale[0] if upscale else None)
 
 
 def _examine(
-    pair: FilePair, scale: float, evidence: _Evidence, enlarge: tuple[str, Enlarge] | None
+    pair: FilePair, scale: float, evidence: _Evidence, upscale: tuple[str, Upscale] | None
 ) -> None:
     big, lr = read_picture(pair.high), read_picture(pair.other).rgb
     hr, lossy = big.rgb, is_lossy(pair.other)
@@ -234,7 +234,7 @@ def _examine(
         None if lossy else jpeg_quality(lr),
     )
     evidence.images.append(seen)
-    cut = enlarged_size((lr.shape[0], lr.shape[1]), scale)
+    cut = upscaled_size((lr.shape[0], lr.shape[1]), scale)
     whole = (hr.shape[0], hr.shape[1])
     slack = max(2.0, scale)
     if any(abs(a - b) > slack for a, b in zip(cut, whole, strict=True)):
@@ -251,11 +251,11 @@ def _examine(
     _compare(seen.name, sources, lr, evidence)
     # Of a tiny image, nothing is left without its border.
     if not seen.larger and min(cut) > 2 * round(scale):
-        seen.worth = _worth(hr[: cut[0], : cut[1]], lr, scale, big.grey, enlarge)
+        seen.worth = _worth(hr[: cut[0], : cut[1]], lr, scale, big.grey, upscale)
 
 
 def _sources(hr: Pixels, cut: tuple[int, int]) -> list[tuple[Pixels, bool]]:
-    """HR pixels that may have been shrunk: cropped for the scale, and as they are."""
+    """HR pixels that may have been downscaled: cropped for the scale, and as they are."""
     sources = []
     if cut[0] <= hr.shape[0] and cut[1] <= hr.shape[1]:
         sources.append((hr[: cut[0], : cut[1]], False))
@@ -304,15 +304,15 @@ def _worth(
     lr: Pixels,
     scale: float,
     grey: bool,
-    enlarge: tuple[str, Enlarge] | None,
+    upscale: tuple[str, Upscale] | None,
 ) -> dict[str, Numbers]:
     """Numbers that bicubic and a network reach from these LR pixels and from the usual."""
     truth = to_tensor(hr)[None]
     levels = torch.from_numpy(np.ascontiguousarray(hr.transpose(2, 0, 1)))
-    usual = shrink(levels, scale).float().div(255)[None]
-    ways: dict[str, Enlarge] = {"bicubic": bicubic_up}
-    if enlarge is not None:
-        ways[enlarge[0]] = enlarge[1]
+    usual = downscale(levels, scale).float().div(255)[None]
+    ways: dict[str, Upscale] = {"bicubic": bicubic_up}
+    if upscale is not None:
+        ways[upscale[0]] = upscale[1]
     protocol = PROTOCOLS["edsr2017"]
     result: dict[str, Numbers] = {}
     for way, function in ways.items():
@@ -359,7 +359,7 @@ def _faults(evidence: _Evidence, scale: float) -> list[Fault[_Seen]]:
         Fault(
             lambda one: one.larger,
             f"{{those}}: a pixel larger than HR / {scale:g} rounded down, as resizes make of HR "
-            "images that were not cropped; enlarged again, they do not fit their HR image",
+            "images that were not cropped; upscaled again, they do not fit their HR image",
             f"crop HR images to a multiple of {scale:g} first ('modcrop')",
         ),
         Fault(
@@ -398,20 +398,20 @@ def _conclude(
         means = {
             key: mean_numbers([one[key] for one in evidence.worth]) for key in evidence.worth[0]
         }
-        facts["enlarged"] = {
+        facts["upscaled"] = {
             key: {**numbers, "protocol": "edsr2017"} for key, numbers in means.items()
         }
         if cause is None and network is None:
             reached = numbers_text(means["bicubic/these"])
             verdict += (
-                f" MATLAB's bicubic enlargement of them has {reached} (PSNR-Y / SSIM-Y, protocol "
+                f" MATLAB's bicubic upscaling of them has {reached} (PSNR-Y / SSIM-Y, protocol "
                 "edsr2017)."
             )
         else:
             tables.append(_worth_table(means))
         if cause is not None:
             gap = means["bicubic/these"]["psnr"] - means["bicubic/usual"]["psnr"]
-            told = f"bicubic enlargement of them gives {gap:+.2f} dB"
+            told = f"bicubic upscaling of them gives {gap:+.2f} dB"
             if network is not None:
                 theirs = means[f"{network}/these"]["psnr"] - means[f"{network}/usual"]["psnr"]
                 told += f", {network} {theirs:+.2f} dB"
@@ -541,6 +541,6 @@ def _worth_table(means: Mapping[str, Numbers]) -> Table:
         )
     return Table(
         "What is reached from them: PSNR-Y (dB) / SSIM-Y, protocol edsr2017",
-        ("enlarged by", "these LR files", "the usual LR files", "difference"),
+        ("upscaled by", "these LR files", "the usual LR files", "difference"),
         tuple(rows),
     )

@@ -1,4 +1,4 @@
-"""The ways in which people shrink HR images, as functions of 8-bit pixels.
+"""The ways in which people downscale HR images, as functions of 8-bit pixels.
 
 Each is what a user of that library gets from the obvious call. OpenCV is not needed: what its
 resizes do to 8-bit images is written out here, and tests compare it with pixels that OpenCV 5.0
@@ -35,7 +35,7 @@ _ULP = 1e-3
 
 @dataclass(frozen=True)
 class Resizer:
-    """A way to shrink images.
+    """A way to downscale images.
 
     Attributes:
         key: short name, for machines.
@@ -333,12 +333,12 @@ SCALAR: tuple[Resizer, ...] = (
 
 ENLARGERS: tuple[Resizer, ...] = (
     Resizer(
-        "matlab_float", "MATLAB's bicubic enlargement", partial(_matlab_float, boundary="replicate")
+        "matlab_float", "MATLAB's bicubic upscaling", partial(_matlab_float, boundary="replicate")
     ),
-    Resizer("matlab_classic", "MATLAB's bicubic enlargement in uint8", _matlab),
+    Resizer("matlab_classic", "MATLAB's bicubic upscaling in uint8", _matlab),
     Resizer("torch_plain", "bicubic with a=-0.75 (torch, OpenCV)", partial(_torch, mode="bicubic")),
     Resizer("pil_bicubic", "Pillow's BICUBIC", partial(_pil, method=Image.Resampling.BICUBIC)),
     Resizer("bilinear", "bilinear interpolation", partial(_torch, mode="bilinear")),
     Resizer("nearest", "nearest neighbour", partial(_every, phase=0.5)),
 )
-"""How a baseline is enlarged; the functions are those of :data:`RESIZERS`."""
+"""How a baseline is upscaled; the functions are those of :data:`RESIZERS`."""

@@ -77,7 +77,7 @@ def diagnose_results(
             checked.images.append(image)
     if not checked.images:
         raise UserError(
-            f"No SR image has a size that can be compared: {listed(checked.strange, 2)}; enlarge "
+            f"No SR image has a size that can be compared: {listed(checked.strange, 2)}; upscale "
             "them by the scale first, or use --lr for LR images."
         )
     mend = common_mend(checked)

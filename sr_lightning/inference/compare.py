@@ -1,9 +1,9 @@
 """``sr-lightning compare photo.png``: every network of a scale on the same HR photograph.
 
-The photograph is shrunk as the protocol says, enlarged again by bicubic and by each network, and
-measured; a square of it is shown by all of them, pixel for pixel. For every photograph are left:
-a labelled picture, the squares as files, and a JSON with the numbers that ``sr-lightning tables``
-shows them with.
+The photograph is downscaled as the protocol says, upscaled again by bicubic and by each network,
+and measured; a square of it is shown by all of them, pixel for pixel. For every photograph are
+left: a labelled picture, the squares as files, and a JSON with the numbers that ``sr-lightning
+tables`` shows them with.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from sr_lightning.cubic import enlarged_size
+from sr_lightning.cubic import upscaled_size
 from sr_lightning.data.batch import Batch
 from sr_lightning.data.catalog import known_set, locate_set
 from sr_lightning.data.degradation import degrade
@@ -30,7 +30,7 @@ from sr_lightning.data.resize import lr_size
 from sr_lightning.data.sample import find_photographs
 from sr_lightning.errors import UserError
 from sr_lightning.inference.evaluate import Evaluator, Measured
-from sr_lightning.inference.pictures import busiest_square, enlarged_lr, save_crops, sheet
+from sr_lightning.inference.pictures import busiest_square, save_crops, sheet, upscaled_lr
 from sr_lightning.inference.upscale import device_of, files_of, network_for
 from sr_lightning.metrics.protocol import PROTOCOLS, Protocol
 from sr_lightning.metrics.quality import METRICS, SSIM_WINDOW, numbers_text, stored
@@ -71,7 +71,7 @@ class ComparedPhotograph:
 
     Attributes:
         title: of the photograph.
-        scale: that it was enlarged by.
+        scale: that it was upscaled by.
         protocol: of the numbers.
         size: (H, W) of what was measured, in HR pixels.
         part: whether that is only a part of the photograph.
@@ -161,7 +161,7 @@ def compare(
     region: tuple[int, int, int] | None = None,
     device: torch.device | None = None,
 ) -> Path:
-    """Enlarge a photograph by bicubic and by every network, measure, and draw.
+    """Upscale a photograph by bicubic and by every network, measure, and draw.
 
     Args:
         photograph: HR image; of one with more than 1024 pixels on a side, only the part with most
@@ -261,7 +261,7 @@ def _part(hr: Tensor, scale: float, region: tuple[int, int, int] | None) -> tupl
             left = min(max(0, x + shown // 2 - side // 2), width - side)
             top = min(max(0, y + shown // 2 - side // 2), height - side)
         height = width = side
-    height, width = enlarged_size(lr_size((height, width), scale), scale)
+    height, width = upscaled_size(lr_size((height, width), scale), scale)
     return top, left, hr[:, top : top + height, left : left + width]
 
 
@@ -273,7 +273,7 @@ def _draw(
     made: ComparedPhotograph, lr: Tensor, answers: dict[str, Tensor], hr: Tensor, path: Path
 ) -> Path:
     low, *measured, original = made.methods
-    panels = [(f"{low.label} (x{made.scale:g})", enlarged_lr(lr, made.size))]
+    panels = [(f"{low.label} (x{made.scale:g})", upscaled_lr(lr, made.size))]
     panels += [
         (f"{method.label}  {numbers_text(method.numbers)}", answers[method.label][0])
         for method in measured
@@ -335,7 +335,7 @@ def _networks(
     names = named or [
         record.name
         for record in records()
-        if scale in record.scales or (record.any_scale and scale >= 1)
+        if scale in record.scales or (record.arbitrary_scale and scale >= 1)
     ]
     if not names:
         # Says what there is instead.
@@ -370,7 +370,7 @@ def _table(made: ComparedPhotograph) -> Table:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sr-lightning compare",
-        description="Shrink HR photographs, enlarge them by bicubic and by every network of the "
+        description="Downscale HR photographs, upscale them by bicubic and by every network of the "
         "zoo, measure, and set a square of each beside one another. 'sr-lightning tables' shows "
         "what lies in runs/comparison.",
     )

@@ -25,15 +25,15 @@ def turn_back(image: Tensor, which: int) -> Tensor:
     return image.transpose(-1, -2) if which & 4 else image
 
 
-def self_ensemble(enlarge: Callable[[Tensor], Tensor], lr: Tensor) -> Tensor:
+def self_ensemble(upscale: Callable[[Tensor], Tensor], lr: Tensor) -> Tensor:
     """Mean answer over the 8 mirrorings and rotations of an image.
 
     Args:
-        enlarge: (N, 3, H, W) to (N, 3, sH, sW).
+        upscale: (N, 3, H, W) to (N, 3, sH, sW).
         lr: (N, 3, H, W).
     """
     total = torch.zeros(())
     for which in range(8):
-        answer = turn_back(enlarge(turn(lr, which)), which)
+        answer = turn_back(upscale(turn(lr, which)), which)
         total = answer if which == 0 else total + answer
     return total / 8

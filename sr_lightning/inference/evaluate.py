@@ -20,7 +20,7 @@ from sr_lightning.data.degradation import bicubic_up, degrade
 from sr_lightning.inference.upscaler import Upscaler
 from sr_lightning.metrics.protocol import Protocol
 from sr_lightning.metrics.quality import METRICS
-from sr_lightning.nn.network import LumaNetwork, SRNetwork
+from sr_lightning.nn.network import SRNetwork, YNetwork
 
 __all__ = [
     "Evaluator",
@@ -85,7 +85,7 @@ class Evaluator:
         self._upscale: dict[str, Upscaler] = {}
         if network is not None:
             self._upscale["rgb"] = Upscaler(network, tile=tile, ensemble=ensemble)
-            grey = _GreyLevels(network) if isinstance(network, LumaNetwork) else network
+            grey = _GreyLevels(network) if isinstance(network, YNetwork) else network
             self._upscale["y"] = Upscaler(grey, tile=tile, ensemble=ensemble)
 
     def measure(self, batch: Batch) -> Iterator[Measured]:
@@ -117,7 +117,7 @@ class Evaluator:
 class _GreyLevels(SRNetwork):
     """A luminance network that takes the levels of a grey image as luminance."""
 
-    def __init__(self, network: LumaNetwork) -> None:
+    def __init__(self, network: YNetwork) -> None:
         super().__init__()
         self.network = network
         self.scales = network.scales
@@ -126,7 +126,7 @@ class _GreyLevels(SRNetwork):
     def receptive_field(self) -> int | None:
         return self.network.receptive_field
 
-    def enlarge(self, lr: Tensor, scale: float) -> Tensor:
+    def upscale(self, lr: Tensor, scale: float) -> Tensor:
         return self.network.predict(lr[:, :1], scale)[-1].expand(-1, 3, -1, -1)
 
 

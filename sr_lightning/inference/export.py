@@ -63,7 +63,7 @@ class _AtScale(nn.Module):
         self.scale = int(scale) if float(scale).is_integer() else scale
 
     def forward(self, lr: Tensor) -> Tensor:
-        return self.network.enlarge(lr, self.scale)
+        return self.network.upscale(lr, self.scale)
 
 
 def export(
@@ -83,7 +83,7 @@ def export(
         network: in evaluation mode, on the CPU, in float32.
         path: ending in ``.onnx`` (ONNX, for onnxruntime, TensorRT, OpenVINO, ...) or ``.pt2``
             (for ``torch.export.load``); a file that is there is replaced.
-        scale: that the network can do; the file enlarges by it alone.
+        scale: that the network can do; the file upscales by it alone.
         size: (H, W) of one LR image, the only one that the file will take; default: any number
             of images of any size.
         notes: kept in the file: ONNX's metadata, or ``notes.json`` in a PyTorch program.
@@ -308,7 +308,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _stem(weights: str, network: SRNetwork, scale: float) -> str:
     """A name that tells the scale, which names of the zoo mostly do themselves."""
     stem = weights if find_weights(weights) is not None else Path(weights).stem
-    return stem if len(network.scales) == 1 and not network.any_scale else f"{stem}_x{scale:g}"
+    return (
+        stem if len(network.scales) == 1 and not network.arbitrary_scale else f"{stem}_x{scale:g}"
+    )
 
 
 def _shape(sides: Sequence[int | str]) -> str:
@@ -327,7 +329,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--scale",
         type=float,
-        help="default: 4, or what the weights enlarge by; any real scale "
+        help="default: 4, or what the weights upscale by; any real scale "
         "for a network of any scale",
     )
     parser.add_argument(

@@ -41,7 +41,7 @@ def strip(panels: list[tuple[str, Pixels]], height: int) -> Image.Image:
 
     Args:
         panels: label and uint8 (H, W, 3) pixels; each is scaled to `height` by nearest neighbour
-            when enlarged, so that pixels stay visible.
+            when upscaled, so that pixels stay visible.
         height: of the pictures.
     """
     font = ImageFont.load_default(14)
@@ -69,18 +69,18 @@ def comparison(
     side: int = 96,
     whole: int | None = 360,
 ) -> Image.Image:
-    """The whole pictures in one row and the busiest square of each, enlarged, in a row below.
+    """The whole pictures in one row and the busiest square of each, upscaled, in a row below.
 
     Args:
         methods: label and image (3, H, W) in about [0, 1], all of the size of `hr`.
         hr: the original, (3, H, W); shown last.
-        side: of the square that is enlarged, in HR pixels.
+        side: of the square that is upscaled, in HR pixels.
         whole: height of the whole pictures, or None to show squares only.
     """
     panels = [*methods, ("HR (original)", hr)]
     side = min(side, *hr.shape[1:])
     top, left = busiest_square(hr, side)
-    # The enlarged squares stand under their pictures.
+    # The upscaled squares stand under their pictures.
     zoom = 288 if whole is None else round(whole * hr.shape[2] / hr.shape[1])
     squares = strip(
         [
@@ -110,7 +110,7 @@ def sheet(
         methods: label and image (3, H, W) in about [0, 1], all of the size of `hr`.
         hr: the original, (3, H, W).
         square: top, left and side of what is shown of each, in pixels.
-        height: of an enlarged square.
+        height: of an upscaled square.
     """
     top, left, side = square
     squares = [
@@ -147,7 +147,7 @@ def _framed(image: Tensor, top: int, left: int, side: int) -> Pixels:
     return np.asarray(framed)
 
 
-def enlarged_lr(lr: Tensor, size: tuple[int, int]) -> Tensor:
+def upscaled_lr(lr: Tensor, size: tuple[int, int]) -> Tensor:
     """The LR image with its pixels as squares: (3, h, w) to (3, *size)."""
     return F.interpolate(lr[None], size, mode="nearest-exact")[0]
 
@@ -162,7 +162,7 @@ def save_crops(
 ) -> tuple[int, int, int]:
     """Save the same square of every method, pixel for pixel, and the LR pixels under it.
 
-    Reports enlarge and align them; a strip's pictures are scaled and labelled already.
+    Reports upscale and align them; a strip's pictures are scaled and labelled already.
 
     Args:
         folder: where ``lr.png`` and one ``<method>.png`` each go.

@@ -1,4 +1,4 @@
-"""Enlarging large images piece by piece, with the whole image's result.
+"""Upscaling large images piece by piece, with the whole image's result.
 
 A tile is cut with a margin of at least the network's receptive radius and only its core is kept,
 so the pieces equal the whole image's answer (up to the last bit, since other sizes may use other
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-__all__ = ["Tile", "default_margin", "enlarge_tiled", "tiles"]
+__all__ = ["Tile", "default_margin", "tiles", "upscale_tiled"]
 
 Tile = tuple[slice, slice, slice, slice]
 """Rows and columns of the piece with its margin, then of its core inside the whole image."""
@@ -48,13 +48,13 @@ def tiles(height: int, width: int, tile: int, margin: int) -> Iterator[Tile]:
             )
 
 
-def enlarge_tiled(
-    enlarge: Callable[[Tensor], Tensor], lr: Tensor, scale: int, tile: int, margin: int
+def upscale_tiled(
+    upscale: Callable[[Tensor], Tensor], lr: Tensor, scale: int, tile: int, margin: int
 ) -> Tensor:
-    """Enlarge (N, C, H, W) by an integer scale, tile by tile.
+    """Upscale (N, C, H, W) by an integer scale, tile by tile.
 
     Args:
-        enlarge: (N, C, h, w) to (N, C, scale * h, scale * w).
+        upscale: (N, C, h, w) to (N, C, scale * h, scale * w).
         lr: the whole images.
         scale: integer scale.
         tile: side of a tile's core in LR pixels.
@@ -68,7 +68,7 @@ def enlarge_tiled(
     n, c, height, width = lr.shape
     whole: Tensor | None = None
     for rows, columns, core_rows, core_columns in tiles(height, width, tile, margin):
-        piece = enlarge(lr[:, :, rows, columns])
+        piece = upscale(lr[:, :, rows, columns])
         if whole is None:
             whole = torch.empty(
                 n, c, height * scale, width * scale, dtype=piece.dtype, device=piece.device

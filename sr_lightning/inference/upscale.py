@@ -1,4 +1,4 @@
-"""``sr-lightning upscale photo.jpg``: enlarge photographs with the weights that come along."""
+"""``sr-lightning upscale photo.jpg``: upscale photographs with the weights that come along."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     Raises:
         UserError: an image or weight file cannot be used. With several images the others are
-            still enlarged.
+            still upscaled.
     """
     options = _parser().parse_args(argv)
     files = files_of(options.images)
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     console = Console()
     console.print(f"{type(network).__name__} x{scale:g} ({weights}) on {device}")
     failed: list[str] = []
-    for path in track(files, description="Enlarging", disable=len(files) < 2, console=console):
+    for path in track(files, description="Upscaling", disable=len(files) < 2, console=console):
         try:
             target = _target(path, options.out, scale, len(files))
             picture = upscale_picture(
@@ -80,11 +80,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def network_for(weights: str, scale: float | None, device: torch.device) -> SRNetwork:
-    """A network with its weights, ready to enlarge.
+    """A network with its weights, ready to upscale.
 
     Args:
         weights: zoo name, weight file, checkpoint or folder of a run.
-        scale: by which to enlarge; None for one that it is made for.
+        scale: by which to upscale; None for one that it is made for.
         device: to compute on.
 
     Raises:
@@ -92,26 +92,26 @@ def network_for(weights: str, scale: float | None, device: torch.device) -> SRNe
     """
     network = load_weights(weights).to(device)
     set_layout(network, channels_last=True)
-    if scale is not None and not network.enlarges_by(scale):
+    if scale is not None and not network.supports_scale(scale):
         have = ", ".join(f"x{known:g}" for known in network.scales)
-        raise UserError(f"The weights '{weights}' enlarge by {have}, not by x{scale:g}.")
+        raise UserError(f"The weights '{weights}' upscale by {have}, not by x{scale:g}.")
     return network
 
 
 def usual_scale(network: SRNetwork) -> float:
     """The scale that is meant where none is named: x4, or the largest that a network can do."""
-    return _USUAL_SCALE if network.enlarges_by(_USUAL_SCALE) else max(network.scales)
+    return _USUAL_SCALE if network.supports_scale(_USUAL_SCALE) else max(network.scales)
 
 
 def upscale_picture(
     upscaler: Upscaler, picture: Picture, scale: float, device: torch.device, *, bf16: bool = False
 ) -> Picture:
-    """Enlarge one picture; transparency is enlarged by bicubic and grey stays grey.
+    """Upscale one picture; transparency is upscaled by bicubic and grey stays grey.
 
     Args:
         upscaler: with its network on `device`.
         picture: as read from a file.
-        scale: by which to enlarge.
+        scale: by which to upscale.
         device: to compute on.
         bf16: compute in bfloat16: faster on many CPUs and GPUs, about 55 dB from float32.
     """
@@ -130,12 +130,12 @@ def upscale_picture(
 
 
 def upscale_channels(upscaler: Upscaler, image: Tensor, scale: float) -> Tensor:
-    """Enlarge images of any channels; transparency is enlarged by bicubic and grey stays grey.
+    """Upscale images of any channels; transparency is upscaled by bicubic and grey stays grey.
 
     Args:
         upscaler: with its network on the device of the images.
         image: (N, C, H, W) in [0, 1]: C = 1 is grey, 2 grey with alpha, 3 RGB, 4 RGB with alpha.
-        scale: by which to enlarge.
+        scale: by which to upscale.
 
     Returns:
         (N, C, scale * H, scale * W) float32, not clamped.
@@ -155,10 +155,10 @@ def upscale_channels(upscaler: Upscaler, image: Tensor, scale: float) -> Tensor:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="sr-lightning upscale", description="Enlarge photographs by super-resolution."
+        prog="sr-lightning upscale", description="Upscale photographs by super-resolution."
     )
     parser.add_argument("images", nargs="+", help="image files or folders of them")
-    parser.add_argument("--scale", type=float, help="default: 4, or what the --weights enlarge by")
+    parser.add_argument("--scale", type=float, help="default: 4, or what the --weights upscale by")
     parser.add_argument("--out", help="file or folder; default: beside the image, NAME_x4.png")
     parser.add_argument(
         "--weights",

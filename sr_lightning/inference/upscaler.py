@@ -11,7 +11,7 @@ from torch import Tensor
 from sr_lightning.data.images import check_range
 from sr_lightning.errors import UserError
 from sr_lightning.inference.ensemble import self_ensemble
-from sr_lightning.inference.tiling import default_margin, enlarge_tiled
+from sr_lightning.inference.tiling import default_margin, upscale_tiled
 from sr_lightning.nn.network import SRNetwork
 
 __all__ = ["Upscaler"]
@@ -23,11 +23,11 @@ _BEYOND = 1.0
 
 
 class Upscaler:
-    """Enlarges images with a network.
+    """Upscales images with a network.
 
     Args:
         network: any network of the suite, in evaluation mode.
-        tile: side of tiles in LR pixels; None enlarges the whole image and turns to tiles only if
+        tile: side of tiles in LR pixels; None upscales the whole image and turns to tiles only if
             memory runs out.
         margin: LR pixels around a tile; default: what makes tiles exact.
         ensemble: average over the 8 mirrorings and rotations.
@@ -60,7 +60,7 @@ class Upscaler:
         return field is not None and self.margin >= field // 2
 
     def __call__(self, lr: Tensor, scale: float) -> Tensor:
-        """Enlarge images.
+        """Upscale images.
 
         Args:
             lr: (N, 3, H, W) float RGB in [0, 1]; computed in the precision of the network.
@@ -84,12 +84,12 @@ class Upscaler:
         while True:
             try:
                 if tile is None or max(lr.shape[-2:]) <= tile:
-                    return self.network.enlarge(lr, scale)
+                    return self.network.upscale(lr, scale)
                 # Pieces of a real scale would not meet on whole pixels.
                 if not float(scale).is_integer():
                     raise UserError(f"Tiles need a whole scale, not {scale:g}; leave them out.")
-                return enlarge_tiled(
-                    lambda piece: self.network.enlarge(piece, scale),
+                return upscale_tiled(
+                    lambda piece: self.network.upscale(piece, scale),
                     lr,
                     int(scale),
                     tile,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sr_lightning.classes import find_class
 from sr_lightning.colour import rgb_to_y
 from sr_lightning.errors import UserError
-from sr_lightning.nn.network import SRNetwork, enlarge_luma
+from sr_lightning.nn.network import SRNetwork, upscale_y
 from sr_lightning.nn.precision import full_precision
 
 __all__ = ["Adapted"]
@@ -22,7 +22,7 @@ class Adapted(SRNetwork):
 
     Args:
         module: its class and arguments, as ``{class_path: mynet.Net, init_args: {width: 8}}``.
-        scale: factor that it enlarges by.
+        scale: factor that it upscales by.
         colour: "rgb" where it takes and gives three channels, "y" where it takes and gives one,
             luminance (MATLAB's BT.601, 16 to 235 of 255).
         range: value of full white in its images, 1 or 255.
@@ -72,13 +72,14 @@ class Adapted(SRNetwork):
         return self._field
 
     def forward(self, lr: Tensor) -> Tensor:
-        """Enlarge RGB images; see :meth:`SRNetwork.forward`."""
+        """Upscale RGB images; see :meth:`SRNetwork.forward`."""
         if self.colour == "rgb":
             return self._predict(lr)
-        return enlarge_luma(lr, self._predict, self.scale)
+        return upscale_y(lr, self._predict, self.scale)
 
-    def intermediate(self, lr: Tensor) -> list[Tensor]:
-        """The prediction in `colour`; see :meth:`SRNetwork.intermediate`."""
+    def supervised_outputs(self, lr: Tensor, scale: float | None = None) -> list[Tensor]:
+        """The prediction in `colour`; see :meth:`SRNetwork.supervised_outputs`."""
+        self.resolved(scale)
         if self.colour == "rgb":
             return [self._predict(lr)]
         with full_precision(lr):

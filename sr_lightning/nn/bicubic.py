@@ -1,4 +1,4 @@
-"""Bicubic enlargement inside networks: interpolated inputs and global skips of the papers."""
+"""Bicubic upscaling inside networks: interpolated inputs and global skips of the papers."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sr_lightning.cubic import cubic, enlarged_size
+from sr_lightning.cubic import cubic, upscaled_size
 from sr_lightning.nn.precision import full_precision
 
 __all__ = ["BicubicUpsample", "bicubic", "bicubic_to", "uncounted_bicubic"]
 
 
 def bicubic(image: Tensor, scale: float) -> Tensor:
-    """Enlarge by MATLAB's bicubic with replicated borders, in float32 (of float64: in that).
+    """Upscale by MATLAB's bicubic with replicated borders, in float32 (of float64: in that).
 
     Equal to ``imresize(image, size=...)`` (tested) but differentiable, exportable and, for whole
     scales, one small convolution per channel. Autocast is off inside: an image in bfloat16 is
@@ -26,13 +26,13 @@ def bicubic(image: Tensor, scale: float) -> Tensor:
 
     Args:
         image: (N, C, H, W).
-        scale: at least 1; the output size is :func:`~sr_lightning.cubic.enlarged_size`.
+        scale: at least 1; the output size is :func:`~sr_lightning.cubic.upscaled_size`.
     """
     height, width = image.shape[-2:]
     if float(scale).is_integer():
         # Said outright: in an exported graph the sizes are symbols that it cannot be read from.
         return _bicubic_to(image, (height * int(scale), width * int(scale)), int(scale))
-    return bicubic_to(image, enlarged_size((height, width), scale))
+    return bicubic_to(image, upscaled_size((height, width), scale))
 
 
 def bicubic_to(image: Tensor, size: tuple[int, int]) -> Tensor:
@@ -77,7 +77,7 @@ class BicubicUpsample(nn.Module):
         self.scale = scale
 
     def forward(self, image: Tensor) -> Tensor:
-        """Enlarge (N, C, H, W), float32."""
+        """Upscale (N, C, H, W), float32."""
         return bicubic(image, self.scale)
 
 
@@ -121,7 +121,7 @@ def _cell_kernel(scale: int, device: torch.device, dtype: torch.dtype) -> Tensor
 
 @_kept
 def _line_matrix(n_in: int, n_out: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Weights (n_out, n_in) of a one-dimensional enlargement."""
+    """Weights (n_out, n_in) of a one-dimensional upscaling."""
     centre = (torch.arange(n_out, dtype=torch.float64) + 0.5) * n_in / n_out - 0.5
     left = torch.floor(centre) - 1
     taps = left[:, None] + torch.arange(4, dtype=torch.float64)

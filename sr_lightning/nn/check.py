@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
-from sr_lightning.cubic import enlarged_size
+from sr_lightning.cubic import upscaled_size
 from sr_lightning.errors import UserError
 from sr_lightning.nn.network import SRNetwork
 
 __all__ = ["check_network"]
 
-# Images of any size are measured and enlarged; most networks that take multiples alone take 16.
+# Images of any size are measured and upscaled; most networks that take multiples alone take 16.
 _SIZES = ((16, 16), (17, 19))
 
 
@@ -64,14 +64,14 @@ def _check_answer(network: SRNetwork, name: str, scale: float, size: tuple[int, 
     image = f"an image of {size[1]} x {size[0]} pixels at x{scale:g}"
     try:
         with torch.no_grad(), torch.random.fork_rng(range(torch.cuda.device_count())):
-            answer = network.enlarge(ramp.reshape(1, 3, *size), scale)
+            answer = network.upscale(ramp.reshape(1, 3, *size), scale)
     except Exception as error:
         said = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(
             f"{name} fails on {image}: {said[0].rstrip('.')}. Networks take images of any size; "
             "pad and crop in 'forward' where yours needs multiples."
         ) from error
-    expected = (1, 3, *enlarged_size(size, scale))
+    expected = (1, 3, *upscaled_size(size, scale))
     if not isinstance(answer, torch.Tensor) or tuple(answer.shape) != expected:
         given = tuple(answer.shape) if isinstance(answer, torch.Tensor) else type(answer).__name__
         raise UserError(f"{name} gives {given} for {image}, where {expected} is due.")

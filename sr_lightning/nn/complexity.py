@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sr_lightning.cubic import enlarged_size
+from sr_lightning.cubic import upscaled_size
 from sr_lightning.nn.bicubic import uncounted_bicubic
 from sr_lightning.nn.network import SRNetwork
 
@@ -72,7 +72,7 @@ def complexity(
         scale: of the input, for networks of several scales; default the network's own.
     """
     scale = scale or network.scale
-    height, width = enlarged_size(hr_size, 1 / scale)
+    height, width = upscaled_size(hr_size, 1 / scale)
     try:
         twin = _on_meta(network)
         macs, extra = _count(twin, torch.empty(1, 3, height, width, device="meta"), scale)
@@ -100,7 +100,7 @@ def _count(twin: SRNetwork, lr: Tensor, scale: float) -> tuple[int, dict[str, in
     extra = {"out": 0, "bias": 0}
     counter = FlopCounterMode(display=False)
     with _counting(twin, extra), counter, uncounted_bicubic(), torch.no_grad():
-        twin.enlarge(lr, scale)
+        twin.upscale(lr, scale)
     return counter.get_total_flops() // 2, extra
 
 

@@ -58,7 +58,7 @@ class ConvShuffle(nn.Conv2d):
 
     Args:
         in_channels: of the input.
-        out_channels: of the enlarged output.
+        out_channels: of the upscaled output.
         factor: by which height and width grow.
         kernel: side of the convolution's kernel.
         bias: whether there is one.
@@ -126,7 +126,7 @@ class SubPixelUpsample(nn.Sequential):
     ) -> None:
         factors = {2: (2,), 3: (3,), 4: (2, 2), 8: (2, 2, 2)}.get(scale)
         if factors is None:
-            raise ValueError(f"A sub-pixel upsampler enlarges by 2, 3, 4 or 8, not {scale}.")
+            raise ValueError(f"A sub-pixel upsampler upscales by 2, 3, 4 or 8, not {scale}.")
         layers: list[nn.Module] = []
         for factor in factors:
             layers.append(ConvShuffle(channels, channels, factor, bias=bias, groups=groups))
@@ -136,7 +136,7 @@ class SubPixelUpsample(nn.Sequential):
 
 
 class Deconvolution(nn.ConvTranspose2d):
-    """A transposed convolution that enlarges by exactly `factor`, aligned as its network wants.
+    """A transposed convolution that upscales by exactly `factor`, aligned as its network wants.
 
     Output pixel p sees input pixel q through the kernel's tap ``p + front - factor * q``.
 
@@ -146,7 +146,7 @@ class Deconvolution(nn.ConvTranspose2d):
 
     Args:
         in_channels: of the input.
-        out_channels: of the enlarged output.
+        out_channels: of the upscaled output.
         kernel: side of the kernel.
         factor: by which height and width grow.
         front: rows and columns cut off at the top and left of all that the input reaches; the

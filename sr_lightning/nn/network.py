@@ -15,7 +15,7 @@ from sr_lightning.nn.bicubic import bicubic
 from sr_lightning.nn.precision import full_precision
 from sr_lightning.nn.start import draw_by_name
 
-__all__ = ["InterpolatedLumaNetwork", "LumaNetwork", "SRNetwork", "enlarge_luma"]
+__all__ = ["PreUpsamplingYNetwork", "SRNetwork", "YNetwork", "upscale_y"]
 
 
 def _remembering(init: Callable[..., None]) -> Callable[..., None]:
@@ -47,22 +47,23 @@ class SRNetwork(nn.Module):
 
     Subclasses take plain numbers and strings in their constructor, which are remembered in
     `config`, so that a weight file can say how to build its network. A network of one scale
-    implements ``forward(lr)`` and, where its paper supervises more than the last prediction,
-    ``intermediate(lr)``. A network of several scales sets `takes_scale` and implements
-    ``forward(lr, scale)`` and ``intermediate(lr, scale)``.
+    implements ``forward(lr)``, one of several sets `takes_scale` and implements
+    ``forward(lr, scale)``. Where a paper supervises more than the result, a network implements
+    ``supervised_outputs(lr, scale=None)`` as well.
 
     Attributes:
-        scales: scales that the network is made for; an any-scale network lists those that it is
-            trained and validated at.
-        takes_scale: whether `forward` and `intermediate` have a second argument, the scale.
-        any_scale: whether it enlarges by every real scale from 1 on, and not by `scales` alone.
+        scales: scales that the network is made for; an arbitrary-scale network lists those that it
+            is trained and validated at.
+        takes_scale: whether `forward` has a second argument, the scale.
+        arbitrary_scale: whether it upscales by every real scale from 1 on, and not by `scales`
+            alone.
         config: constructor arguments, defaults included.
         colour: what its predictions are supervised in, "rgb" or "y".
     """
 
     scales: tuple[float, ...]
     takes_scale: bool = False
-    any_scale: bool = False
+    arbitrary_scale: bool = False
     config: dict[str, Any]
     colour: Literal["rgb", "y"] = "rgb"
 
@@ -92,7 +93,7 @@ class SRNetwork(nn.Module):
         return None
 
     def forward(self, lr: Tensor) -> Tensor:
-        """Enlarge images.
+        """Upscale images.
 
         Args:
             lr: (N, 3, H, W) RGB in [0, 1].
@@ -102,60 +103,63 @@ class SRNetwork(nn.Module):
         """
         raise NotImplementedError
 
-    def intermediate(self, lr: Tensor) -> list[Tensor]:
-        """All predictions that the paper supervises, the final one last, in `colour`.
-
-        Args:
-            lr: (N, 3, H, W) RGB in [0, 1].
-        """
-        return [self(lr)]
-
-    def enlarge(self, lr: Tensor, scale: float) -> Tensor:
+    def upscale(self, lr: Tensor, scale: float) -> Tensor:
         """`forward` at a scale, whether or not the network takes one.
 
         Raises:
             ValueError: the network is not made for that scale.
         """
-        self._check(scale)
+        self.resolved(scale)
         if self.takes_scale:
             return self(lr, scale)  # type: ignore[no-any-return]
         return self(lr)  # type: ignore[no-any-return]
 
-    def predictions(self, lr: Tensor, scale: float) -> list[Tensor]:
-        """`intermediate` at a scale, whether or not the network takes one.
+    def supervised_outputs(self, lr: Tensor, scale: float | None = None) -> list[Tensor]:
+        """All predictions that the paper supervises, the final one last, in `colour`.
+
+        Args:
+            lr: (N, 3, H, W) RGB in [0, 1].
+            scale: One of the network's; one that has a single scale needs none.
 
         Raises:
             ValueError: the network is not made for that scale.
         """
-        self._check(scale)
-        if self.takes_scale:
-            return self.intermediate(lr, scale)  # type: ignore[call-arg]
-        return self.intermediate(lr)
+        return [self.upscale(lr, self.resolved(scale))]
 
-    def enlarges_by(self, scale: float) -> bool:
+    def supports_scale(self, scale: float) -> bool:
         """Whether the network is made for a scale."""
-        return scale in self.scales or (self.any_scale and scale >= 1)
+        return scale in self.scales or (self.arbitrary_scale and scale >= 1)
 
     def target(self, hr: Tensor) -> Tensor:
         """What predictions are compared with in training: HR images in `colour`."""
         return hr if self.colour == "rgb" else rgb_to_y(hr)
 
-    def _check(self, scale: float) -> None:
-        if not self.enlarges_by(scale):
-            own = " or ".join(str(one) for one in self.scales)
-            raise ValueError(f"This {type(self).__name__} enlarges by {own}, not by {scale}.")
+    def resolved(self, scale: float | None) -> float:
+        """The scale to work at: the one given or, without it, the only one of the network.
+
+        Raises:
+            ValueError: the network is not made for that scale, or has several.
+        """
+        own = " or ".join(f"{one:g}" for one in self.scales)
+        if scale is None:
+            if len(self.scales) != 1:
+                raise ValueError(f"This {type(self).__name__} needs a scale: {own}.")
+            return self.scales[0]
+        if not self.supports_scale(scale):
+            raise ValueError(f"This {type(self).__name__} upscales by {own}, not by {scale:g}.")
+        return scale
 
 
-def enlarge_luma(lr: Tensor, predict: Callable[[Tensor], Tensor], scale: float) -> Tensor:
-    """Enlarge RGB images through a network that sees luminance only.
+def upscale_y(lr: Tensor, predict: Callable[[Tensor], Tensor], scale: float) -> Tensor:
+    """Upscale RGB images through a network that sees luminance only.
 
-    The colour difference channels are enlarged by bicubic, as the papers of the Y era did with
+    The colour difference channels are upscaled by bicubic, as the papers of the Y era did with
     their figures.
 
     Args:
         lr: (N, 3, H, W) RGB in [0, 1].
-        predict: enlarges luminance, (N, 1, H, W) in [16, 235] / 255.
-        scale: by which `predict` enlarges.
+        predict: upscales luminance, (N, 1, H, W) in [16, 235] / 255.
+        scale: by which `predict` upscales.
     """
     if lr.is_meta:
         # Costs are counted there, and no paper counts the colour transforms.
@@ -167,8 +171,8 @@ def enlarge_luma(lr: Tensor, predict: Callable[[Tensor], Tensor], scale: float) 
         return ycbcr_to_rgb(torch.cat([y.float(), bicubic(ycbcr[:, 1:], scale)], dim=1))
 
 
-class LumaNetwork(SRNetwork):
-    """A network that sees and predicts luminance only, and converts at its own door.
+class YNetwork(SRNetwork):
+    """A network that sees and predicts luminance only, and converts at its own boundary.
 
     Subclasses implement :meth:`predict`.
 
@@ -196,19 +200,19 @@ class LumaNetwork(SRNetwork):
         raise NotImplementedError
 
     def forward(self, lr: Tensor, scale: float | None = None) -> Tensor:
-        """Enlarge RGB images; see :meth:`SRNetwork.forward`."""
-        by = self.scale if scale is None else scale
-        return enlarge_luma(lr, lambda y: self.predict(y.to(self.dtype), by)[-1], by)
+        """Upscale RGB images; see :meth:`SRNetwork.forward`."""
+        by = self.resolved(scale)
+        return upscale_y(lr, lambda y: self.predict(y.to(self.dtype), by)[-1], by)
 
-    def intermediate(self, lr: Tensor, scale: float | None = None) -> list[Tensor]:
-        """Predictions of luminance; see :meth:`SRNetwork.intermediate`."""
+    def supervised_outputs(self, lr: Tensor, scale: float | None = None) -> list[Tensor]:
+        """Predictions of luminance; see :meth:`SRNetwork.supervised_outputs`."""
         with full_precision(lr):
             y = rgb_to_y(lr.float()).to(self.dtype)
-        return self.predict(y, self.scale if scale is None else scale)
+        return self.predict(y, self.resolved(scale))
 
 
-class InterpolatedLumaNetwork(LumaNetwork):
-    """A luminance network whose input is the bicubic-enlarged image (SRCNN, VDSR and kin).
+class PreUpsamplingYNetwork(YNetwork):
+    """A luminance network whose input is the bicubic-upscaled image (SRCNN, VDSR and kin).
 
     Subclasses implement :meth:`refine`.
     """
@@ -222,5 +226,5 @@ class InterpolatedLumaNetwork(LumaNetwork):
         raise NotImplementedError
 
     def predict(self, y: Tensor, scale: float) -> list[Tensor]:
-        """Interpolate, then refine; see :meth:`LumaNetwork.predict`."""
+        """Interpolate, then refine; see :meth:`YNetwork.predict`."""
         return self.refine(bicubic(y, scale))

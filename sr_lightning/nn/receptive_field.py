@@ -33,7 +33,7 @@ def through_strided(span: Span, kernel: int, factor: int, padding: int) -> Span:
 
 
 def through_shuffle(span: Span, factor: int) -> Span:
-    """Before a pixel shuffle, or enlargement by repeating pixels."""
+    """Before a pixel shuffle, or upscaling by repeating pixels."""
     return span[0] // factor, span[1] // factor
 
 
@@ -44,9 +44,9 @@ def through_deconvolution(span: Span, kernel: int, factor: int, front: int) -> S
 
 
 def through_bicubic(span: Span, scale: int) -> Span:
-    """Before bicubic enlargement by a whole number.
+    """Before bicubic upscaling by a whole number.
 
-    An enlarged pixel in the middle of a pixel of the image is that pixel; others see two pixels to
+    An upscaled pixel in the middle of a pixel of the image is that pixel; others see two pixels to
     each side.
     """
     seen: list[int] = []

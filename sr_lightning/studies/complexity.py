@@ -310,7 +310,7 @@ def shown_scales(network: SRNetwork) -> list[float]:
     Args:
         network: of whatever kind.
     """
-    return [2, 3, 4, 8] if network.any_scale else list(network.scales)
+    return [2, 3, 4, 8] if network.arbitrary_scale else list(network.scales)
 
 
 def batch_of(name: str) -> tuple[int, int]:

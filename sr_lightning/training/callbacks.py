@@ -29,7 +29,7 @@ from sr_lightning.data.batch import Batch
 from sr_lightning.data.images import to_pixels, write_image
 from sr_lightning.errors import UserError
 from sr_lightning.inference.evaluate import Evaluator, Measured, Row, means, place_of
-from sr_lightning.inference.pictures import comparison, enlarged_lr, save_crops
+from sr_lightning.inference.pictures import comparison, save_crops, upscaled_lr
 from sr_lightning.metrics.protocol import PROTOCOLS
 from sr_lightning.metrics.quality import METRICS, numbers_text
 from sr_lightning.runs import RunFolder
@@ -228,7 +228,7 @@ class PlainProgress(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Print a line if it is time."""
-        self._say_image("enlarged", batch_idx, sum(trainer.num_predict_batches))
+        self._say_image("upscaled", batch_idx, sum(trainer.num_predict_batches))
 
     def _say_image(self, done: str, index: int, total: float) -> None:
         """How far a walk over whole images is; they differ in size, so that no end is foretold."""
@@ -254,7 +254,7 @@ class ImageStrips(Callback):
     Args:
         folder: where to.
         count: images per set.
-        to_wandb: also log the enlarged crops of validation images to W&B.
+        to_wandb: also log the upscaled crops of validation images to W&B.
         every: log to W&B at every so many validations.
     """
 
@@ -279,7 +279,7 @@ class ImageStrips(Callback):
         lr, hr = batch["lr"].float().cpu(), batch["hr"].float().cpu()
         names = {"sr": label_of(pl_module), "bicubic": "bicubic"}
         size = (hr.shape[-2], hr.shape[-1])
-        panels = [(f"LR (x{batch['scale']:g})", enlarged_lr(lr[0], size))]
+        panels = [(f"LR (x{batch['scale']:g})", upscaled_lr(lr[0], size))]
         panels += [
             (f"{names[one.method]}  {numbers_text(one.numbers)}", one.image[0].float().cpu())
             for one in measured
@@ -361,7 +361,7 @@ def label_of(pl_module: SRModule) -> str:
 
 
 class PredictionWriter(Callback):
-    """Saves enlarged images as PNG.
+    """Saves upscaled images as PNG.
 
     Args:
         folder: where to.
@@ -436,7 +436,7 @@ class ResultTables(Callback):
     def _draw(self, averages: list[Row], protocol: str) -> None:
         """Draw PSNR over scale where a set was measured at several."""
         curves = curves_of(averages, protocol)
-        path = self.folder / "any_scale.svg"
+        path = self.folder / "arbitrary_scale.svg"
         path.unlink(missing_ok=True)
         if any(len(line) > 2 for lines in curves.values() for line in lines.values()):
             path.write_text(draw(curves, protocol))

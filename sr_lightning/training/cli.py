@@ -340,7 +340,7 @@ def _say_where(cli: SRCLI) -> None:
             ("per image", folder.results / "images.csv"),
             ("means", folder.results / "summary.json"),
         ]
-        if (curve := folder.results / "any_scale.svg").is_file():
+        if (curve := folder.results / "arbitrary_scale.svg").is_file():
             lines.append(("over scale", curve))
     if cli.subcommand == "predict":
         lines.append(("images", folder.predictions))

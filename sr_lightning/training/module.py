@@ -112,8 +112,8 @@ class SRModule(pl.LightningModule):
     # ---- training -----------------------------------------------------------------------------
 
     def forward(self, lr: Tensor) -> Tensor:
-        """Enlarge images by the network's (only or first) scale."""
-        return self.network.enlarge(lr, self.network.scales[0])
+        """Upscale images by the network's (only or first) scale."""
+        return self.network.upscale(lr, self.network.scales[0])
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The paper's loss as "loss", and its parts under other names.
@@ -129,7 +129,7 @@ class SRModule(pl.LightningModule):
 
     def outputs_and_target(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
         """What a loss compares: the supervised predictions in float32, and the HR images."""
-        outputs = self.network.predictions(batch["lr"], batch["scale"])
+        outputs = self.network.supervised_outputs(batch["lr"], batch["scale"])
         return [output.float() for output in outputs], self.network.target(batch["hr"])
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -286,7 +286,7 @@ class SRModule(pl.LightningModule):
         check_batch(batch, hr=False, levels=batch_idx == 0)
 
     def predict_step(self, batch: LRBatch, batch_idx: int) -> Tensor:
-        """Enlarge one image, in float32."""
+        """Upscale one image, in float32."""
         with self._exact():
             return self.predict_image(batch["lr"], batch["scale"])
 

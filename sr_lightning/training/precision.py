@@ -109,7 +109,7 @@ class MeasuredPrecision(MixedPrecision):
             for _ in range(1 + self.repeats):
                 begin = time.perf_counter()
                 with torch.autocast(self.device, torch.bfloat16, enabled=bf16):
-                    predictions = twin.predictions(lr, twin.scales[0])
+                    predictions = twin.supervised_outputs(lr, twin.scales[0])
                 torch.stack([p.float().mean() for p in predictions]).sum().backward()  # type: ignore[no-untyped-call]
                 if weight.device.type == "cuda":
                     torch.cuda.synchronize()

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sr_lightning.cubic import enlarged_size
+from sr_lightning.cubic import upscaled_size
 from sr_lightning.nn.complexity import complexity
 from sr_lightning.nn.layers import reference
 from sr_lightning.nn.network import SRNetwork
@@ -122,7 +122,7 @@ def _images(
     Attention over a whole image costs more than its pixels, so that their number is no measure.
     """
     sizes = [(max(1, lr_size[0] // part), max(1, lr_size[1] // part)) for part in _PARTS_OF_A_SIDE]
-    costs = [complexity(network, enlarged_size(size, scale), scale).macs for size in sizes]
+    costs = [complexity(network, upscaled_size(size, scale), scale).macs for size in sizes]
     return [(size, cost / costs[-1]) for size, cost in zip(sizes, costs, strict=True)]
 
 
@@ -190,7 +190,7 @@ class _Arrangement:
     def step(self, scale: float, patch: int, batch: int) -> Callable[[], None]:
         """A training step to call."""
         lr = self.pictures(batch, (patch, patch))
-        hr = self.pictures(batch, enlarged_size((patch, patch), scale))
+        hr = self.pictures(batch, upscaled_size((patch, patch), scale))
         loss, optimizer = PixelLoss("l1"), torch.optim.Adam(self.network.parameters(), fused=True)
 
         def run() -> None:
@@ -203,7 +203,7 @@ class _Arrangement:
                     loss(sr, F.adaptive_avg_pool2d(target, (sr.shape[-2], sr.shape[-1])))
                     if sr.shape != target.shape
                     else loss(sr, target)
-                    for sr in self.network.predictions(lr, scale)
+                    for sr in self.network.supervised_outputs(lr, scale)
                 ]
                 torch.stack(losses).mean().backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
@@ -212,13 +212,13 @@ class _Arrangement:
         return run
 
     def image(self, scale: float, size: tuple[int, int]) -> Callable[[], None]:
-        """An enlargement to call."""
+        """An upscaling to call."""
         lr = self.pictures(1, size)
 
         def run() -> None:
             self.network.eval()
             with torch.inference_mode(), self.context():
-                self.network.enlarge(lr, scale)
+                self.network.upscale(lr, scale)
             self.wait()
 
         return run

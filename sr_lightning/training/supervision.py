@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sr_lightning.data.batch import Batch
-from sr_lightning.data.degradation import shrink
+from sr_lightning.data.degradation import downscale
 from sr_lightning.errors import UserError
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.training.module import SRModule
@@ -60,9 +60,9 @@ class SupervisedModule(SRModule):
 class PyramidModule(SRModule):
     """Deep supervision of networks that predict x2, x4, ... on the way to their scale.
 
-    The target of a level is the HR luminance shrunk to its size by bicubic, not rounded; the loss
-    is the sum over levels and pixels, and the mean over images (LapSRN, equation 2, and release).
-    It is that large because the published rates, 1e-5 and 5e-6, belong to it.
+    The target of a level is the HR luminance downscaled to its size by bicubic, not rounded; the
+    loss is the sum over levels and pixels, and the mean over images (LapSRN, equation 2, and
+    release). It is that large because the published rates, 1e-5 and 5e-6, belong to it.
     """
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -72,7 +72,7 @@ class PyramidModule(SRModule):
         losses: dict[str, Tensor] = {}
         for output in outputs:
             factor = target.shape[-1] // output.shape[-1]
-            aim = target if factor == 1 else shrink(target, factor)
+            aim = target if factor == 1 else downscale(target, factor)
             mean = self.pixel_loss(output, aim)
             total = total + mean * aim[0].numel()
             losses[f"x{output.shape[-1] // batch['lr'].shape[-1]}"] = mean

@@ -25,7 +25,7 @@ class ConversionRecord:
 
     Attributes:
         network: class and constructor arguments.
-        scales: that it enlarges by.
+        scales: that it upscales by.
         parameters: trainable parameters.
         sha256: of the safetensors file.
         source: name of the file that it was made from.
@@ -57,7 +57,7 @@ def network_from_release(
     Args:
         path: their file: a PyTorch state dict, a MATLAB file or a Caffe model.
         arch: which network it is, one of ``RELEASES``.
-        scale: that it enlarges by; default: what the file tells, or all that the network is for.
+        scale: that it upscales by; default: what the file tells, or all that the network is for.
         **arguments: of the network's constructor, where the file does not tell them.
 
     Raises:

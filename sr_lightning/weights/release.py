@@ -74,7 +74,7 @@ def release(
         measured=measured,
         preview=_is_preview(measured),
         notes=notes,
-        any_scale=network.any_scale,
+        arbitrary_scale=network.arbitrary_scale,
         stages=stages,
     )
     record.write()

@@ -69,7 +69,7 @@ class WeightRecord(Stage):
 
     Attributes:
         network: class name.
-        scales: that it enlarges by.
+        scales: that it upscales by.
         parameters: trainable parameters.
         training_data: sets that it was trained on, with the number of images.
         data_licence: rights in the training images as far as stated.
@@ -77,7 +77,7 @@ class WeightRecord(Stage):
         preview: weaker than VDSR's published Set5 result; good for trying out, not for tables.
         origin: "trained by this suite", or where converted weights come from.
         licence: of the weights.
-        any_scale: whether it enlarges by every real scale from 1 on.
+        arbitrary_scale: whether it upscales by every real scale from 1 on.
         stages: trainings that this one started from (``model.init_from``), first one first.
     """
 
@@ -90,7 +90,7 @@ class WeightRecord(Stage):
     preview: bool = True
     origin: str = "trained by this suite"
     licence: str = "MIT"
-    any_scale: bool = False
+    arbitrary_scale: bool = False
     stages: tuple[Stage, ...] = ()
 
     @property
@@ -148,7 +148,7 @@ def best_for_scale(scale: float) -> WeightRecord:
             (c["psnr"] for n, c in cells.items() if n == f"Set5_x{scale:g}"), default=float("-inf")
         )
 
-    found = [r for r in records() if scale in r.scales or (r.any_scale and scale >= 1)]
+    found = [r for r in records() if scale in r.scales or (r.arbitrary_scale and scale >= 1)]
     if not found:
         scales = sorted({scale for record in records() for scale in record.scales})
         have = ", ".join(f"x{scale:g}" for scale in scales) or "none yet"

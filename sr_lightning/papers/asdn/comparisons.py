@@ -1,7 +1,7 @@
 """VDSR-Conv, EDSR-Conv and RDN-Conv: other trunks at the output's resolution with the LFR head.
 
 The tables' comparison networks, trained as ASDN is. inferred: a trunk is its network up to the
-layer that enlarges or reconstructs, on RGB, and the branches are ASDN's.
+layer that upscales or reconstructs, on RGB, and the branches are ASDN's.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sr_lightning.cubic import enlarged_size
+from sr_lightning.cubic import upscaled_size
 from sr_lightning.errors import UserError
 from sr_lightning.nn.bicubic import bicubic_to
 from sr_lightning.nn.network import SRNetwork
@@ -36,7 +36,7 @@ __all__ = [
 # r = 1.1, 1.3 and 1.6, where its ceiling would be one level too high.
 _NEAR = 1e-6
 
-# Level 0 in the paper's figure: nothing to enlarge, but a network to run.
+# Level 0 in the paper's figure: nothing to upscale, but a network to run.
 _FIRST = 1.0001
 
 # Mean and standard deviation of DIV2K: DBDN's mean shift, and what the student project divides by.
@@ -65,7 +65,7 @@ def level_scales(levels: int | Sequence[float]) -> tuple[float, ...]:
 
 
 def passes(scale: float, largest: float) -> list[float]:
-    """Factors of a recursive enlargement, "largest first".
+    """Factors of a recursive upscaling, "largest first".
 
     N = ceil(log R / log largest) factors: the largest N - 1 times, then the rest.
 
@@ -178,7 +178,7 @@ class Normalise(nn.Module):
 class LaplacianNetwork(SRNetwork):
     """A trunk at the output's resolution, and a reconstruction branch for each level of scale.
 
-    Level l is trained at r_l alone: its image O_l is the bicubic enlargement by r_l and what its
+    Level l is trained at r_l alone: its image O_l is the bicubic upscaling by r_l and what its
     branch adds. Between two levels, ``O_r = O_i + w_r (O_{i-1} - O_i)`` with the phase
     ``w_r = (r_i - r) / (r_i - r_{i-1})``, and beyond the last the network takes its own output
     (paper, section on LFR; slides "LFR" and "Recursive deployment").
@@ -193,11 +193,11 @@ class LaplacianNetwork(SRNetwork):
             branches. Off, each level runs at its own size, as it was trained, and its image is
             resized: exact in the paper's sense, at twice the cost. On a level the two are one.
         spatial_attention: in the branches (SA of the ablation).
-        skip: add the enlarged image (SC of the ablation).
+        skip: add the upscaled image (SC of the ablation).
         expansion: of the spatial attention. inferred: 2, as in the student project.
         normalise: colours by the "mean", or "mean_std", of DIV2K. inferred: "mean", as in DBDN,
             the authors' network before.
-        start: the branches are zero, so that the untrained network gives its "skip", the enlarged
+        start: the branches are zero, so that the untrained network gives its "skip", the upscaled
             image; or "random", PyTorch's start. inferred: ours, "skip".
 
     Attributes:
@@ -221,7 +221,7 @@ class LaplacianNetwork(SRNetwork):
     ) -> None:
         super().__init__()
         self.scales = level_scales(levels)
-        self.any_scale = self.scales[0] <= _FIRST
+        self.arbitrary_scale = self.scales[0] <= _FIRST
         self.factors = factors
         self.shared_pass = shared_pass
         self.skip = skip
@@ -251,7 +251,7 @@ class LaplacianNetwork(SRNetwork):
         if not lowest - _NEAR <= scale <= self.scales[-1] + _NEAR:
             raise UserError(
                 f"This {type(self).__name__} has levels from {lowest:g} to {self.scales[-1]:g}; it "
-                f"cannot enlarge by {scale:g} in one pass."
+                f"cannot upscale by {scale:g} in one pass."
             )
         upper = bisect_left(self.scales[:-1], scale - _NEAR)
         above = self.scales[upper] - scale
@@ -272,13 +272,13 @@ class LaplacianNetwork(SRNetwork):
         Returns:
             (N, 3, height, width) each.
         """
-        enlarged = bicubic_to(image, size)
-        parts = self.trunk(self.normalise(enlarged))
-        base = enlarged if self.skip else self.normalise.mean
+        upscaled = bicubic_to(image, size)
+        parts = self.trunk(self.normalise(upscaled))
+        base = upscaled if self.skip else self.normalise.mean
         return [self.normalise.onto(base, self.branches[level](parts)) for level in levels]
 
     def one_pass(self, image: Tensor, scale: float, size: tuple[int, int]) -> Tensor:
-        """Enlarge within the levels.
+        """Upscale within the levels.
 
         Args:
             image: (N, 3, H, W) RGB in [0, 1].
@@ -295,7 +295,7 @@ class LaplacianNetwork(SRNetwork):
             low, high = (
                 resized(
                     self.at_levels(
-                        image, enlarged_size((height, width), self.scales[level]), [level]
+                        image, upscaled_size((height, width), self.scales[level]), [level]
                     )[0],
                     size,
                 )
@@ -306,7 +306,7 @@ class LaplacianNetwork(SRNetwork):
     def forward(  # type: ignore[override]
         self, lr: Tensor, scale: float, factors: Sequence[float] | None = None
     ) -> Tensor:
-        """Enlarge images by any real scale; the size is rounded once, from the LR image's.
+        """Upscale images by any real scale; the size is rounded once, from the LR image's.
 
         Args:
             lr: (N, 3, H, W) RGB in [0, 1].
@@ -324,9 +324,5 @@ class LaplacianNetwork(SRNetwork):
         image, reached = lr, 1.0
         for factor in factors[:-1]:
             reached *= factor
-            image = self.one_pass(image, factor, enlarged_size((height, width), reached))
-        return self.one_pass(image, factors[-1], enlarged_size((height, width), scale))
-
-    def intermediate(self, lr: Tensor, scale: float) -> list[Tensor]:  # type: ignore[override]
-        """The prediction alone; see :meth:`forward`."""
-        return [self(lr, scale)]
+            image = self.one_pass(image, factor, upscaled_size((height, width), reached))
+        return self.one_pass(image, factors[-1], upscaled_size((height, width), scale))

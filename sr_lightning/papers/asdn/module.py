@@ -25,9 +25,9 @@ class ASDNModule(SRModule):
         network: Network with the LFR head.
         recipe: "level" takes batches of one level's scale each, as the data module draws them from
             the network's scales, and trains that level's branch (the paper). "neighbours" is the
-            student project's: whatever the batch's LR patches are, each HR patch is shrunk to half
-            by the mean of 2 x 2 pixels; r is drawn from (1, 2], levels i - 1 and i are combined by
-            w_r, and the target is the HR patch at level i's size. Give it
+            student project's: whatever the batch's LR patches are, each HR patch is downscaled to
+            half by the mean of 2 x 2 pixels; r is drawn from (1, 2], levels i - 1 and i are
+            combined by w_r, and the target is the HR patch at level i's size. Give it
             ``data.scale: [2]``. It is for levels over (1, 2].
         **kwargs: Arguments of :class:`~sr_lightning.training.module.SRModule`.
 

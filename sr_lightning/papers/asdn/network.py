@@ -139,7 +139,7 @@ class FeatureMapping(nn.Module):
 
 
 class ASDN(LaplacianNetwork):
-    """Arbitrary-scale deep network: bi-dense features of the enlarged image and the LFR head.
+    """Arbitrary-scale deep network: bi-dense features of the upscaled image and the LFR head.
 
     The defaults are the paper's size as the student project counts it, 22.4 million parameters.
 
@@ -223,13 +223,13 @@ class FSDN(SRNetwork):
         channels: of a DAB.
         growth: of the convolutions.
         stem: channels of the first convolution.
-        width: channels that are enlarged, after a 1x1 convolution of all feature maps. inferred:
+        width: channels that are upscaled, after a 1x1 convolution of all feature maps. inferred:
             that there is one, of 64 channels, as in DBDN; its deconvolutions are 64 wide too.
         channel_attention: pooling of CA.
         reduction: of CA.
         compression: kernel of a DAB's first convolution.
         spatial_attention: in the branch.
-        skip: add the bicubic enlargement. inferred: of the LR image.
+        skip: add the bicubic upscaling. inferred: of the LR image.
         expansion: of the spatial attention.
         normalise: colours.
         checkpointing: of the trunk.
@@ -261,7 +261,7 @@ class FSDN(SRNetwork):
     ) -> None:
         super().__init__()
         if scale not in _DECONVOLUTIONS:
-            raise ValueError(f"FSDN enlarges by 2, 3, 4 or 8, not {scale}.")
+            raise ValueError(f"FSDN upscales by 2, 3, 4 or 8, not {scale}.")
         self.scales = (scale,)
         self.skip = skip
         self.normalise = Normalise(normalise)
@@ -297,7 +297,7 @@ class FSDN(SRNetwork):
         return max(side_of(span), side_of(through_bicubic((0, self.scale - 1), self.scale)))
 
     def forward(self, lr: Tensor) -> Tensor:
-        """Enlarge RGB images; see :meth:`SRNetwork.forward`."""
+        """Upscale RGB images; see :meth:`SRNetwork.forward`."""
         parts = self.trunk(self.normalise(lr))
         larger = self.deconvolution(self.transition(parts))
         base = bicubic(lr, self.scale) if self.skip else self.normalise.mean

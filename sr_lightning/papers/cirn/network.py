@@ -196,7 +196,7 @@ class CIRN(SRNetwork):
         return side_of(through_convolution(span, 1 + deep + 1))
 
     def forward(self, lr: Tensor) -> Tensor:
-        """Enlarge RGB images; see :meth:`SRNetwork.forward`."""
+        """Upscale RGB images; see :meth:`SRNetwork.forward`."""
         shallow = self.head(self.shift(lr))
         features = self.groups[0](shallow)
         for index, group in enumerate(self.groups[1:]):

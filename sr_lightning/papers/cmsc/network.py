@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sr_lightning.nn.network import InterpolatedLumaNetwork
+from sr_lightning.nn.network import PreUpsamplingYNetwork
 from sr_lightning.nn.start import zero
 
 __all__ = ["CMSC"]
@@ -105,7 +105,7 @@ class Stage(nn.Module):
         return x + change if self.residual else change
 
 
-class CMSC(InterpolatedLumaNetwork):
+class CMSC(PreUpsamplingYNetwork):
     """Cascaded multi-scale cross network: coarse to fine, on interpolated luminance.
 
     Features of the interpolated image pass a cascade of stages; every stage gives a prediction of

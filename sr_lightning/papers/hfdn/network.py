@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from sr_lightning.colour import rgb_to_y
 from sr_lightning.nn.bicubic import BicubicUpsample
 from sr_lightning.nn.layers import ChannelAttention, Deconvolution, SpatialAttention
-from sr_lightning.nn.network import SRNetwork, enlarge_luma
+from sr_lightning.nn.network import SRNetwork, upscale_y
 from sr_lightning.nn.start import zero
 
 __all__ = ["HFDN", "AdaptiveDenseUnit", "ConcatConv"]
@@ -135,7 +135,7 @@ class HFDN(SRNetwork):
     """Hierarchical feature-driven network.
 
     Four parts: shallow feature extraction, non-linear mapping by hierarchical fuse modules, an
-    attention block, and multi-supervised reconstruction, in which three deconvolutions enlarge
+    attention block, and multi-supervised reconstruction, in which three deconvolutions upscale
     the shallow, middle and deep features and each level refines the one before.
 
     Args:
@@ -197,7 +197,7 @@ class HFDN(SRNetwork):
     ) -> None:
         super().__init__()
         if scale not in _DECONVOLUTION:
-            raise ValueError(f"HFDN enlarges by 2, 3 or 4, not {scale}.")
+            raise ValueError(f"HFDN upscales by 2, 3 or 4, not {scale}.")
         self.scales = (scale,)
         self.colour = colour
         self.levels = levels
@@ -280,15 +280,16 @@ class HFDN(SRNetwork):
         return predictions
 
     def forward(self, lr: Tensor) -> Tensor:
-        """Enlarge RGB images; see :meth:`SRNetwork.forward`."""
+        """Upscale RGB images; see :meth:`SRNetwork.forward`."""
         if self.colour == "rgb":
             return self.reconstruct(lr, every=False)[-1]
-        return enlarge_luma(
+        return upscale_y(
             lr, lambda y: self.reconstruct(y.to(self.dtype), every=False)[-1], self.scale
         )
 
-    def intermediate(self, lr: Tensor) -> list[Tensor]:
+    def supervised_outputs(self, lr: Tensor, scale: float | None = None) -> list[Tensor]:
         """Predictions of the shallow, middle and deep level, in `colour`."""
+        self.resolved(scale)
         return self.reconstruct(lr if self.colour == "rgb" else rgb_to_y(lr), every=True)
 
 

@@ -68,7 +68,7 @@ class LESRCNN(SRNetwork):
     """Lightweight enhanced SR CNN, of one scale or blind (LESRCNN-S).
 
     Three blocks: information extraction and enhancement (IEEB, 17 layers at LR size, alternately
-    3x3 and 1x1), reconstruction (RB: the first and the last features enlarged and added), and
+    3x3 and 1x1), reconstruction (RB: the first and the last features upscaled and added), and
     information refinement (IRB, five 3x3 layers at HR size).
 
     Args:
@@ -76,7 +76,7 @@ class LESRCNN(SRNetwork):
         channels: of every layer.
         pairs: 3x3 and 1x1 layers after the first.
         variant: "full"; or the rows of the paper's ablation: "sn", plain 3x3 layers; "hn", with
-            every other one 1x1; "ieeb", with skips; "ieeb_rb", with both features enlarged.
+            every other one 1x1; "ieeb", with skips; "ieeb_rb", with both features upscaled.
             inferred: those without the IRB end in ReLU and one 3x3 convolution, which gives
             their published parameter counts.
         skip: what a pair's output is added to: its own input ("after_relu"), or the running sum
@@ -146,11 +146,11 @@ class LESRCNN(SRNetwork):
             else:
                 for name in ("even.weight", "odd.weight"):
                     pair.get_parameter(name)[:6] = _passage(pair.get_parameter(name)[:6])
-        for enlarge in self.upsamplers.modules():
-            if isinstance(enlarge, ConvShuffle):
-                rows = 6 * enlarge.factor**2
-                enlarge.weight[:rows] = _bilinear(enlarge.weight[:rows], enlarge.factor)
-                enlarge.get_parameter("bias")[:rows] = 0
+        for upscale in self.upsamplers.modules():
+            if isinstance(upscale, ConvShuffle):
+                rows = 6 * upscale.factor**2
+                upscale.weight[:rows] = _bilinear(upscale.weight[:rows], upscale.factor)
+                upscale.get_parameter("bias")[:rows] = 0
         for layer in self.refinement:
             layer.get_parameter("weight")[:6] = _passage(layer.get_parameter("weight")[:6])
         passage = _passage(self.last.weight)
@@ -178,7 +178,7 @@ class LESRCNN(SRNetwork):
             last = change.relu()
         return first, last
 
-    def enlarged(self, first: Tensor, last: Tensor, scale: float) -> Tensor:
+    def upscaled(self, first: Tensor, last: Tensor, scale: float) -> Tensor:
         """Mean of S(O_1) and S(O_17), or S(O_17) alone without the RB: (N, C, sH, sW).
 
         S is affine, so the mean may as well be taken before: one pass instead of two.
@@ -191,23 +191,18 @@ class LESRCNN(SRNetwork):
         return upsampler((first + last) / 2)  # type: ignore[no-any-return]
 
     def forward(self, lr: Tensor, scale: float | None = None) -> Tensor:
-        """Enlarge RGB images; see :meth:`SRNetwork.forward`.
+        """Upscale RGB images; see :meth:`SRNetwork.forward`.
 
         Args:
             lr: (N, 3, H, W) RGB in [0, 1].
             scale: one of `scales`; a network of one scale needs none.
         """
-        by = self.scale if scale is None else scale
-        self._check(by)
-        state = self.enlarged(*self.features(lr), by).relu()
+        by = self.resolved(scale)
+        state = self.upscaled(*self.features(lr), by).relu()
         for layer in self.refinement:
             state = F.relu(layer(state), inplace=True)
-        # The paper sums where `enlarged` averages; with no bias after it, the 2 can wait till here.
+        # The paper sums where `upscaled` averages; with no bias after it, the 2 can wait till here.
         return torch.add(self.mean, self.last(state), alpha=2 if self.both_ends else 1)
-
-    def intermediate(self, lr: Tensor, scale: float | None = None) -> list[Tensor]:
-        """The one prediction that is supervised."""
-        return [self(lr, scale)]
 
 
 def _passage(like: Tensor) -> Tensor:

@@ -208,7 +208,7 @@ class Comparison:
         title: image, set and scale.
         panels: the methods, the original last.
         note: what the captions are, and what is not shown.
-        scale: of the enlargement where comparisons are grouped by it.
+        scale: of the upscaling where comparisons are grouped by it.
     """
 
     title: str
@@ -247,7 +247,7 @@ class CostPlot:
         title: set and scale.
         cost: "parameters" or "macs".
         points: of the networks.
-        scale: of the enlargement where plots are grouped by it.
+        scale: of the upscaling where plots are grouped by it.
     """
 
     title: str

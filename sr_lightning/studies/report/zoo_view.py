@@ -49,7 +49,7 @@ def zoo_view(evidence: Evidence, pictures: Path | None = None) -> ZooView:
     tables = [_quality(evidence, "weights", title, usual)]
     if records:
         tables.append(_training(records))
-    tables += [_any_scale(evidence, record) for record in records if record.any_scale]
+    tables += [_any_scale(evidence, record) for record in records if record.arbitrary_scale]
     return ZooView(
         tables=tuple(tables),
         plots=tuple(_plots(evidence, usual)),
@@ -373,5 +373,7 @@ def _lacking(evidence: Evidence, photograph: ComparedPhotograph) -> list[str]:
         record.name
         for record in evidence.weights.values()
         if record.name not in shown
-        and (photograph.scale in record.scales or (record.any_scale and photograph.scale >= 1))
+        and (
+            photograph.scale in record.scales or (record.arbitrary_scale and photograph.scale >= 1)
+        )
     ]

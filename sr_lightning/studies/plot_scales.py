@@ -1,4 +1,4 @@
-"""``sr-lightning curve RUN``: PSNR against scale, of one tested run or several side by side.
+"""``sr-lightning plot-scales RUN``: PSNR against scale, of one tested run or several side by side.
 
 The scales are those of the test, ``sr-lightning test --run RUN --scale '[1.1, 1.5, 2, 2.8, 4]'``,
 which draws the curve of its own run already.
@@ -60,14 +60,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         UserError: see :func:`read_curves`.
     """
     parser = argparse.ArgumentParser(
-        prog="sr-lightning curve",
+        prog="sr-lightning plot-scales",
         description="Draw PSNR against scale from the results of 'sr-lightning test'.",
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folders of tested runs")
     parser.add_argument("--protocol", help="of the numbers; default: the first run's first")
-    parser.add_argument("--out", type=Path, help="default: any_scale.svg in the first's results")
+    parser.add_argument(
+        "--out", type=Path, help="default: arbitrary_scale.svg in the first's results"
+    )
     options = parser.parse_args(argv)
     protocol, curves = read_curves(options.runs, options.protocol)
-    out = options.out or RunFolder.existing(options.runs[0]).results / "any_scale.svg"
+    out = options.out or RunFolder.existing(options.runs[0]).results / "arbitrary_scale.svg"
     out.write_text(draw(curves, protocol))
     print(out)
