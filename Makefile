@@ -38,7 +38,7 @@ lint: setup  ## ruff: style and mistakes
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-format: setup  ## ruff: mend what can be mended
+format: setup  ## ruff: correct what can be corrected
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -48,19 +48,19 @@ typecheck: setup  ## mypy --strict
 studies: setup  ## list the ablation studies and what the ledger has of them
 	@$(BIN)/sr-lightning study list
 
-tables: setup  ## published tables beside measured: HTML, Markdown, LaTeX, CSV (runs nothing)
-	@$(BIN)/sr-lightning tables
+report: setup  ## published tables beside measured: HTML, Markdown, LaTeX, CSV (runs nothing)
+	@$(BIN)/sr-lightning report
 
 reproduce-tables: setup  ## run the ablations of BUDGET=quick|short|medium|paper, then render every table
 	@# Tables are drawn of what there is, and failed cells are still in the exit status.
 	@$(BIN)/sr-lightning study reproduce --budget $(BUDGET) $(DATA_ROOT); failed=$$?; \
-	$(BIN)/sr-lightning compare $(DATA_ROOT) >/dev/null && $(BIN)/sr-lightning tables && exit $$failed
+	$(BIN)/sr-lightning compare $(DATA_ROOT) >/dev/null && $(BIN)/sr-lightning report && exit $$failed
 
 verify-weights: setup  ## the authors' weights in WEIGHTS against their published numbers
 	@$(BIN)/sr-lightning weights verify $(if $(WEIGHTS),--weights $(WEIGHTS),) $(DATA_ROOT)
 
-campaign: setup  ## go on with the queue of trainings for MINUTES=150
-	@$(BIN)/sr-lightning campaign run --minutes $(MINUTES) $(DATA_ROOT)
+zoo: setup  ## go on with the queue of trainings for MINUTES=150
+	@$(BIN)/sr-lightning zoo train --minutes $(MINUTES) $(DATA_ROOT)
 
 slurm-tests: setup  ## the tests that need SLURM, on a SLURM of this machine alone (root, Debian)
 	tests/slurm/one_node.sh start
@@ -75,4 +75,4 @@ clean:  ## remove caches and runs' leftovers (not .venv, not runs/)
 	rm -rf .pytest_cache .mypy_cache .ruff_cache build *.egg-info
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -exec rm -rf {} +
 
-.PHONY: help setup demo test test-all studies tables reproduce-tables verify-weights campaign slurm-tests lint format typecheck bench check clean
+.PHONY: help setup demo test test-all studies report reproduce-tables verify-weights zoo slurm-tests lint format typecheck bench check clean

@@ -1,4 +1,4 @@
-"""``python -m sr_lightning`` is the same door as the ``sr-lightning`` command."""
+"""``python -m sr_lightning`` is the same as the ``sr-lightning`` command."""
 
 from sr_lightning.cli import main
 

@@ -1,4 +1,4 @@
-"""The one door: ``sr-lightning fit | validate | test | predict`` and the tools beside them.
+"""The commands: ``sr-lightning fit | validate | test | predict`` and the tools beside them.
 
 The four are a plain LightningCLI: every value of a YAML file can be given on the command line,
 later ``--config`` files change earlier ones, and a typo is refused with its key.
@@ -22,9 +22,9 @@ TOOLS = {
     "compare": ("sr_lightning.inference.compare", "all networks on your HR photographs"),
     "export": ("sr_lightning.inference.export", "a network as ONNX or as a PyTorch program"),
     "study": ("sr_lightning.studies.cli", "ablations: run, resume, verdicts"),
-    "tables": ("sr_lightning.studies.report.cli", "published numbers beside measured ones"),
+    "report": ("sr_lightning.report.cli", "published numbers beside measured ones"),
     "dashboard": ("sr_lightning.studies.dashboard", "the W&B workspace of a study"),
-    "campaign": ("sr_lightning.studies.campaign", "the queue of trainings that weights come from"),
+    "zoo": ("sr_lightning.studies.campaign", "the queue of trainings that weights come from"),
     "doctor": ("sr_lightning.doctor.cli", "why is my PSNR not the paper's? judge LR, SR images"),
     "weights": (
         "sr_lightning.inference.weights_cli",

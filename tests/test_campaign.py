@@ -17,7 +17,7 @@ from rich.console import Console
 
 from sr_lightning.errors import UserError
 from sr_lightning.studies import campaign as module
-from sr_lightning.studies.campaign import Sitting, load_campaign, state_of
+from sr_lightning.studies.campaign import Session, load_campaign, state_of
 from sr_lightning.weights import release, zoo
 from sr_lightning.weights.zoo import find_weights, load_weights
 
@@ -75,17 +75,17 @@ def tiny(tmp_path, train_folder, val_folder, test_folder, monkeypatch):
     return path, root, content
 
 
-def sitting(tiny, tmp_path, minutes: float = 30) -> Sitting:
+def sitting(tiny, tmp_path, minutes: float = 30) -> Session:
     path, root, _ = tiny
     queue = load_campaign(path, root)
-    return Sitting(queue, tmp_path / "runs", "cpu", minutes, [], Console(quiet=True))
+    return Session(queue, tmp_path / "runs", "cpu", minutes, [], Console(quiet=True))
 
 
 def test_run_without_a_budget_for_a_device_is_left_to_others(tiny, tmp_path, monkeypatch):
     path, _, content = tiny
     content["runs"][0]["minutes"] = {"gpu": 5}
     path.write_text(yaml.safe_dump(content))
-    monkeypatch.setattr(Sitting, "_call", lambda self, args: pytest.fail("it was run"))
+    monkeypatch.setattr(Session, "_call", lambda self, args: pytest.fail("it was run"))
     one = sitting(tiny, tmp_path)
     one.console = Console(width=200, record=True, file=io.StringIO())
     one.work()
@@ -125,9 +125,9 @@ def test_run_is_broken_off_resumed_tested_and_kept_once(tiny, tmp_path, monkeypa
     watcher.join()
 
     calls = []
-    original = Sitting._call
+    original = Session._call
     monkeypatch.setattr(
-        Sitting, "_call", lambda self, args: calls.append(list(args)) or original(self, args)
+        Session, "_call", lambda self, args: calls.append(list(args)) or original(self, args)
     )
     sitting(tiny, tmp_path).work()
     assert [call[:2] for call in calls] == [["fit", "--run"], ["test", "--run"]]
@@ -163,9 +163,9 @@ def failing(tiny):
 
 
 def test_failing_run_is_told_of_and_the_others_go_on(failing, tmp_path, monkeypatch):
-    advance = Sitting._advance
+    advance = Session._advance
     monkeypatch.setattr(
-        Sitting, "_advance", lambda self, run: run.name == "apart" or advance(self, run)
+        Session, "_advance", lambda self, run: run.name == "apart" or advance(self, run)
     )
     one = sitting(failing, tmp_path)
     one.console = Console(width=2000, record=True, file=io.StringIO())
@@ -179,10 +179,10 @@ def test_failed_runs_are_in_the_exit_status(failing, tmp_path, monkeypatch, caps
     def advance(self, run):
         raise UserError("It broke.")
 
-    monkeypatch.setattr(Sitting, "_advance", advance)
+    monkeypatch.setattr(Session, "_advance", advance)
     monkeypatch.chdir(failing[1])
     with pytest.raises(SystemExit) as ended:
-        module.main(["run", "--runs", str(tmp_path / "runs")])
+        module.main(["train", "--runs", str(tmp_path / "runs")])
     assert ended.value.code == 1
     assert "Failed: small, apart" in capsys.readouterr().out
 
@@ -212,4 +212,4 @@ def test_mistakes_in_the_queue_are_named(tiny, change, message):
 def test_unknown_name_is_refused(monkeypatch):
     monkeypatch.chdir(ROOT)
     with pytest.raises(UserError, match="No run is called 'nobody'"):
-        module.main(["run", "--only", "nobody"])
+        module.main(["train", "--only", "nobody"])

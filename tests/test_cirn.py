@@ -9,7 +9,7 @@ import torch
 from conftest import EXPERIMENTS, only_run, tiny_fit
 
 from sr_lightning.inference import upscaler
-from sr_lightning.inference.ensemble import turn, turn_back
+from sr_lightning.inference.ensemble import dihedral, inverse_dihedral
 from sr_lightning.inference.upscaler import Upscaler
 from sr_lightning.nn.complexity import complexity, parameter_count
 from sr_lightning.papers.cirn import CIRN
@@ -76,8 +76,8 @@ def test_large_similarities_do_not_overflow():
 def test_attention_turns_with_the_image(which):
     torch.manual_seed(0)
     maps = [torch.randn(1, 3, 5, 8, dtype=torch.float64) for _ in range(3)]
-    turned = criss_cross_attention(*(turn(one, which) for one in maps))
-    torch.testing.assert_close(turn_back(turned, which), criss_cross_attention(*maps))
+    turned = criss_cross_attention(*(dihedral(one, which) for one in maps))
+    torch.testing.assert_close(inverse_dihedral(turned, which), criss_cross_attention(*maps))
 
 
 def reached(block, which, pixel):

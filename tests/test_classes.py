@@ -22,9 +22,9 @@ from sr_lightning.classes import find_class, own_modules, use_current_folder, us
 from sr_lightning.cli import main
 from sr_lightning.errors import UserError
 from sr_lightning.nn.network import SRNetwork
+from sr_lightning.report.build import build_report
+from sr_lightning.report.measurements import Evidence
 from sr_lightning.studies.ledger import Ledger
-from sr_lightning.studies.report.build import build_report
-from sr_lightning.studies.report.evidence import Evidence
 from sr_lightning.studies.study import load_study, own_studies
 from sr_lightning.weights.files import load_network, save_network
 from sr_lightning.weights.zoo import load_weights

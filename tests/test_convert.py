@@ -33,15 +33,15 @@ from sr_lightning.inference.verify import (
 from sr_lightning.papers.lesrcnn import LESRCNN
 from sr_lightning.weights.convert import convert, network_from_release
 from sr_lightning.weights.files import load_network
-from sr_lightning.weights.formats import ForeignWeights
-from sr_lightning.weights.releases import RELEASES
+from sr_lightning.weights.formats import ExternalWeights
+from sr_lightning.weights.state_dict_maps import RELEASES
 
 # ---- small files as the authors' tools write them ------------------------------------------------
 
 
 def theirs(network, arch):
     """Tensors of a network under the release's names, in PyTorch's layout."""
-    nothing = ForeignWeights(Path("x"), "pytorch", {})
+    nothing = ExternalWeights(Path("x"), "pytorch", {})
     names = RELEASES[arch].names(network, nothing)
     return {names[ours]: value for ours, value in network.state_dict().items()}
 
@@ -365,9 +365,9 @@ def test_caffe_blobs_of_the_old_kind_are_read(tmp_path):
     numbers = b"".join(varint(5 << 3 | 5) + struct.pack("<f", v) for v in (1.5, -2.0))
     layer = message(1, b"conv") + message(7, sides + numbers)
     (tmp_path / "c.caffemodel").write_bytes(message(100, layer))
-    from sr_lightning.weights.formats import read_foreign
+    from sr_lightning.weights.formats import read_external
 
-    weight = read_foreign(tmp_path / "c.caffemodel").tensors["conv.weight"]
+    weight = read_external(tmp_path / "c.caffemodel").tensors["conv.weight"]
     assert weight.shape == (2, 1, 1, 1)
     assert weight.flatten().tolist() == [1.5, -2.0]
 

@@ -26,15 +26,15 @@ from sr_lightning.doctor.conventions import (
     set_psnrs,
 )
 from sr_lightning.doctor.diagnosis import Diagnosis
+from sr_lightning.doctor.estimators import jpeg_quality, luminance, shift_of
 from sr_lightning.doctor.explain import Expected, explain
 from sr_lightning.doctor.folders import beside_known_set, look_into
 from sr_lightning.doctor.known_sets import diagnose_set
-from sr_lightning.doctor.low import diagnose_low
+from sr_lightning.doctor.lr_images import diagnose_low
 from sr_lightning.doctor.pairs import pair_files, scale_in_name
 from sr_lightning.doctor.resizers import REFERENCE, RESIZERS
 from sr_lightning.doctor.results import diagnose_results
 from sr_lightning.doctor.runs import bicubic_row, diagnose_run
-from sr_lightning.doctor.traps import jpeg_quality, luminance, shift_of
 from sr_lightning.errors import UserError
 from sr_lightning.metrics.protocol import PROTOCOLS
 from sr_lightning.metrics.quality import psnr, ssim
@@ -543,7 +543,7 @@ def _fault(planted, super_resolved):
 
 
 @pytest.mark.parametrize(
-    ("planted", "told", "mended"),
+    ("planted", "told", "corrected"),
     [
         ("swapped", "red and blue are swapped", True),
         ("squeezed", "squeezed into 16-235", True),
@@ -552,14 +552,16 @@ def _fault(planted, super_resolved):
         ("grey", "grey though the HR image is in colour", False),
     ],
 )
-def test_faults_of_sr_files_are_found(planted, told, mended, high, super_resolved, sound, tmp_path):
+def test_faults_of_sr_files_are_found(
+    planted, told, corrected, high, super_resolved, sound, tmp_path
+):
     number = sound.facts["means"]["edsr2017"]["psnr"]
     sr = save(tmp_path / "x3", _fault(planted, super_resolved))
     diagnosis = diagnose_results(high, sr, expected=Expected.parse(f"{number:.1f}"))
     assert told in problems(diagnosis)
     assert all(one.remedy for one in diagnosis.findings if one.kind == "problem")
-    if mended:
-        assert "mended" in diagnosis.facts["expectation"]["ranked"][0]["deviations"]
+    if corrected:
+        assert "corrected" in diagnosis.facts["expectation"]["ranked"][0]["deviations"]
         assert "fault" in diagnosis.verdict
 
 

@@ -21,6 +21,7 @@ FLOORS = (
     {"training"},
     {"cli", "doctor"},
     {"studies"},
+    {"report"},
     {"api", "bench", "demo", "__main__"},
 )
 HEAVY = {"lightning", "torchmetrics", "kornia"}

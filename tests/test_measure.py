@@ -13,7 +13,7 @@ from test_zoo_view import weights
 from sr_lightning.cli import main
 from sr_lightning.errors import UserError
 from sr_lightning.inference.weights_eval import measured, save
-from sr_lightning.studies.report.published_view import published_table
+from sr_lightning.report.published_view import published_table
 from sr_lightning.weights.release import release
 from sr_lightning.weights.zoo import find_weights
 

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from sr_lightning.data.datamodule import PatchDataModule
 from sr_lightning.data.images import find_images, read_rgb, write_image
-from sr_lightning.data.patches import dihedral, words_to_float
+from sr_lightning.data.patches import dihedral, packed_to_float
 from sr_lightning.data.resize import imresize
 from sr_lightning.errors import UserError
 
@@ -66,7 +66,7 @@ def test_eight_turns_are_the_dihedral_group():
 def test_lr_and_hr_are_turned_alike(train_folder):
     """Downscaling the turned HR patch gives the turned LR patch (inside, within rounding)."""
     data = dataset(train_folder, patch_size=16)
-    batch = {k: words_to_float(v) for k, v in data.batch(0).items() if k in {"lr", "hr"}}
+    batch = {k: packed_to_float(v) for k, v in data.batch(0).items() if k in {"lr", "hr"}}
     downscaled = imresize(batch["hr"], 0.5)
     inner = (..., slice(3, -3), slice(3, -3))
     assert float((downscaled - batch["lr"])[inner].abs().max()) < 3 / 255
@@ -175,6 +175,6 @@ def test_paired_folders_are_used_and_checked(tmp_path):
 
 def test_floats_are_the_bytes_over_255_and_channels_last(train_folder):
     batch = dataset(train_folder).batch(0)
-    floats = words_to_float(batch["hr"])
+    floats = packed_to_float(batch["hr"])
     assert floats.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal((floats * 255).round().byte(), batch["hr"][..., :3].permute(0, 3, 1, 2))

@@ -603,7 +603,7 @@ def leafy(root: Path, *pictures: np.ndarray) -> None:
         Image.fromarray(image).save(folder / f"{number}.png")
 
 
-def test_leaks_between_the_sets_here_are_found(root, animals, capsys):
+def test_near_duplicates_between_the_sets_here_are_found(root, animals, capsys):
     run(root, "animals", "--from", animals)
     large = Image.fromarray(picture(1, 40, 48)).resize((96, 80), Image.Resampling.BICUBIC)
     leafy(root, picture(50, 40, 48), np.asarray(large))
@@ -616,7 +616,7 @@ def test_leaks_between_the_sets_here_are_found(root, animals, capsys):
     assert "Plants/0.png" not in told
 
 
-def test_leaks_are_found_by_recorded_hashes_when_the_benchmark_is_not_here(root, capsys):
+def test_near_duplicates_are_found_by_recorded_hashes_when_the_benchmark_is_not_here(root, capsys):
     leafy(root, picture(2, 40, 48))
     for argv in (["--leaks"], ["--leaks", "animals"]):
         with pytest.raises(SystemExit):

@@ -285,7 +285,7 @@ def test_claims_of_a_figure_are_approximate(published):
 
 
 def test_experiments_that_answer_cells_exist(published):
-    named = {cell.ours.removesuffix("+") for cell in published.cells if cell.ours}
+    named = {cell.experiment.removesuffix("+") for cell in published.cells if cell.experiment}
     missing = {name for name in named if not (EXPERIMENTS / f"{name}.yaml").exists()}
     assert missing <= NOT_YET, "a published cell names an experiment that does not exist"
     assert missing >= NOT_YET, (
@@ -295,7 +295,7 @@ def test_experiments_that_answer_cells_exist(published):
 
 
 def test_only_whole_methods_are_answered(published):
-    answered = [c.factors for c in published.table("hfdn/supervision") if c.ours == "hfdn_x4"]
+    answered = [c.factors for c in published.table("hfdn/supervision") if c.experiment == "hfdn_x4"]
     assert answered == [{"levels": "s&d&m"}] * 2
     assert {c.method for c in published.answered_by("hfdn_x4+")} == {"HFDN+"}
     tables = {c.table for c in published.answered_by("hfdn_x4")}
@@ -324,7 +324,7 @@ methods: {A: null, B: b_x*}
 tables:
   t:
     title: a table
-    by: [scale, method, {set: [Set5, BSD100]}, {metric: [psnr, ssim]}]
+    axes: [scale, method, {set: [Set5, BSD100]}, {metric: [psnr, ssim]}]
     protocol: edsr2017
     certain: false
     cells:
@@ -336,8 +336,8 @@ tables:
       - {better: {method: B}, worse: {method: A}, says: B is better}
   costs:
     title: what it costs
-    by: [metric]
-    all: {method: B, scale: x2, set: null}
+    axes: [metric]
+    common: {method: B, scale: x2, set: null}
     hr: 1280x720
     cells: {parameters: 1.5M, macs: 2.25G, seconds: 1h 2m 3s}
 """
@@ -355,10 +355,10 @@ def test_a_file_expands_to_flat_cells(tmp_path):
     cell = published.cell("p/t", "A", 2, "Set5", "psnr")
     assert cell.source == "slides of P, a table"
     assert cell.erratum == "Printed is 53.5, right is 35.5: swapped digits"
-    assert (cell.protocol, cell.protocol_certain, cell.ours) == ("edsr2017", False, None)
+    assert (cell.protocol, cell.protocol_certain, cell.experiment) == ("edsr2017", False, None)
     costs = {cell.metric: (cell.value, cell.unit) for cell in published.table("p/costs")}
     assert costs == {"parameters": (1.5e6, ""), "macs": (2.25e9, "MAC"), "seconds": (3723, "s")}
-    assert [c.ours for c in published.table("p/costs")] == ["b_x2"] * 3
+    assert [c.experiment for c in published.table("p/costs")] == ["b_x2"] * 3
     assert published.cell("p/costs", "B", 2, None, "macs").hr_size == (720, 1280)
     assert {claim.delta for claim in published.claims} == {0.5, 0.01}
     assert published.warnings == ()
@@ -404,7 +404,7 @@ def test_rising_psnr_and_unsupported_claims_are_warned_of(tmp_path):
         ("[[31, 0.9], null]", "31", r"expected a list of 2 \(by set\), got 31"),
         ("{A: [[31, 0.9], null]}", "31", r"expected keys with values, got 31"),
         ("set: null", "sett: null", r"neither 'by' nor 'all' gives the set"),
-        ("all: {method: B,", "all: {method: B, metric: psnr,", r"'metric' is an axis twice"),
+        ("common: {method: B,", "common: {method: B, metric: psnr,", r"'metric' is an axis twice"),
         ("right: 35.5", "right: 35.6", r"line 14 .*must hold 35.6, but it holds 35.5"),
         (", printed: 53.5", "", r"'right' needs 'printed' beside it"),
         (", metric: psnr}, printed", "}, printed", r"about one cell, but 2 are selected"),
@@ -434,8 +434,8 @@ def test_claims_without_cells_must_say_all(tmp_path, shared, claim, words):
     table = f"""\
   figure:
     title: a figure
-    by: [unit{", metric" if shared.startswith("other") else ""}]
-    all: {{method: A, scale: null, set: null, {shared}}}
+    axes: [unit{", metric" if shared.startswith("other") else ""}]
+    common: {{method: A, scale: null, set: null, {shared}}}
     claims: [{{better: {{unit: 2}}, worse: {{unit: 1}}{claim}}}]
 """
     with pytest.raises(UserError, match=words):

@@ -85,7 +85,7 @@ def test_your_network_in_15_lines_works_as_printed(tmp_path, monkeypatch, capfd)
     assert Image.open("bench/img_00_x4.png").size == (256, 256)
     entries = sorted(path.parent.name for path in Path("results/versus/quick").rglob("*.json"))
     assert entries == ["FSRCNN", "MyNet", "SRCNN"]
-    page = Path("runs/tables/index.html").read_text()
+    page = Path("runs/report/index.html").read_text()
     assert "MyNet against two compared networks" in page
     for claim in ("MyNet &gt; FSRCNN", "MyNet &gt; SRCNN"):
         assert claim in page

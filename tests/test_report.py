@@ -25,21 +25,21 @@ from sr_lightning.errors import UserError
 from sr_lightning.inference.pictures import save_crops
 from sr_lightning.nn.complexity import parameter_count
 from sr_lightning.papers.hfdn import HFDN
+from sr_lightning.report.build import build_report
+from sr_lightning.report.cli import write_report
+from sr_lightning.report.csv import spreadsheet
+from sr_lightning.report.document import Column, Number, Row, Table, ranked
+from sr_lightning.report.format import count, delta_text, text
+from sr_lightning.report.html import page
+from sr_lightning.report.latex import latex
+from sr_lightning.report.markdown import markdown
+from sr_lightning.report.measurements import Evidence
+from sr_lightning.report.published_view import claims_table, published_table
+from sr_lightning.report.readmes import lasting_evidence, stale
+from sr_lightning.report.terminal import terminal_tables
 from sr_lightning.studies import cli as study_cli
 from sr_lightning.studies.claims import level_of
-from sr_lightning.studies.ledger import Entry, Failure, Ledger
-from sr_lightning.studies.report.build import build_report
-from sr_lightning.studies.report.cli import write_report
-from sr_lightning.studies.report.evidence import Evidence
-from sr_lightning.studies.report.html import page
-from sr_lightning.studies.report.latex import latex
-from sr_lightning.studies.report.markdown import markdown
-from sr_lightning.studies.report.published_view import claims_table, published_table
-from sr_lightning.studies.report.readmes import lasting_evidence, stale
-from sr_lightning.studies.report.spreadsheet import spreadsheet
-from sr_lightning.studies.report.terminal import terminal_tables
-from sr_lightning.studies.report.views import Column, Number, Row, Table, ranked
-from sr_lightning.studies.report.words import count, delta_text, text
+from sr_lightning.studies.ledger import Failure, Ledger, RunRecord
 from sr_lightning.studies.study import find_study
 from sr_lightning.studies.verdicts import PAIRED
 from sr_lightning.weights.zoo import WeightRecord
@@ -51,8 +51,8 @@ methods: {Old: null, Later: later_x*, Toy: toy_x*}
 tables:
   results:
     title: Results
-    by: [scale, method, {metric: [psnr, ssim]}]
-    all: {set: Set5}
+    axes: [scale, method, {metric: [psnr, ssim]}]
+    common: {set: Set5}
     protocol: edsr2017
     certain: false
     cells:
@@ -69,11 +69,11 @@ tables:
       - {better: {method: Toy}, worse: {method: Old}, says: better than old}
   unit:
     title: The unit
-    by: [unit]
-    all: {method: Toy, scale: x4, set: Set5, metric: psnr}
+    axes: [unit]
+    common: {method: Toy, scale: x4, set: Set5, metric: psnr}
     protocol: edsr2017
     certain: false
-    full: {unit: full}
+    complete: {unit: full}
     cells: {plain: 29.80, full: 30.00}
     claims:
       - {better: {unit: full}, worse: {unit: plain}, says: the unit helps}
@@ -108,18 +108,22 @@ def checkout(tmp_path) -> Path:
     return root
 
 
-def run(level: str, seed: int, psnr: float, budget: str = "short", group: str = "Set5_x4") -> Entry:
+def run(
+    level: str, seed: int, psnr: float, budget: str = "short", group: str = "Set5_x4"
+) -> RunRecord:
     made = entry(level, seed, psnr, "toy_unit")
     cells = made.metrics["edsr2017"].pop("Set5_x4")
     cells["HFDN"]["images"] = cells["bicubic"]["images"] = {"baby": [psnr, 0.9]}
     made.metrics["edsr2017"][group] = cells
     made.curve.update(step=[10, 20], psnr=[psnr - 1, psnr])
-    return Entry(
+    return RunRecord(
         **{**vars(made), "name": f"toy_unit/{budget}/{level}/seed{seed}", "budget": budget}
     )
 
 
-def evidence_of(root: Path, *entries: Entry, weights: tuple[WeightRecord, ...] = ()) -> Evidence:
+def evidence_of(
+    root: Path, *entries: RunRecord, weights: tuple[WeightRecord, ...] = ()
+) -> Evidence:
     ledger = Ledger(root / "experiments" / "results")
     for one in entries:
         ledger.write(one)
@@ -220,8 +224,8 @@ def test_parameters_are_counted_from_the_network(checkout):
     published["tables"] = {
         "costs": {
             "title": "Costs",
-            "by": ["method", {"metric": ["parameters", "macs"]}],
-            "all": {"set": None, "scale": "x4"},
+            "axes": ["method", {"metric": ["parameters", "macs"]}],
+            "common": {"set": None, "scale": "x4"},
             "hr": "1080x720",
             "cells": {"Old": ["1k", "1G"], "Toy": ["760.1k", "178.51G"]},
         }
@@ -544,7 +548,7 @@ def test_tables_writes_every_published_table_of_the_project(
     shutil.rmtree(checkout / "experiments")
     shutil.copytree(ROOT / "experiments" / "published", checkout / "experiments" / "published")
     monkeypatch.chdir(checkout)
-    main(["tables", "--out", str(tmp_path / "out")])
+    main(["report", "--out", str(tmp_path / "out")])
     assert f"Report: {tmp_path / 'out' / 'index.html'}" in capsys.readouterr().out
     names = Evidence(checkout, Ledger(checkout)).published.tables
     assert len(names) >= 47
@@ -558,13 +562,13 @@ def test_tables_writes_every_published_table_of_the_project(
 def test_one_table_can_be_asked_for(checkout, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(checkout)
     evidence_of(checkout, run("full", 0, 30.0))
-    main(["tables", "--table", "toy/unit", "--out", str(tmp_path / "out")])
+    main(["report", "--table", "toy/unit", "--out", str(tmp_path / "out")])
     shown = capsys.readouterr().out
     assert "30.00" in shown
     assert "here: short budget" in shown
     assert not (tmp_path / "out" / "toy" / "results.md").exists()
     with pytest.raises(SystemExit):
-        main(["tables", "--table", "toy/unti"])
+        main(["report", "--table", "toy/unti"])
     assert "did you mean 'toy/unit'" in capsys.readouterr().err
 
 
@@ -572,7 +576,7 @@ def test_tables_in_readmes_follow_the_ledger(checkout, monkeypatch, capsys):
     readme = checkout / "README.md"
     readme.write_text("A\n<!-- table toy/unit -->\nold\n<!-- /table -->\nB\n")
     monkeypatch.chdir(checkout)
-    main(["tables", "--readmes"])
+    main(["report", "--readmes"])
     assert "README.md" in capsys.readouterr().out
     assert readme.read_text().startswith("A\n<!-- table toy/unit -->\nToy, x4, Set5.")
     assert readme.read_text().endswith("\n<!-- /table -->\nB\n")
@@ -587,7 +591,7 @@ def test_tables_in_readmes_follow_the_ledger(checkout, monkeypatch, capsys):
 
 def test_tables_in_the_projects_readmes_are_up_to_date():
     found = stale(lasting_evidence(ROOT))
-    assert not found, "run: sr-lightning tables --readmes"
+    assert not found, "run: sr-lightning report --readmes"
 
 
 def test_reproduce_runs_the_studies_that_name_the_budget(checkout, monkeypatch, capsys):

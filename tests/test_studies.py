@@ -20,7 +20,7 @@ from conftest import ROOT
 
 from sr_lightning.errors import UserError
 from sr_lightning.nn.complexity import parameter_count
-from sr_lightning.studies.ledger import Entry, Ledger
+from sr_lightning.studies.ledger import Ledger, RunRecord
 from sr_lightning.studies.runner import Runner
 from sr_lightning.studies.study import Cell, find_study, load_study, studies
 from sr_lightning.training.complexity import module_of_config
@@ -208,9 +208,9 @@ def test_key_depends_on_everything_that_decides_the_number(tmp_path):
 # ---- verdicts -----------------------------------------------------------------------------------
 
 
-def entry(level: str, seed: int, value: float, study: str = "a_study") -> Entry:
+def entry(level: str, seed: int, value: float, study: str = "a_study") -> RunRecord:
     cells = {"HFDN": {"psnr": value, "ssim": 0.9, "images": {}}, "bicubic": {"psnr": 1, "ssim": 0}}
-    return Entry(
+    return RunRecord(
         name=f"{study}/quick/{level}/seed{seed}",
         study=study,
         budget="quick",
@@ -291,8 +291,8 @@ def fake_runner(
     script.write_text(FAKE.replace("{body}", textwrap.dedent(body)))
     from sr_lightning.studies import runner as module
 
-    def made(run: Path, **facts) -> Entry:
-        return Entry(
+    def made(run: Path, **facts) -> RunRecord:
+        return RunRecord(
             **{
                 **entry(facts["level"], facts["seed"], psnr).__dict__,
                 **{k: facts[k] for k in ("name", "key", "code")},
@@ -364,7 +364,7 @@ def test_numbers_that_differ_by_their_rounding_are_the_same(tmp_path, monkeypatc
     first = entry("plain", 0, 30.0)
     images = first.metrics["edsr2017"]["Set5_x4"]["HFDN"]["images"]
 
-    def with_image(psnr: float) -> Entry:
+    def with_image(psnr: float) -> RunRecord:
         images["baby"] = [psnr, 0.9]
         return replace(first, metrics=json.loads(json.dumps(first.metrics)))
 

@@ -15,15 +15,15 @@ from test_report import PUBLISHED, record
 from sr_lightning.cli import main
 from sr_lightning.errors import UserError
 from sr_lightning.nn.complexity import complexity
+from sr_lightning.report.build import build_report
+from sr_lightning.report.document import Number, Table
+from sr_lightning.report.html import page
+from sr_lightning.report.markdown import markdown
+from sr_lightning.report.measurements import Evidence
+from sr_lightning.report.readmes import stale
+from sr_lightning.report.systems import systems_tables
 from sr_lightning.studies import speeds
 from sr_lightning.studies.ledger import Ledger
-from sr_lightning.studies.report.build import build_report
-from sr_lightning.studies.report.evidence import Evidence
-from sr_lightning.studies.report.html import page
-from sr_lightning.studies.report.markdown import markdown
-from sr_lightning.studies.report.readmes import stale
-from sr_lightning.studies.report.systems import systems_tables
-from sr_lightning.studies.report.views import Number, Table
 from sr_lightning.studies.speeds import Machine, SpeedFile, SpeedRow
 from sr_lightning.training.complexity import network_of_config
 from sr_lightning.training.speed import Duration, Speed, clock_here

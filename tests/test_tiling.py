@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from sr_lightning.inference.ensemble import self_ensemble, turn, turn_back
+from sr_lightning.inference.ensemble import dihedral, inverse_dihedral, self_ensemble
 from sr_lightning.inference.tiling import tiles, upscale_tiled
 from sr_lightning.inference.upscaler import Upscaler
 from sr_lightning.nn.network import SRNetwork
@@ -88,7 +88,7 @@ def test_too_small_a_margin_is_not_exact_and_says_so():
 def test_turns_are_undone():
     image = torch.rand(1, 3, 5, 7)
     for which in range(8):
-        assert torch.equal(turn_back(turn(image, which), which), image)
+        assert torch.equal(inverse_dihedral(dihedral(image, which), which), image)
 
 
 def test_ensemble_of_an_equivariant_network_is_the_network():
@@ -106,8 +106,8 @@ def test_ensemble_commutes_with_every_turn():
     with torch.no_grad():
         plain = self_ensemble(network, lr)
         for which in range(8):
-            turned = self_ensemble(network, turn(lr, which))
-            torch.testing.assert_close(turn_back(turned, which), plain, rtol=0, atol=1e-5)
+            turned = self_ensemble(network, dihedral(lr, which))
+            torch.testing.assert_close(inverse_dihedral(turned, which), plain, rtol=0, atol=1e-5)
 
 
 def test_memory_running_out_falls_back_on_tiles(caplog):

@@ -17,7 +17,7 @@ from sr_lightning.errors import UserError
 from sr_lightning.studies import cli as study_cli
 from sr_lightning.studies.additive import fit_additive, half_width, holm
 from sr_lightning.studies.claims import Claim
-from sr_lightning.studies.ledger import Entry, Ledger
+from sr_lightning.studies.ledger import Ledger, RunRecord
 from sr_lightning.studies.plan import MOST_SEEDS, needs, seconds_per_seed, seeds_for
 from sr_lightning.studies.study import find_study, load_study, studies
 from sr_lightning.studies.verdicts import against_reference, judge, primary_group
@@ -109,7 +109,7 @@ def test_intervals_at_holms_steps_leave_out_zero_just_where_he_finds_it():
 # ---- words --------------------------------------------------------------------------------------
 
 
-def pair_of(gaps: list[float], base: float = 30.0) -> list[Entry]:
+def pair_of(gaps: list[float], base: float = 30.0) -> list[RunRecord]:
     entries = [entry("plain", s, base + s) for s in range(len(gaps))]
     return entries + [entry("full", s, base + s + gap) for s, gap in enumerate(gaps)]
 
@@ -199,7 +199,7 @@ def test_claim_of_a_set_that_is_not_here_is_not_judged_on_another(tmp_path):
     assert verdict.primary_word == "same sign"
 
 
-def on_many_images(made: Entry, gaps: list[float], group: str = "B100_x4") -> Entry:
+def on_many_images(made: RunRecord, gaps: list[float], group: str = "B100_x4") -> RunRecord:
     images = {str(n): [25.0 + n + gap, 0.8] for n, gap in enumerate(gaps)}
     mean = sum(psnr for psnr, _ in images.values()) / len(images)
     made.metrics["edsr2017"][group] = {
@@ -336,7 +336,7 @@ def test_seeds_are_the_fewest_whose_interval_is_narrow_enough():
     assert seeds_for(1e-6, 1.0, levels=2) == MOST_SEEDS
 
 
-def timed(entries: list[Entry]) -> list[Entry]:
+def timed(entries: list[RunRecord]) -> list[RunRecord]:
     seconds = {"plain": 1800.0, "full": 5400.0}
     return [replace(one, seconds=seconds[one.level]) for one in entries]
 
@@ -371,8 +371,8 @@ def checkout(tmp_path, monkeypatch) -> Path:
     published.mkdir()
     (published / "toy.yaml").write_text(
         "paper: Toy\nsource: Slides\nmethods: {Toy: null}\ntables:\n  unit:\n"
-        "    title: The unit\n    by: [unit]\n"
-        "    all: {method: Toy, scale: x4, set: Set5, metric: psnr}\n"
+        "    title: The unit\n    axes: [unit]\n"
+        "    common: {method: Toy, scale: x4, set: Set5, metric: psnr}\n"
         "    protocol: edsr2017\n    certain: false\n    cells: {plain: 29.80, full: 30.00}\n"
         "    claims: [{better: {unit: full}, worse: {unit: plain}}]\n"
     )

@@ -19,18 +19,18 @@ from sr_lightning.inference.compare import Photograph, compare
 from sr_lightning.metrics.protocol import PROTOCOLS
 from sr_lightning.nn.complexity import parameter_count
 from sr_lightning.papers.hfdn import HFDN
+from sr_lightning.report.build import build_report
+from sr_lightning.report.cli import write_report
+from sr_lightning.report.document import CostPlot, Number, Point, Table
+from sr_lightning.report.format import text
+from sr_lightning.report.html import page
+from sr_lightning.report.markdown import markdown
+from sr_lightning.report.measurements import Evidence
+from sr_lightning.report.published_view import claims_table, published_table
+from sr_lightning.report.readmes import refresh, stale
+from sr_lightning.report.svg import cost_plot
+from sr_lightning.report.zoo_view import zoo_view
 from sr_lightning.studies.ledger import Ledger
-from sr_lightning.studies.report.build import build_report
-from sr_lightning.studies.report.cli import write_report
-from sr_lightning.studies.report.evidence import Evidence
-from sr_lightning.studies.report.html import page
-from sr_lightning.studies.report.markdown import markdown
-from sr_lightning.studies.report.published_view import claims_table, published_table
-from sr_lightning.studies.report.readmes import refresh, stale
-from sr_lightning.studies.report.svg import cost_plot
-from sr_lightning.studies.report.views import CostPlot, Number, Point, Table
-from sr_lightning.studies.report.words import text
-from sr_lightning.studies.report.zoo_view import zoo_view
 from sr_lightning.weights.zoo import Stage
 
 __all__ = ["checkout"]
@@ -217,8 +217,8 @@ def test_weights_of_the_package_are_of_the_size_that_their_record_says():
 
 SIZES = {
     "title": "Sizes",
-    "by": ["method"],
-    "all": {"set": None, "scale": None, "metric": "parameters"},
+    "axes": ["method"],
+    "common": {"set": None, "scale": None, "metric": "parameters"},
     "cells": {"Old": "1k", "Later": "2k", "Third": "3k", "Fourth": "900k"},
 }
 
@@ -230,17 +230,17 @@ def plotted(checkout):
     published["methods"] = {"Old": None, "Later": None, "Third": None, "Fourth": None}
     cells = {m: [[30 + n, 0.9], [29 + n, 0.8]] for n, m in enumerate(published["methods"])}
     results = {**published["tables"]["results"], "cells": {"x4": cells}, "claims": []}
-    results["by"] = ["scale", "method", {"set": ["Set5", "Set14"]}, {"metric": ["psnr", "ssim"]}]
-    results.pop("all")
+    results["axes"] = ["scale", "method", {"set": ["Set5", "Set14"]}, {"metric": ["psnr", "ssim"]}]
+    results.pop("common")
     results.pop("errata")
     ablation = {
         **published["tables"]["unit"],
-        "all": {"scale": "x4", "set": "Set5", "metric": "psnr"},
-        "by": ["method"],
+        "common": {"scale": "x4", "set": "Set5", "metric": "psnr"},
+        "axes": ["method"],
         "cells": {"Old": 20.0},
         "claims": [],
     }
-    ablation.pop("full")
+    ablation.pop("complete")
     # An ablation of one set must not speak for a network.
     published["tables"] = {"ablation": ablation, "results": results, "sizes": SIZES}
     (checkout / "experiments" / "published" / "toy.yaml").write_text(yaml.safe_dump(published))
@@ -341,7 +341,7 @@ def test_pictures_that_would_make_the_page_too_large_are_left_out(checkout, tmp_
     whole = build_report(evidence, comparisons=tmp_path)
     size = whole.zoo.pictures[0].bytes
     assert (len(whole.zoo.pictures), whole.left_out) == (2, 0)
-    monkeypatch.setattr("sr_lightning.studies.report.build._PICTURE_BYTES", size + 1)
+    monkeypatch.setattr("sr_lightning.report.build._PICTURE_BYTES", size + 1)
     small = build_report(evidence, comparisons=tmp_path)
     assert (len(small.zoo.pictures), small.left_out) == (1, 1)
     assert "1 comparison of pictures is left out" in page(small)

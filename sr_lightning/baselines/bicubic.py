@@ -1,6 +1,6 @@
 """Bicubic interpolation as a network: the row that every table begins with.
 
-It has no parameters and takes nothing to train; as a network it goes through the same door as all
+It has no parameters and takes nothing to train; as a network it goes the same way as all
 others (`Upscaler`, tables, `upscale`), at any real scale.
 
 Recipe: MATLAB's ``imresize`` with the cubic kernel a = -0.5, replicated borders, RGB.

@@ -26,8 +26,8 @@ from sr_lightning.data.evaluation import (
 )
 from sr_lightning.data.images import natural_key
 from sr_lightning.data.integrity import check_set, references
-from sr_lightning.data.leaks import SAME_PICTURE, Leak, find_leaks
-from sr_lightning.data.patches import PatchSource, StepDataset, words_to_float
+from sr_lightning.data.near_duplicates import SAME_PICTURE, Leak, find_leaks
+from sr_lightning.data.patches import PatchSource, StepDataset, packed_to_float
 from sr_lightning.data.resize import Boundary, imresize, lr_size
 from sr_lightning.data.sampling import Weighting, draw
 from sr_lightning.data.store import PixelStore
@@ -446,8 +446,8 @@ class PatchDataModule(pl.LightningDataModule):
             return batch
         return {
             **batch,
-            "lr": words_to_float(batch["lr"]),
-            "hr": words_to_float(batch["hr"]),
+            "lr": packed_to_float(batch["lr"]),
+            "hr": packed_to_float(batch["hr"]),
         }
 
 

@@ -23,7 +23,7 @@ from rich.progress import track
 
 from sr_lightning.data.catalog import ImageSet, SetFacts
 from sr_lightning.data.images import read_picture
-from sr_lightning.data.leaks import LOOKS_ALIKE, hash_distance, perceptual_hash
+from sr_lightning.data.near_duplicates import LOOKS_ALIKE, hash_distance, perceptual_hash
 from sr_lightning.data.store import StoredImage
 from sr_lightning.errors import UserError
 
@@ -48,7 +48,7 @@ class Reference:
         height: in pixels.
         width: in pixels.
         sha256: first 16 hex digits of the hash of its RGB bytes.
-        phash: perceptual hash; see :mod:`sr_lightning.data.leaks`.
+        phash: perceptual hash; see :mod:`sr_lightning.data.near_duplicates`.
         grey: whether the usual file holds one channel.
     """
 

@@ -22,12 +22,12 @@ from sr_lightning.data.resize import Boundary, imresize, lr_size
 from sr_lightning.data.sampling import SCALE, Patches, PatchSampler, draw_one
 from sr_lightning.data.store import PixelStore
 
-__all__ = ["PatchSource", "StepDataset", "dihedral", "words_to_float"]
+__all__ = ["PatchSource", "StepDataset", "dihedral", "packed_to_float"]
 
-Words = NDArray[np.uint32]
+Packed = NDArray[np.uint32]
 
 
-def dihedral(image: Words, which: int) -> Words:
+def dihedral(image: Packed, which: int) -> Packed:
     """One of the 8 mirrorings and rotations of a square, as a view.
 
     Args:
@@ -43,12 +43,12 @@ def dihedral(image: Words, which: int) -> Words:
     return image
 
 
-def words_to_float(words: Tensor) -> Tensor:
+def packed_to_float(packed: Tensor) -> Tensor:
     """RGBX bytes (N, H, W, 4) to float32 RGB (N, 3, H, W) in [0, 1].
 
     The result lies in memory channels last, as convolutions on CPUs and tensor cores like it.
     """
-    return words[..., :3].permute(0, 3, 1, 2).float().div_(255)
+    return packed[..., :3].permute(0, 3, 1, 2).float().div_(255)
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,11 @@ class PatchSource:
         facts = [store.images[index] for store, index in self.images]
         return [lr_size((fact.height, fact.width), self.scale) for fact in facts]
 
-    def cut(self, where: Patches, patch: int) -> tuple[Words, Words]:
+    def cut(self, where: Patches, patch: int) -> tuple[Packed, Packed]:
         """Cut the LR and HR patches of one step.
 
         Returns:
-            LR words (N, patch, patch) and HR words (N, S, S) with S = scale * patch, rounded.
+            LR packed (N, patch, patch) and HR packed (N, S, S) with S = scale * patch, rounded.
         """
         n, (side, _) = len(where.image), upscaled_size((patch, patch), self.scale)
         high = np.empty((n, side, side), dtype=np.uint32)
@@ -107,13 +107,13 @@ class PatchSource:
         for slot, image in enumerate(where.image):
             store, index = self.images[image]
             top, left = (int(x[slot] * self.scale) for x in (where.row, where.column))
-            words = store[index][top : top + side, left : left + side]
-            green = ((words >> 8) & 255).astype(np.int16)
+            packed = store[index][top : top + side, left : left + side]
+            green = ((packed >> 8) & 255).astype(np.int16)
             found[slot] = np.abs(np.diff(green, axis=0)).mean()
             found[slot] += np.abs(np.diff(green, axis=1)).mean()
         return found / 2
 
-    def _downscaled(self, where: Patches, patch: int, scale: int) -> Words:
+    def _downscaled(self, where: Patches, patch: int, scale: int) -> Packed:
         """LR patches from HR patches, equal to crops of the downscaled images byte for byte.
 
         The kernel of an LR pixel reaches two LR pixels to each side, so the HR patch is cut with
@@ -124,33 +124,33 @@ class PatchSource:
         wide = np.empty((len(where.image), side, side), dtype=np.uint32)
         for slot, image in enumerate(where.image):
             store, index = self.images[image]
-            words = store[index]
+            packed = store[index]
             # A benchmark crops the HR image to a multiple of the scale before downscaling it.
-            height, width = (extent // scale * scale for extent in words.shape)
+            height, width = (extent // scale * scale for extent in packed.shape)
             top = (int(where.row[slot]) - margin) * scale
             left = (int(where.column[slot]) - margin) * scale
             if top >= 0 and left >= 0 and top + side <= height and left + side <= width:
-                wide[slot] = words[top : top + side, left : left + side]
+                wide[slot] = packed[top : top + side, left : left + side]
             else:
                 rows = _inside(np.arange(top, top + side), height, self.boundary)
                 columns = _inside(np.arange(left, left + side), width, self.boundary)
-                wide[slot] = words[np.ix_(rows, columns)]
+                wide[slot] = packed[np.ix_(rows, columns)]
         small = imresize(_planes(wide), 1 / scale)
-        return _words(small[..., margin:-margin, margin:-margin])
+        return _packed(small[..., margin:-margin, margin:-margin])
 
 
-def _planes(words: Words) -> Tensor:
-    """(N, H, W) words to (N, 4, H, W) bytes."""
-    return _as_bytes(words).permute(0, 3, 1, 2)
+def _planes(packed: Packed) -> Tensor:
+    """(N, H, W) packed to (N, 4, H, W) bytes."""
+    return _as_bytes(packed).permute(0, 3, 1, 2)
 
 
-def _words(planes: Tensor) -> Words:
-    """(N, 4, H, W) bytes to (N, H, W) words."""
+def _packed(planes: Tensor) -> Packed:
+    """(N, 4, H, W) bytes to (N, H, W) packed."""
     return planes.permute(0, 2, 3, 1).contiguous().numpy().view(np.uint32)[..., 0]
 
 
-def _resized(words: Words, size: tuple[int, int], boundary: Boundary) -> Words:
-    return _words(imresize(_planes(words), size=size, boundary=boundary))
+def _resized(packed: Packed, size: tuple[int, int], boundary: Boundary) -> Packed:
+    return _packed(imresize(_planes(packed), size=size, boundary=boundary))
 
 
 def _inside(index: NDArray[np.int64], extent: int, boundary: Boundary) -> NDArray[np.int64]:
@@ -246,5 +246,5 @@ class StepDataset(IterableDataset[Batch]):
         )
 
 
-def _as_bytes(words: Words) -> Tensor:
-    return torch.from_numpy(words.view(np.uint8).reshape(*words.shape, 4))
+def _as_bytes(packed: Packed) -> Tensor:
+    return torch.from_numpy(packed.view(np.uint8).reshape(*packed.shape, 4))

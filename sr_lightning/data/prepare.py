@@ -27,7 +27,7 @@ from sr_lightning.data.catalog import (
 from sr_lightning.data.download import download, readable_size
 from sr_lightning.data.images import natural_key
 from sr_lightning.data.integrity import Report, check_set, measure, references
-from sr_lightning.data.leaks import SAME_PICTURE, find_leaks
+from sr_lightning.data.near_duplicates import SAME_PICTURE, find_leaks
 from sr_lightning.errors import UserError
 
 __all__ = ["main"]

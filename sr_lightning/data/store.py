@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from sr_lightning.data.images import Picture, read_picture
-from sr_lightning.data.leaks import perceptual_hash
+from sr_lightning.data.near_duplicates import perceptual_hash
 from sr_lightning.errors import UserError
 
 __all__ = ["PixelStore", "StoredImage", "cache_root", "pack_pixels"]
@@ -66,7 +66,8 @@ class StoredImage:
         offset: of its first pixel in the store, in pixels.
         sha256: of its RGB bytes.
         grey: whether the file holds one channel; the store always holds three.
-        phash: 64-bit perceptual hash as 16 hex digits; see :mod:`sr_lightning.data.leaks`.
+        phash: 64-bit perceptual hash as 16 hex digits; see
+            :mod:`sr_lightning.data.near_duplicates`.
     """
 
     name: str

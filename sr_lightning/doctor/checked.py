@@ -11,11 +11,9 @@ from PIL import Image
 
 from sr_lightning.data.images import read_picture, to_tensor
 from sr_lightning.data.integrity import is_lossy
-from sr_lightning.data.leaks import perceptual_hash
+from sr_lightning.data.near_duplicates import perceptual_hash
 from sr_lightning.doctor.conventions import Compared, Pixels, on_files
-from sr_lightning.doctor.pairs import FilePair
-from sr_lightning.doctor.resizers import ENLARGERS, REFERENCE
-from sr_lightning.doctor.traps import (
+from sr_lightning.doctor.estimators import (
     Levels,
     Shift,
     is_colourless,
@@ -24,6 +22,8 @@ from sr_lightning.doctor.traps import (
     luminance,
     shift_of,
 )
+from sr_lightning.doctor.pairs import FilePair
+from sr_lightning.doctor.resizers import ENLARGERS, REFERENCE
 from sr_lightning.metrics.protocol import PROTOCOLS
 
 __all__ = ["Checked", "CheckedImage", "examine", "interpolation"]

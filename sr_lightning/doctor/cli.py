@@ -22,7 +22,7 @@ from sr_lightning.doctor.diagnosis import Diagnosis, Table
 from sr_lightning.doctor.explain import Expected
 from sr_lightning.doctor.folders import Case, beside_known_set, look_into
 from sr_lightning.doctor.known_sets import diagnose_set
-from sr_lightning.doctor.low import diagnose_low
+from sr_lightning.doctor.lr_images import diagnose_low
 from sr_lightning.doctor.pairs import (
     FilePair,
     image_size,

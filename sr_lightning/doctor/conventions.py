@@ -48,7 +48,7 @@ class Convention:
 
     Attributes:
         protocol: measures one image.
-        mended: whether a fault of the SR files that can be undone is undone.
+        corrected: whether a fault of the SR files that can be undone is undone.
         swapped: whether red and blue are swapped in the SR images only.
         level_shift: levels added to the SR images: -0.5 is what truncation to 8 bits does on
             average, 0.5 undoes it.
@@ -59,7 +59,7 @@ class Convention:
     """
 
     protocol: Protocol = PROTOCOLS["edsr2017"]
-    mended: bool = False
+    corrected: bool = False
     swapped: bool = False
     level_shift: float = 0.0
     equal_as_grey: bool = False
@@ -110,7 +110,9 @@ class Deviation:
 
 
 _DEVIATIONS = (
-    Deviation("files", "mended", 0.5, "mended", {"mended": True}, "the SR files mended"),
+    Deviation(
+        "files", "corrected", 0.5, "corrected", {"corrected": True}, "the SR files corrected"
+    ),
     Deviation(
         "colour",
         "rgb",
@@ -245,7 +247,7 @@ _DEVIATIONS = (
 )
 
 
-def deviations(facts: AbstractSet[str], mended: str = "") -> list[Deviation]:
+def deviations(facts: AbstractSet[str], corrected: str = "") -> list[Deviation]:
     """What can be done otherwise with given images.
 
     Args:
@@ -254,11 +256,11 @@ def deviations(facts: AbstractSet[str], mended: str = "") -> list[Deviation]:
             size), "roomy" (wide borders can be cropped), "several" (there is a mean), "truncated"
             or "untruncated" (how SR files were saved), "unswapped" (channels are in order) and
             "ssim" (an SSIM is expected).
-        mended: what was undone in the files, in words; empty where nothing can be.
+        corrected: what was undone in the files, in words; empty where nothing can be.
     """
-    facts = {*facts, "mended"} if mended else facts
+    facts = {*facts, "corrected"} if corrected else facts
     return [
-        replace(one, text=mended) if one.key == "mended" else one
+        replace(one, text=corrected) if one.key == "corrected" else one
         for one in _DEVIATIONS
         if set(one.needs.split()) <= facts
     ]
@@ -289,7 +291,7 @@ class Compared:
         sr: the same size.
         grey: whether the HR file holds one channel.
         equal: whether it holds three equal ones.
-        mended: SR pixels without the fault that was found; None where none was.
+        corrected: SR pixels without the fault that was found; None where none was.
         others: HR pixels cut otherwise, where the sizes differed: "centre" and "resized".
     """
 
@@ -297,13 +299,13 @@ class Compared:
     sr: Pixels
     grey: bool = False
     equal: bool = False
-    mended: Pixels | None = None
+    corrected: Pixels | None = None
     others: dict[str, Pixels] = field(default_factory=dict)
 
     def images(self, convention: Convention) -> tuple[Tensor, Tensor, bool]:
         """SR and HR, (1, 3, H, W) in [0, 1], and whether they are grey, as protocols take them."""
-        mended = self.mended if convention.mended else None
-        sr = _levels(self.sr if mended is None else mended)
+        corrected = self.corrected if convention.corrected else None
+        sr = _levels(self.sr if corrected is None else corrected)
         hr = _levels(self.others.get(convention.cut, self.hr))
         if convention.swapped:
             sr = sr.flip(1)

@@ -11,13 +11,13 @@ from sr_lightning.data.integrity import listed
 from sr_lightning.doctor.checked import Checked, CheckedImage, interpolation
 from sr_lightning.doctor.conventions import BASE, Convention, Pixels, set_psnrs
 from sr_lightning.doctor.diagnosis import Fault, Finding, tell_faults
-from sr_lightning.doctor.traps import Shift, moved, wrong_partners
+from sr_lightning.doctor.estimators import Shift, moved, wrong_partners
 
-__all__ = ["Mend", "common_mend", "find_faults", "is_truncated"]
+__all__ = ["Correction", "common_correction", "find_faults", "is_truncated"]
 
 
 @dataclass
-class Mend:
+class Correction:
     """Faults of the files that can be undone, the same in most of them."""
 
     swapped: bool = False
@@ -37,7 +37,7 @@ class Mend:
             parts.append("levels squeezed to 16-235")
         if self.shift != (0, 0):
             parts.append("the shift undone")
-        return f"the SR files mended ({', '.join(parts)})" if parts else ""
+        return f"the SR files corrected ({', '.join(parts)})" if parts else ""
 
     def applied(self, pixels: Pixels) -> Pixels:
         """SR pixels (H, W, 3) without the faults."""
@@ -50,9 +50,9 @@ class Mend:
         return moved(pixels, *self.shift) if self.shift != (0, 0) else pixels
 
 
-def common_mend(checked: Checked) -> Mend:
+def common_correction(checked: Checked) -> Correction:
     """Faults that at least half of the images share and that can be undone."""
-    mend = Mend(
+    correction = Correction(
         swapped=checked.most(lambda one: one.swapped),
         squeezed=checked.most(lambda one: one.levels.squeezed),
         stretched=checked.most(lambda one: one.levels.stretched),
@@ -61,27 +61,29 @@ def common_mend(checked: Checked) -> Mend:
     if common != (0, 0) and 2 * count >= len(checked.images):
         gains = [one.shift.gain for one in checked.images if one.shift.whole == common]
         if float(np.median(gains)) > 0.1:
-            mend.shift = common
-    return mend
+            correction.shift = common
+    return correction
 
 
-def is_truncated(checked: Checked, mend: Mend) -> bool:
+def is_truncated(checked: Checked, correction: Correction) -> bool:
     """Whether SR pixels are half a level too dark on average: truncated when saved."""
     bias = [one.levels.bias for one in checked.images]
     return (
-        not (mend.squeezed or mend.stretched)
+        not (correction.squeezed or correction.stretched)
         and -0.65 < float(np.median(bias)) < -0.35
         and max(bias) < -0.2
         and min(bias) > -0.8
     )
 
 
-def find_faults(checked: Checked, mend: Mend, truncated: bool, scale: float) -> list[Finding]:
+def find_faults(
+    checked: Checked, correction: Correction, truncated: bool, scale: float
+) -> list[Finding]:
     """What is wrong with the files, and what should be known of them.
 
     Args:
         checked: the images.
-        mend: faults that most of them share.
+        correction: faults that most of them share.
         truncated: whether they were truncated to 8 bits.
         scale: of the task.
     """
@@ -94,7 +96,7 @@ def find_faults(checked: Checked, mend: Mend, truncated: bool, scale: float) -> 
     return found + tell_faults(
         [
             *_content_faults(checked),
-            *_pixel_faults(checked, mend, truncated, scale),
+            *_pixel_faults(checked, correction, truncated, scale),
             *_file_faults(checked),
         ],
         checked.images,
@@ -120,32 +122,32 @@ def _content_faults(checked: Checked) -> list[Fault[CheckedImage]]:
 
 
 def _pixel_faults(
-    checked: Checked, mend: Mend, truncated: bool, scale: float
+    checked: Checked, correction: Correction, truncated: bool, scale: float
 ) -> list[Fault[CheckedImage]]:
     images = checked.images
     # More than one fault at a time is rare; their worth is told together.
     worth = ""
-    if mend.text:
-        worth = f", worth {_gain(checked, replace(BASE, mended=True), scale):.2f} dB of PSNR-Y"
+    if correction.text:
+        worth = f", worth {_gain(checked, replace(BASE, corrected=True), scale):.2f} dB of PSNR-Y"
     darker = _gain(checked, _ROUNDED, scale) if truncated else 0.0
     slope = float(np.median([one.levels.slope for one in images]))
     bias = float(np.median([one.levels.bias for one in images]))
-    explained = truncated or mend.squeezed or mend.stretched or mend.swapped
+    explained = truncated or correction.squeezed or correction.stretched or correction.swapped
     odd = not explained and checked.most(_has_odd_levels)
     shift = _common_shift(checked)
     return [
         Fault(
             lambda one: one.swapped,
-            "red and blue are swapped in {those}" + (worth if mend.swapped else ""),
+            "red and blue are swapped in {those}" + (worth if correction.swapped else ""),
             "OpenCV reads and writes BGR: save image[..., ::-1]",
         ),
         Fault(
-            lambda _: mend.squeezed,
+            lambda _: correction.squeezed,
             f"the levels were squeezed into 16-235 (video range){worth}",
             "convert Y with MATLAB's ycbcr2rgb or save full-range RGB",
         ),
         Fault(
-            lambda _: mend.stretched,
+            lambda _: correction.stretched,
             f"the levels were stretched as if they had been 16-235{worth}",
             "do not expand full-range RGB again when converting from YCbCr",
         ),
@@ -158,7 +160,7 @@ def _pixel_faults(
         Fault(
             lambda _: shift is not None,
             f"the SR images lie {shift} from where the HR images have their pixels"
-            + (worth if mend.shift != (0, 0) else ""),
+            + (worth if correction.shift != (0, 0) else ""),
             "pixel centres differ: an LR pixel's centre is at (i + 0.5) * scale - 0.5; look for "
             f"align_corners=True, x[::{scale:g}, ::{scale:g}] or nearest-neighbour LR images, or "
             "an even kernel without its half-pixel padding",

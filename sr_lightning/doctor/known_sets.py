@@ -15,7 +15,7 @@ from sr_lightning.data.integrity import (
     measure,
     references,
 )
-from sr_lightning.data.leaks import LOOKS_ALIKE, SAME_PICTURE, hash_distance
+from sr_lightning.data.near_duplicates import LOOKS_ALIKE, SAME_PICTURE, hash_distance
 from sr_lightning.data.store import StoredImage
 from sr_lightning.doctor.diagnosis import Diagnosis, Finding
 from sr_lightning.errors import UserError

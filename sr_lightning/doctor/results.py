@@ -24,11 +24,11 @@ from sr_lightning.doctor.conventions import (
     set_psnrs,
 )
 from sr_lightning.doctor.diagnosis import Diagnosis, mean_numbers
+from sr_lightning.doctor.estimators import is_colourless
 from sr_lightning.doctor.explain import Answer, Expected, explain
-from sr_lightning.doctor.faults import Mend, common_mend, find_faults, is_truncated
+from sr_lightning.doctor.faults import Correction, common_correction, find_faults, is_truncated
 from sr_lightning.doctor.known_sets import hr_findings
 from sr_lightning.doctor.pairs import FilePair, pair_files, pairing_findings, scale_in_name
-from sr_lightning.doctor.traps import is_colourless
 from sr_lightning.doctor.verdict import conclude
 from sr_lightning.errors import UserError
 from sr_lightning.metrics.protocol import PROTOCOLS, Protocol
@@ -80,22 +80,24 @@ def diagnose_results(
             f"No SR image has a size that can be compared: {listed(checked.strange, 2)}; upscale "
             "them by the scale first, or use --lr for LR images."
         )
-    mend = common_mend(checked)
-    truncated = is_truncated(checked, mend)
-    if mend.text:
+    correction = common_correction(checked)
+    truncated = is_truncated(checked, correction)
+    if correction.text:
         checked.images = [
-            replace(one, compared=replace(one.compared, mended=mend.applied(one.compared.sr)))
+            replace(
+                one, compared=replace(one.compared, corrected=correction.applied(one.compared.sr))
+            )
             for one in checked.images
         ]
     findings = [
-        *find_faults(checked, mend, truncated, scale),
+        *find_faults(checked, correction, truncated, scale),
         *pairing_findings(pairing, "SR"),
         *hr_findings(high),
     ]
     findings.sort(key=lambda finding: finding.kind != "problem")
     answer = None
     if expected is not None:
-        answer = _answer(expected, checked, scale, mend, truncated, shown)
+        answer = _answer(expected, checked, scale, correction, truncated, shown)
     return conclude(checked, scale, subject, findings, answer, per_image)
 
 
@@ -117,12 +119,12 @@ def _answer(
     expected: Expected,
     checked: Checked,
     scale: float,
-    mend: Mend,
+    correction: Correction,
     truncated: bool,
     shown: Progress,
 ) -> Answer:
     images = [one.compared for one in checked.images]
-    known = deviations(_facts(images, scale, expected, mend, truncated), mend.text)
+    known = deviations(_facts(images, scale, expected, correction, truncated), correction.text)
     tried = [Explanation(combination, math.nan, None) for combination in combinations(known)]
     conventions = [one.convention for one in tried]
     pairs = [one.pair for one in checked.images]
@@ -150,7 +152,11 @@ def _answer(
 
 
 def _facts(
-    images: Sequence[Compared], scale: float, expected: Expected, mend: Mend, truncated: bool
+    images: Sequence[Compared],
+    scale: float,
+    expected: Expected,
+    correction: Correction,
+    truncated: bool,
 ) -> set[str]:
     """What is true of the images, in the words of :func:`deviations`."""
     smallest = min(min(one.sr.shape[:2]) for one in images)
@@ -163,7 +169,7 @@ def _facts(
         "several": len(images) > 1,
         "truncated": truncated,
         "untruncated": not truncated,
-        "unswapped": not mend.swapped,
+        "unswapped": not correction.swapped,
         "ssim": expected.ssim is not None,
     }
     return {fact for fact, true in facts.items() if true}

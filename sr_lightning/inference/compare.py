@@ -371,7 +371,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sr-lightning compare",
         description="Downscale HR photographs, upscale them by bicubic and by every network of the "
-        "zoo, measure, and set a square of each beside one another. 'sr-lightning tables' shows "
+        "zoo, measure, and set a square of each beside one another. 'sr-lightning report' shows "
         "what lies in runs/comparison.",
     )
     parser.add_argument(

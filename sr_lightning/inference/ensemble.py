@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["self_ensemble", "turn", "turn_back"]
+__all__ = ["dihedral", "inverse_dihedral", "self_ensemble"]
 
 
-def turn(image: Tensor, which: int) -> Tensor:
+def dihedral(image: Tensor, which: int) -> Tensor:
     """One of the 8 mirrorings and rotations: bit 2 transposes, bit 1 and 0 mirror rows, columns."""
     if which & 4:
         image = image.transpose(-1, -2)
@@ -18,8 +18,8 @@ def turn(image: Tensor, which: int) -> Tensor:
     return image.flip(axes) if axes else image
 
 
-def turn_back(image: Tensor, which: int) -> Tensor:
-    """The inverse of :func:`turn`."""
+def inverse_dihedral(image: Tensor, which: int) -> Tensor:
+    """The inverse of :func:`dihedral`."""
     axes = [axis for bit, axis in ((2, -2), (1, -1)) if which & bit]
     image = image.flip(axes) if axes else image
     return image.transpose(-1, -2) if which & 4 else image
@@ -34,6 +34,6 @@ def self_ensemble(upscale: Callable[[Tensor], Tensor], lr: Tensor) -> Tensor:
     """
     total = torch.zeros(())
     for which in range(8):
-        answer = turn_back(upscale(turn(lr, which)), which)
+        answer = inverse_dihedral(upscale(dihedral(lr, which)), which)
         total = answer if which == 0 else total + answer
     return total / 8

@@ -73,7 +73,7 @@ class ReleasedFile:
     Attributes:
         name: for people and for ``--only``.
         sha256: by which it is known, whatever it is called.
-        arch: one of :data:`~sr_lightning.weights.releases.RELEASES`.
+        arch: one of :data:`~sr_lightning.weights.state_dict_maps.RELEASES`.
         source: of the printed numbers.
         protocol: name of the protocol that they were measured under.
         published: PSNR and SSIM by scale and set.

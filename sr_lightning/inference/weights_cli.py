@@ -14,7 +14,7 @@ from sr_lightning.errors import UserError
 from sr_lightning.inference import verify, weights_eval
 from sr_lightning.weights.convert import convert
 from sr_lightning.weights.release import release
-from sr_lightning.weights.releases import RELEASES
+from sr_lightning.weights.state_dict_maps import RELEASES
 
 __all__ = ["main"]
 

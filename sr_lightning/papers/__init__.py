@@ -1,1 +1,1 @@
-"""One room per paper: network, training, card."""
+"""One package per paper: network, training, card."""

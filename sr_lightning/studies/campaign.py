@@ -1,4 +1,4 @@
-"""``sr-lightning campaign``: works through the queue of trainings that weights come from.
+"""``sr-lightning zoo``: works through the queue of trainings that weights come from.
 
 The queue is ``experiments/campaign.yaml``. A run that was broken off goes on from its last
 checkpoint bit for bit, here or where its folder was taken to; a finished one is tested, noted in
@@ -177,7 +177,7 @@ class _StoppedError(UserError):
     """The user asked to stop, and not just this run."""
 
 
-class Sitting:
+class Session:
     """Works through a campaign for a while.
 
     Args:
@@ -376,10 +376,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     Args:
         argv: options; default the process's own.
     """
-    parser = argparse.ArgumentParser(prog="sr-lightning campaign", description=__doc__)
+    parser = argparse.ArgumentParser(prog="sr-lightning zoo", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     listing = commands.add_parser("list", help="the queue and what has become of it")
-    run = commands.add_parser("run", help="go on with the queue")
+    run = commands.add_parser("train", help="go on with the queue")
     for sub in (listing, run):
         sub.add_argument("--runs", type=Path, default=Path("runs/campaign"), help="run folders")
     run.add_argument("--minutes", type=float, default=150, help="time to spend; default 150")
@@ -396,9 +396,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     names = {r.name for r in campaign.runs}
     if unknown := [name for name in options.only if name not in names]:
-        raise UserError(f"No run is called '{unknown[0]}'; see 'sr-lightning campaign list'.")
+        raise UserError(f"No run is called '{unknown[0]}'; see 'sr-lightning zoo list'.")
     extra = ["--data-root", options.data_root] if options.data_root else []
-    sitting = Sitting(campaign, folder, options.device, options.minutes, extra, console)
+    sitting = Session(campaign, folder, options.device, options.minutes, extra, console)
     failed = sitting.work(options.only)
     console.print(_listing(campaign, folder))
     if failed:

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sr_lightning.errors import UserError
-from sr_lightning.studies.ledger import Entry, Failure, Ledger
+from sr_lightning.studies.ledger import Failure, Ledger, RunRecord
 from sr_lightning.studies.plan import MOST_SEEDS, Need, needs, seconds_per_seed
 from sr_lightning.studies.runner import CellState, Runner
 from sr_lightning.studies.starts import starts
@@ -367,7 +367,7 @@ def _digits(value: float | None, shown: str) -> str:
     return "-" if value is None else shown.format(value)
 
 
-def _print_plan(console: Console, study: Study, entries: Sequence[Entry], budget: str) -> None:
+def _print_plan(console: Console, study: Study, entries: Sequence[RunRecord], budget: str) -> None:
     """Seeds and hours for each claim, and for all of them within the study's limit."""
     planned = needs(study, judge(study, entries), entries)
     table = Table(

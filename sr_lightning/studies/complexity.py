@@ -263,10 +263,10 @@ class PublishedCosts:
                 stem = answers[cell.method].replace("*", f"{cell.scale:g}")
                 figure = Figure(cell, str(cell.factors["counting"]))
                 self._figures[stem, cell.scale, cell.metric] = figure
-            elif cell.ours is not None:
+            elif cell.experiment is not None:
                 # What other tables print follows the common counters.
                 figure = Figure(cell, "all" if cell.metric == "parameters" else "out")
-                self._figures.setdefault((cell.ours, cell.scale, cell.metric), figure)
+                self._figures.setdefault((cell.experiment, cell.scale, cell.metric), figure)
 
     def of(self, stem: str, scale: float, metric: str) -> Figure | None:
         """The figure for an experiment at a scale, or for all scales.

@@ -15,7 +15,7 @@ import yaml
 from sr_lightning.code_identity import class_paths, code_identity
 from sr_lightning.errors import UserError
 
-__all__ = ["ASIDE", "Entry", "Failure", "Ledger", "code_of", "entry_of_run"]
+__all__ = ["ASIDE", "Failure", "Ledger", "RunRecord", "code_of", "entry_of_run"]
 
 _log = logging.getLogger(__name__)
 # What trains and measures whatever a config names, and chooses the weights that are measured.
@@ -46,7 +46,7 @@ _SLACK_OF_IMAGES = 1.5e-4
 
 
 @dataclass(frozen=True)
-class Entry:
+class RunRecord:
     """One finished run and everything that its numbers must be able to say of themselves.
 
     Attributes:
@@ -99,7 +99,7 @@ class Entry:
         text = json.dumps([self.code, config, self.data], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def same_numbers(self, other: Entry) -> bool:
+    def same_numbers(self, other: RunRecord) -> bool:
         """Whether another entry has been measured on the same and has the same numbers.
 
         Args:
@@ -125,7 +125,7 @@ class Failure:
     log: str
 
 
-_Kind = TypeVar("_Kind", Entry, Failure)
+_Kind = TypeVar("_Kind", RunRecord, Failure)
 
 
 class Ledger:
@@ -143,7 +143,7 @@ class Ledger:
         """File of an entry."""
         return self.folder / f"{name}.json"
 
-    def write(self, entry: Entry) -> Path:
+    def write(self, entry: RunRecord) -> Path:
         """Write an entry in one step; an earlier failure of the cell is forgotten."""
         path = self.path(entry.name)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -153,24 +153,24 @@ class Ledger:
         self._failure_path(entry.name).unlink(missing_ok=True)
         return path
 
-    def read(self, name: str) -> Entry | None:
+    def read(self, name: str) -> RunRecord | None:
         """The entry of a name, or None."""
-        return self._read(self.path(name), Entry)
+        return self._read(self.path(name), RunRecord)
 
-    def siblings(self, name: str) -> list[Entry]:
+    def siblings(self, name: str) -> list[RunRecord]:
         """The entries of all seeds of a cell's level.
 
         Args:
             name: of the cell.
         """
         files = sorted(self.path(name).parent.glob("seed*.json"))
-        found = [self._read(path, Entry) for path in files if not _is_failure(path)]
+        found = [self._read(path, RunRecord) for path in files if not _is_failure(path)]
         return [entry for entry in found if entry is not None]
 
-    def entries(self, study: str | None = None, budget: str | None = None) -> list[Entry]:
+    def entries(self, study: str | None = None, budget: str | None = None) -> list[RunRecord]:
         """All entries, or those of a study or budget, by name."""
         found = [
-            self._read(path, Entry)
+            self._read(path, RunRecord)
             for path in sorted(self.folder.rglob("*.json"))
             # Times of networks are no runs.
             if not _is_failure(path) and path.parent != self.folder / "speed"
@@ -240,7 +240,7 @@ def code_of(config: Any) -> str:
 
 def entry_of_run(
     run: Path, *, name: str, study: str, budget: str, level: str, seed: int, key: str, code: str
-) -> Entry:
+) -> RunRecord:
     """Make the entry of a run that was trained and tested.
 
     Args:
@@ -267,7 +267,7 @@ def entry_of_run(
     network = load_network(checkpoint)
     cost = complexity(network, scale=network.scales[-1])
     sittings = facts["sittings"]
-    return Entry(
+    return RunRecord(
         name=name,
         study=study,
         budget=budget,

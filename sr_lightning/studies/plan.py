@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from sr_lightning.studies.additive import half_width
 from sr_lightning.studies.claims import Claim
-from sr_lightning.studies.ledger import Entry
+from sr_lightning.studies.ledger import RunRecord
 from sr_lightning.studies.study import Study
 from sr_lightning.studies.verdicts import Difference, Verdict, fit_of
 
@@ -50,7 +50,7 @@ class Need:
         return self.target is not None and half is not None and half > self.target
 
 
-def needs(study: Study, verdicts: Sequence[Verdict], entries: Sequence[Entry]) -> list[Need]:
+def needs(study: Study, verdicts: Sequence[Verdict], entries: Sequence[RunRecord]) -> list[Need]:
     """What each claim needs, from the residuals and wall times of the runs so far.
 
     Args:
@@ -61,7 +61,7 @@ def needs(study: Study, verdicts: Sequence[Verdict], entries: Sequence[Entry]) -
     return [_need(study, verdict, entries) for verdict in verdicts]
 
 
-def _need(study: Study, verdict: Verdict, entries: Sequence[Entry]) -> Need:
+def _need(study: Study, verdict: Verdict, entries: Sequence[RunRecord]) -> Need:
     claim, found = verdict.claim, verdict.own
     target = abs(claim.published) / 2 if claim.published else None
     if found is None or found.half_width is None:
@@ -95,7 +95,7 @@ def seeds_for(target: float, deviation: float, levels: int) -> int:
     return MOST_SEEDS
 
 
-def seconds_per_seed(study: Study, entries: Sequence[Entry]) -> float:
+def seconds_per_seed(study: Study, entries: Sequence[RunRecord]) -> float:
     """Wall time of one seed of all levels; a level that has no run takes the others' mean.
 
     Args:

@@ -93,10 +93,6 @@ class PublishedNumbers:
             )
         return found[0]
 
-    def answered_by(self, ours: str) -> tuple[Cell, ...]:
-        """The cells that an experiment of ours answers."""
-        return tuple(cell for cell in self.cells if cell.ours == ours)
-
     def _check(self, table: str) -> None:
         if table not in self.tables:
             raise UserError(

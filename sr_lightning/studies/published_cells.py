@@ -80,8 +80,8 @@ class Cell:
         approximate: it was read off a figure or rounded in prose.
         hr_size: (H, W) of the output that MACs or FLOPs are for; None where it is not known.
         best: whether the table marks it as the best.
-        ours: experiment (``experiments/<ours>.yaml``) whose result answers it; a ``+`` at its end
-            means with self-ensemble.
+        experiment: of the suite (``experiments/<experiment>.yaml``) whose result answers it; a
+            ``+`` at its end means with self-ensemble.
     """
 
     table: str
@@ -102,7 +102,7 @@ class Cell:
     approximate: bool = False
     hr_size: tuple[int, int] | None = None
     best: bool = False
-    ours: str | None = None
+    experiment: str | None = None
 
     @property
     def labels(self) -> dict[str, Label]:

@@ -8,13 +8,13 @@ A file of ``experiments/published`` says, beside a head comment::
     tables:
       attention:                                # the table is then called hfdn/attention
         title: The effect of attention block    # as the source heads it
-        by: [attention, {metric: [psnr, ssim]}] # what each level of nesting under cells is
-        all: {method: HFDN, scale: x3, set: Set5}
+        axes: [attention, {metric: [psnr, ssim]}] # what each level of nesting under cells is
+        common: {method: HFDN, scale: x3, set: Set5}
         protocol: edsr2017                      # of PROTOCOLS, or free text of several words
         certain: false                          # whether that protocol is known or supposed
         cells: {Baseline: [34.16, null], CA: [34.19, null]}
 
-An axis in ``by`` that is a name has its labels as keys of ``cells``; one that is ``{name: labels}``
+An axis in ``axes`` that is a name has its labels as keys of ``cells``; one that is ``{name: labels}``
 has its values as a list in that order, where null is an empty cell. ``"CA, SA"`` is two axes whose
 labels share a key, as in ``"yes, no": 37.95``. Axes other than method, scale, set and metric are
 the table's own factors. Values may be written as printed: ``760.1k``, ``260.7G``, ``1h 23m 4s``.
@@ -22,7 +22,7 @@ the table's own factors. Values may be written as printed: ``760.1k``, ``260.7G`
 Further keys of a table:
 
 * ``hr``: output size that MACs and FLOPs are for, as width x height, or unknown.
-* ``full``: factors that make the whole method; only such cells are answered by our experiment.
+* ``complete``: factors that make the whole method; only such cells are answered by our experiment.
 * ``best``: cells that the table marks as best.
 * ``note``, ``approximate`` (read off a figure), ``paper`` and ``source`` (other than the file's).
 * ``where``: a list of exceptions: for the cells that ``at`` selects, another protocol, hr, source
@@ -57,7 +57,7 @@ _OTHER_SETS = ("historical",)
 _AXES = ("method", "scale", "set", "metric")
 _WHERE = ("protocol", "certain", "hr", "source", "note", "approximate")
 _TABLE = (
-    *("title", "paper", "by", "all", "cells", "full", "where", "errata", "best", "claims"),
+    *("title", "paper", "axes", "common", "cells", "complete", "where", "errata", "best", "claims"),
     *_WHERE,
 )
 _SUFFIXES = {"k": 1e3, "M": 1e6, "G": 1e9}
@@ -104,11 +104,11 @@ class _Table:
     place: Place
 
     def axes(self) -> list[_Axis]:
-        place = self.place.at(self.entry, "by")
-        if "by" not in self.entry:
-            self.place.refuse("the key 'by' is missing; it names what the cells are nested by.")
+        place = self.place.at(self.entry, "axes")
+        if "axes" not in self.entry:
+            self.place.refuse("the key 'axes' is missing; it names what the cells are nested by.")
         found = []
-        for inner, axis in place.items(self.entry["by"]):
+        for inner, axis in place.items(self.entry["axes"]):
             labels = None
             if isinstance(axis, Block):
                 if len(axis) != 1:
@@ -122,8 +122,8 @@ class _Table:
         return found
 
     def shared(self) -> dict[str, Label]:
-        place = self.place.at(self.entry, "all")
-        node = place.block(self.entry.get("all", Block()))
+        place = self.place.at(self.entry, "common")
+        node = place.block(self.entry.get("common", Block()))
         return {str(name): self.label(name, node[name], place.at(node, name)) for name in node}
 
     def labels(self, names: tuple[str, ...], key: object, place: Place) -> tuple[Label, ...]:
@@ -179,10 +179,10 @@ def _tables(file: Path) -> Iterator[_Table]:
             place.refuse(f"the key '{key}' is missing.")
     methods_place = place.at(content, "methods")
     methods = methods_place.block(content["methods"])
-    for name, ours in methods.items():
-        if ours is not None:
-            methods_place.at(methods, name).text(ours)
-    answers = {str(name): ours for name, ours in methods.items()}
+    for name, experiment in methods.items():
+        if experiment is not None:
+            methods_place.at(methods, name).text(experiment)
+    answers = {str(name): experiment for name, experiment in methods.items()}
     tables_place = place.at(content, "tables")
     tables = tables_place.block(content["tables"])
     for name, node in tables.items():
@@ -209,7 +209,7 @@ def _rows(table: _Table) -> list[_Row]:
     """All cells of a table, each with its label on every axis."""
     place, entry = table.place, table.entry
     axes = table.axes()
-    everywhere = place.at(entry, "all").block(entry.get("all", Block()))
+    everywhere = place.at(entry, "common").block(entry.get("common", Block()))
     names = [name for axis in axes for name in axis.names] + list(everywhere)
     for name in names:
         if names.count(name) > 1:
@@ -233,7 +233,7 @@ def _rows(table: _Table) -> list[_Row]:
     for at, selector in place.at(entry, "best").items(entry.get("best")):
         for index in _selected(table, rows, selector, at):
             rows[index] = rows[index][0], replace(rows[index][1], best=True)
-    _apply_ours(table, rows)
+    _apply_experiments(table, rows)
     _check_conventions(table, rows)
     return rows
 
@@ -409,20 +409,22 @@ def _corrected(entry: Block, cell: Cell, selected: int, place: Place) -> str:
     return f"Printed is {entry['printed']}, {right}: {entry['why']}"
 
 
-def _apply_ours(table: _Table, rows: list[_Row]) -> None:
+def _apply_experiments(table: _Table, rows: list[_Row]) -> None:
     """Name the experiment that answers each cell of a whole method."""
-    place = table.place.at(table.entry, "full")
-    full = set(range(len(rows)))
-    if "full" in table.entry:
-        full = set(_selected(table, rows, table.entry["full"], place))
+    place = table.place.at(table.entry, "complete")
+    complete = set(range(len(rows)))
+    if "complete" in table.entry:
+        complete = set(_selected(table, rows, table.entry["complete"], place))
     elif any(cell.factors for _, cell in rows):
-        full = set()
-    for index in full:
+        complete = set()
+    for index in complete:
         labels, cell = rows[index]
-        ours = table.methods[cell.method]
-        if ours is not None and (cell.scale is not None or "*" not in ours):
-            ours = ours.replace("*", f"{cell.scale:g}" if cell.scale is not None else "")
-            rows[index] = labels, replace(cell, ours=ours)
+        experiment = table.methods[cell.method]
+        if experiment is not None and (cell.scale is not None or "*" not in experiment):
+            experiment = experiment.replace(
+                "*", f"{cell.scale:g}" if cell.scale is not None else ""
+            )
+            rows[index] = labels, replace(cell, experiment=experiment)
 
 
 def _check_conventions(table: _Table, rows: Iterable[_Row]) -> None:

@@ -31,7 +31,7 @@ from sr_lightning.data.catalog import find_set
 from sr_lightning.data.sample import find_photographs
 from sr_lightning.data.store import PixelStore
 from sr_lightning.errors import UserError
-from sr_lightning.studies.ledger import Entry, Failure, Ledger, entry_of_run
+from sr_lightning.studies.ledger import Failure, Ledger, RunRecord, entry_of_run
 from sr_lightning.studies.study import Cell, Study, load_study
 
 __all__ = ["CellState", "Runner", "data_digest", "run_cell"]
@@ -91,7 +91,7 @@ class Runner:
     jobs: int = 1
     extra: Sequence[str] = ()
     changed: Callable[[CellState], None] = lambda state: None
-    program: Sequence[str] = (sys.executable, "-m", "sr_lightning.studies.cell")
+    program: Sequence[str] = (sys.executable, "-m", "sr_lightning.studies.worker")
     states: list[CellState] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -163,7 +163,7 @@ class Runner:
             self._say(state, "failed", str(error))
             self.ledger.fail(self._failure(state))
 
-    def _renew(self, state: CellState, known: Entry, code: str, data: str) -> None:
+    def _renew(self, state: CellState, known: RunRecord, code: str, data: str) -> None:
         """Keep an entry from before a change if another seed speaks for it; else run the cell."""
         cell, key = state.cell, state.cell.key(code, data)
         with self._lock:
@@ -181,7 +181,7 @@ class Runner:
         finally:
             spoken.set()
 
-    def _confirming(self, cell: Cell, known: Entry, code: str, data: str) -> int | None:
+    def _confirming(self, cell: Cell, known: RunRecord, code: str, data: str) -> int | None:
         """The seed whose numbers are today's and those of what an older entry comes from."""
         for entry in self.ledger.siblings(cell.name):
             today = replace(cell, seed=entry.seed).key(code, data)
@@ -189,7 +189,7 @@ class Runner:
                 return entry.seed
         return None
 
-    def _run(self, state: CellState, code: str, key: str, known: Entry | None = None) -> None:
+    def _run(self, state: CellState, code: str, key: str, known: RunRecord | None = None) -> None:
         """Train and test a cell and write its entry in place of an older one."""
         cell = state.cell
         state.begun = time.monotonic()

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from sr_lightning.studies.additive import AdditiveFit, Estimate, fit_additive, holm
 from sr_lightning.studies.claims import Claim
-from sr_lightning.studies.ledger import Entry
+from sr_lightning.studies.ledger import RunRecord
 from sr_lightning.studies.study import Study
 
 __all__ = [
@@ -144,7 +144,7 @@ class Verdict:
 # What was measured -------------------------------------------------------------------------------
 
 
-def tested_groups(study: Study, entries: Iterable[Entry]) -> list[str]:
+def tested_groups(study: Study, entries: Iterable[RunRecord]) -> list[str]:
     """Sets and scales that entries have numbers on (``Set5_x4``), the study's own sets first."""
     found: dict[str, None] = {}
     for entry in entries:
@@ -161,7 +161,9 @@ def group_at(groups: Sequence[str], set: str, scale: float | None) -> str | None
     return found[0] if found else None
 
 
-def primary_group(study: Study, entries: Sequence[Entry], scale: float | None = None) -> str | None:
+def primary_group(
+    study: Study, entries: Sequence[RunRecord], scale: float | None = None
+) -> str | None:
     """The study's primary set; where it was not measured, the measured set of most images.
 
     Args:
@@ -177,7 +179,7 @@ def primary_group(study: Study, entries: Sequence[Entry], scale: float | None = 
     return max(fitting, key=lambda group: _images(study, entries, group), default=None)
 
 
-def _images(study: Study, entries: Sequence[Entry], group: str) -> int:
+def _images(study: Study, entries: Sequence[RunRecord], group: str) -> int:
     counts = [len(_cells(study, entry, group)[0].get("images", ())) for entry in entries]
     return max(counts, default=0)
 
@@ -186,14 +188,18 @@ def _set_of(group: str) -> str:
     return group.rpartition("_x")[0]
 
 
-def _cells(study: Study, entry: Entry, group: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+def _cells(
+    study: Study, entry: RunRecord, group: str
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """The network's numbers on a group and bicubic's; empty where there are none."""
     cells = entry.metrics.get(study.measure.protocol, {}).get(group, {})
     own = [cell for method, cell in cells.items() if method != "bicubic"]
     return (own[0] if own else {}), cells.get("bicubic", {})
 
 
-def level_values(study: Study, entries: Iterable[Entry], group: str) -> dict[str, dict[int, float]]:
+def level_values(
+    study: Study, entries: Iterable[RunRecord], group: str
+) -> dict[str, dict[int, float]]:
     """The measured metric by level and seed.
 
     Args:
@@ -218,7 +224,7 @@ def mean_and_deviation(values: Mapping[int, float]) -> tuple[float | None, float
     return statistics.fmean(numbers), spread
 
 
-def unconverged(study: Study, entries: Iterable[Entry], group: str) -> dict[str, float]:
+def unconverged(study: Study, entries: Iterable[RunRecord], group: str) -> dict[str, float]:
     """Levels that have not passed bicubic by :data:`CONVERGED_DB`, and how far they are above it.
 
     Args:
@@ -238,7 +244,7 @@ def unconverged(study: Study, entries: Iterable[Entry], group: str) -> dict[str,
 # Differences -------------------------------------------------------------------------------------
 
 
-def fit_of(study: Study, entries: Sequence[Entry], group: str) -> AdditiveFit:
+def fit_of(study: Study, entries: Sequence[RunRecord], group: str) -> AdditiveFit:
     """The fit of level and seed over all levels that have converged.
 
     Args:
@@ -252,7 +258,7 @@ def fit_of(study: Study, entries: Sequence[Entry], group: str) -> AdditiveFit:
 
 
 def differences(
-    study: Study, pairs: Iterable[_Pair], entries: Sequence[Entry], group: str
+    study: Study, pairs: Iterable[_Pair], entries: Sequence[RunRecord], group: str
 ) -> dict[_Pair, Difference]:
     """Differences of levels on one set, from one fit; pairs without a shared seed are left out.
 
@@ -289,7 +295,7 @@ def differences(
 
 
 def _image_error(
-    study: Study, entries: Iterable[Entry], group: str, pair: _Pair, seeds: Sequence[int]
+    study: Study, entries: Iterable[RunRecord], group: str, pair: _Pair, seeds: Sequence[int]
 ) -> float | None:
     """Standard error of the mean over images of their differences."""
     metric = 0 if study.measure.metric == "psnr" else 1
@@ -343,7 +349,7 @@ def word_of(published: float | None, found: Difference | None) -> Word:
     return "inconclusive" if low <= published <= high else "null"
 
 
-def judge(study: Study, entries: Sequence[Entry]) -> list[Verdict]:
+def judge(study: Study, entries: Sequence[RunRecord]) -> list[Verdict]:
     """The verdicts on all claims of a study, in their order.
 
     Args:
@@ -377,7 +383,7 @@ def _verdict(
     claim: Claim,
     own: Difference | None,
     primary: Difference | None,
-    entries: Sequence[Entry],
+    entries: Sequence[RunRecord],
 ) -> Verdict:
     word, reason = word_of(claim.published, own), ""
     if own is None and primary is not None:
@@ -393,7 +399,7 @@ def _verdict(
 
 
 def against_reference(
-    study: Study, level: str, entries: Sequence[Entry], group: str
+    study: Study, level: str, entries: Sequence[RunRecord], group: str
 ) -> Difference | None:
     """A level less the study's reference; None where there is nothing to compare.
 

@@ -13,8 +13,8 @@ from sr_lightning.errors import UserError
 from sr_lightning.nn.complexity import parameter_count
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.weights.files import describe_network, save_network
-from sr_lightning.weights.formats import ForeignWeights, read_foreign
-from sr_lightning.weights.releases import RELEASES, Release
+from sr_lightning.weights.formats import ExternalWeights, read_external
+from sr_lightning.weights.state_dict_maps import RELEASES, Release
 
 __all__ = ["ConversionRecord", "convert", "network_from_release"]
 
@@ -64,7 +64,7 @@ def network_from_release(
         UserError: the file cannot be read, or does not fit the network tensor by tensor.
     """
     release = _release(arch)
-    return _network(read_foreign(path), release, scale, arguments)
+    return _network(read_external(path), release, scale, arguments)
 
 
 def convert(
@@ -91,7 +91,7 @@ def convert(
     if out.suffix != ".safetensors":
         raise UserError(f"Converted weights are safetensors; {out} must end in .safetensors.")
     release = _release(arch)
-    weights = read_foreign(path)
+    weights = read_external(path)
     network = _network(weights, release, scale, arguments)
     save_network(network, out)
     record = ConversionRecord(
@@ -116,7 +116,7 @@ def _release(arch: str) -> Release:
 
 
 def _network(
-    weights: ForeignWeights,
+    weights: ExternalWeights,
     release: Release,
     scale: int | Sequence[int] | None,
     arguments: dict[str, Any],

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sr_lightning.errors import UserError
-from sr_lightning.weights.formats.foreign import ForeignWeights
+from sr_lightning.weights.formats.external import ExternalWeights
 
 __all__ = ["read_caffe"]
 
@@ -29,7 +29,7 @@ class _MalformedError(Exception):
     """The bytes are no protobuf message of a Caffe network."""
 
 
-def read_caffe(path: Path) -> ForeignWeights:
+def read_caffe(path: Path) -> ExternalWeights:
     """Read the blobs of all layers: ``NAME.weight``, ``NAME.bias``, then ``NAME.2`` and so on.
 
     Convolutions are (out, in / groups, height, width) and deconvolutions (in, out / groups,
@@ -58,7 +58,7 @@ def read_caffe(path: Path) -> ForeignWeights:
         raise UserError(f"{path} is damaged, or no weight file of a known format.") from error
     if not tensors:
         raise UserError(f"{path} is damaged, or no weight file of a known format.")
-    return ForeignWeights(path, "caffe", tensors, strides)
+    return ExternalWeights(path, "caffe", tensors, strides)
 
 
 def _layer(content: int | memoryview) -> tuple[str, list[Tensor], int]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from sr_lightning.errors import UserError
-from sr_lightning.weights.formats.foreign import ForeignWeights
+from sr_lightning.weights.formats.external import ExternalWeights
 
 __all__ = ["read_matlab_5", "read_matlab_73"]
 
@@ -40,7 +40,7 @@ _DAMAGED = (
 _DEEPEST = 32
 
 
-def read_matlab_5(path: Path) -> ForeignWeights:
+def read_matlab_5(path: Path) -> ExternalWeights:
     """Read a MATLAB file of version 5 to 7.
 
     Raises:
@@ -56,7 +56,7 @@ def read_matlab_5(path: Path) -> ForeignWeights:
     return _weights(path, "matlab5", plain)
 
 
-def read_matlab_73(path: Path) -> ForeignWeights:
+def read_matlab_73(path: Path) -> ExternalWeights:
     """Read a MATLAB file of version 7.3, which is HDF5.
 
     Raises:
@@ -139,7 +139,7 @@ def _references(field: Any) -> list[Any] | None:
 # ---- networks -----------------------------------------------------------------------------------
 
 
-def _weights(path: Path, form: Any, content: dict[str, Any]) -> ForeignWeights:
+def _weights(path: Path, form: Any, content: dict[str, Any]) -> ExternalWeights:
     net = content.get("net")
     layers: tuple[str, ...] = ()
     if isinstance(net, dict) and _as_list(net.get("params")):
@@ -156,7 +156,7 @@ def _weights(path: Path, form: Any, content: dict[str, Any]) -> ForeignWeights:
     }
     if not tensors:
         raise UserError(f"{path} holds no network weights.")
-    return ForeignWeights(path, form, tensors, layers=layers)
+    return ExternalWeights(path, form, tensors, layers=layers)
 
 
 def _simple(layers: list[Any]) -> Iterator[tuple[str, Any]]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sr_lightning.errors import UserError
-from sr_lightning.weights.formats.foreign import ForeignWeights
+from sr_lightning.weights.formats.external import ExternalWeights
 
 __all__ = ["read_pytorch"]
 
@@ -17,7 +17,7 @@ __all__ = ["read_pytorch"]
 _NESTS = ("state_dict", "params_ema", "params", "model")
 
 
-def read_pytorch(path: Path) -> ForeignWeights:
+def read_pytorch(path: Path) -> ExternalWeights:
     """Read a state dict; the prefix that ``DataParallel`` gives all names is taken away.
 
     Raises:
@@ -42,4 +42,4 @@ def read_pytorch(path: Path) -> ForeignWeights:
         raise UserError(f"{path} holds no tensors by name.")
     if all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
-    return ForeignWeights(path, "pytorch", tensors)
+    return ExternalWeights(path, "pytorch", tensors)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from sr_lightning.errors import UserError
 from sr_lightning.weights.formats import caffe, matlab, pytorch
-from sr_lightning.weights.formats.foreign import ForeignWeights
+from sr_lightning.weights.formats.external import ExternalWeights
 
-__all__ = ["read_foreign"]
+__all__ = ["read_external"]
 
 
-def read_foreign(path: str | Path) -> ForeignWeights:
+def read_external(path: str | Path) -> ExternalWeights:
     """Read a PyTorch state dict, a MATLAB file or a Caffe model; the content tells which it is.
 
     Raises:
@@ -26,7 +26,7 @@ def read_foreign(path: str | Path) -> ForeignWeights:
     return _reader(head)(path)
 
 
-def _reader(head: bytes) -> Callable[[Path], ForeignWeights]:
+def _reader(head: bytes) -> Callable[[Path], ExternalWeights]:
     if head.startswith((b"PK\x03\x04", b"\x80\x02")):
         return pytorch.read_pytorch
     if head.startswith(b"MATLAB 7.3") or head[512:].startswith(b"\x89HDF"):

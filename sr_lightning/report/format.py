@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from sr_lightning.report.document import Number
 from sr_lightning.studies.published_cells import METRICS, Label, label_text
-from sr_lightning.studies.report.views import Number
 
 __all__ = [
     "count",

@@ -12,15 +12,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sr_lightning.errors import UserError
+from sr_lightning.report.build import build_report
+from sr_lightning.report.document import Table
+from sr_lightning.report.markdown import markdown
+from sr_lightning.report.measurements import Evidence
+from sr_lightning.report.published_view import published_table
+from sr_lightning.report.svg import cost_plot, standalone
+from sr_lightning.report.zoo_view import zoo_view
 from sr_lightning.studies.ledger import Ledger
 from sr_lightning.studies.located_yaml import meant
-from sr_lightning.studies.report.build import build_report
-from sr_lightning.studies.report.evidence import Evidence
-from sr_lightning.studies.report.markdown import markdown
-from sr_lightning.studies.report.published_view import published_table
-from sr_lightning.studies.report.svg import cost_plot, standalone
-from sr_lightning.studies.report.views import Table
-from sr_lightning.studies.report.zoo_view import zoo_view
 
 __all__ = ["lasting_evidence", "refresh", "stale"]
 

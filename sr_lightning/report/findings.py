@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from sr_lightning.report.document import Finding, Findings, PaperView, StudyView
+from sr_lightning.report.format import group_text
+from sr_lightning.report.measurements import budget_text, reduces
 from sr_lightning.studies.claims import Claim
 from sr_lightning.studies.plan import MOST_SEEDS, Need
 from sr_lightning.studies.published_cells import METRICS
-from sr_lightning.studies.report.evidence import budget_text, reduces
-from sr_lightning.studies.report.views import Finding, Findings, PaperView, StudyView
-from sr_lightning.studies.report.words import group_text
 from sr_lightning.studies.study import Study
 from sr_lightning.studies.verdicts import CONVERGED_DB, UNDECIDED, WORDS, Difference, Verdict
 

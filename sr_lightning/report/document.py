@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from sr_lightning.studies.ledger import Entry
+from sr_lightning.studies.ledger import RunRecord
 from sr_lightning.studies.plan import Need
 from sr_lightning.studies.published_cells import METRICS
 from sr_lightning.studies.study import Study
@@ -20,10 +20,10 @@ __all__ = [
     "Finding",
     "Findings",
     "Number",
-    "Origin",
     "Panel",
     "PaperView",
     "Point",
+    "Provenance",
     "Report",
     "Row",
     "StudyView",
@@ -40,7 +40,7 @@ _EQUAL = {"psnr": 0.005, "ssim": 0.00005}
 
 
 @dataclass(frozen=True)
-class Origin:
+class Provenance:
     """Where a number comes from.
 
     Attributes:
@@ -89,7 +89,7 @@ class Number:
     approximate: bool = False
     signed: bool = False
     marks: tuple[int, ...] = ()
-    origin: Origin | None = None
+    origin: Provenance | None = None
 
     @property
     def decimals(self) -> int:
@@ -282,7 +282,7 @@ class StudyView:
     curves: tuple[Curve, ...] = ()
     images: tuple[Table, ...] = ()
     pictures: tuple[Comparison, ...] = ()
-    entries: tuple[Entry, ...] = ()
+    entries: tuple[RunRecord, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from pathlib import Path
 
-from sr_lightning.studies.report.views import CostPlot, Curve, Point
-from sr_lightning.studies.report.words import count
+from sr_lightning.report.document import CostPlot, Curve, Point
+from sr_lightning.report.format import count
 
 __all__ = ["cost_plot", "curves", "standalone"]
 

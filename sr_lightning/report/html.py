@@ -10,22 +10,22 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
-from sr_lightning.studies.ledger import Entry
-from sr_lightning.studies.report.svg import STYLES, cost_plot, curves
-from sr_lightning.studies.report.views import (
+from sr_lightning.report.document import (
     Comparison,
     CostPlot,
     Finding,
     Number,
-    Origin,
     PaperView,
+    Provenance,
     Report,
     Row,
     StudyView,
     Table,
     ZooView,
 )
-from sr_lightning.studies.report.words import delta_text, text
+from sr_lightning.report.format import delta_text, text
+from sr_lightning.report.svg import STYLES, cost_plot, curves
+from sr_lightning.studies.ledger import RunRecord
 from sr_lightning.studies.verdicts import WORDS
 
 __all__ = ["page"]
@@ -76,7 +76,7 @@ class _Writer:
     """Writes a page and remembers the origins that its numbers point to."""
 
     def __init__(self) -> None:
-        self._origins: dict[Origin, str] = {}
+        self._origins: dict[Provenance, str] = {}
 
     def body(self, report: Report) -> str:
         papers = [paper for paper in report.papers if paper.tables or paper.studies]
@@ -365,14 +365,14 @@ def _remark(row: Row) -> str:
     return f": {escape(row.remark)}" if row.remark else ""
 
 
-def _facts(origin: Origin) -> str:
+def _facts(origin: Provenance) -> str:
     facts: Iterable[tuple[str, str]] = origin.facts
     if origin.runs:
         facts = [*facts, ("runs", "; ".join(origin.runs))]
     return "".join(f"<dt>{escape(name)}</dt><dd>{escape(fact)}</dd>" for name, fact in facts)
 
 
-def _run(entry: Entry) -> str:
+def _run(entry: RunRecord) -> str:
     facts: Sequence[tuple[str, str]] = (
         ("steps", f"{entry.steps:,}"),
         ("wall time", f"{entry.seconds:.0f} s"),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 
-from sr_lightning.studies.report.views import Number, Row, Table
-from sr_lightning.studies.report.words import delta_text, text
+from sr_lightning.report.document import Number, Row, Table
+from sr_lightning.report.format import delta_text, text
 
 __all__ = ["latex"]
 

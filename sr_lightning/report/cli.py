@@ -1,4 +1,4 @@
-"""``sr-lightning tables``: every published table beside what the ledger has of it."""
+"""``sr-lightning report``: every published table beside what the ledger has of it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 
 from rich.console import Console
 
+from sr_lightning.report.build import build_report
+from sr_lightning.report.csv import spreadsheet
+from sr_lightning.report.document import Report
+from sr_lightning.report.html import page
+from sr_lightning.report.latex import latex
+from sr_lightning.report.markdown import findings_markdown, markdown
+from sr_lightning.report.measurements import Evidence
+from sr_lightning.report.readmes import lasting_evidence, refresh
+from sr_lightning.report.terminal import summary, terminal_tables, verdict_tables
 from sr_lightning.studies.cli import project_root
 from sr_lightning.studies.ledger import Ledger
-from sr_lightning.studies.report.build import build_report
-from sr_lightning.studies.report.evidence import Evidence
-from sr_lightning.studies.report.html import page
-from sr_lightning.studies.report.latex import latex
-from sr_lightning.studies.report.markdown import findings_markdown, markdown
-from sr_lightning.studies.report.readmes import lasting_evidence, refresh
-from sr_lightning.studies.report.spreadsheet import spreadsheet
-from sr_lightning.studies.report.terminal import summary, terminal_tables, verdict_tables
-from sr_lightning.studies.report.views import Report
 from sr_lightning.studies.study import find_study, own_studies
 from sr_lightning.studies.verdicts import RULE
 
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv: options; default the process's own.
     """
     parser = argparse.ArgumentParser(
-        prog="sr-lightning tables",
+        prog="sr-lightning report",
         description="Set every published table beside what was measured here: one HTML page, and "
         "each table as Markdown, LaTeX and CSV. Nothing is run; numbers come from the ledger "
         "(experiments/results) and from the records of shipped weights.",
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "current folder",
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("runs/tables"), help="folder; default runs/tables"
+        "--out", type=Path, default=Path("runs/report"), help="folder; default runs/report"
     )
     parser.add_argument("--table", metavar="ID", help="only this table, such as hfdn/attention")
     parser.add_argument(

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from sr_lightning.errors import UserError
 
-__all__ = ["ForeignWeights"]
+__all__ = ["ExternalWeights"]
 
 
 @dataclass(frozen=True)
-class ForeignWeights:
+class ExternalWeights:
     """Tensors of a file, named and laid out as the file has them.
 
     Attributes:

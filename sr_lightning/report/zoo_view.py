@@ -10,21 +10,21 @@ from sr_lightning.data.images import natural_key
 from sr_lightning.inference.compare import ComparedPhotograph
 from sr_lightning.metrics.quality import numbers_text
 from sr_lightning.nn.complexity import Complexity, parameter_count
-from sr_lightning.studies.published_cells import Cell
-from sr_lightning.studies.report.evidence import Evidence, group_name, origin_of_weights
-from sr_lightning.studies.report.published_view import printed, printed_digits
-from sr_lightning.studies.report.views import (
+from sr_lightning.report.document import (
     Column,
     Comparison,
     CostPlot,
     Number,
-    Origin,
     Panel,
     Point,
+    Provenance,
     Row,
     Table,
     ZooView,
 )
+from sr_lightning.report.measurements import Evidence, group_name, origin_of_weights
+from sr_lightning.report.published_view import printed, printed_digits
+from sr_lightning.studies.published_cells import Cell
 from sr_lightning.weights.zoo import PROTOCOL, SETS, WeightRecord
 
 __all__ = ["zoo_view"]
@@ -139,7 +139,7 @@ def _bicubic_row(records: Sequence[WeightRecord], scale: float) -> Row:
             if found:
                 record, cell = found[0]
                 facts = (("protocol", PROTOCOL), ("measured with", record.name))
-                origin = Origin(f"Bicubic: {group} x{scale:g}", facts)
+                origin = Provenance(f"Bicubic: {group} x{scale:g}", facts)
                 number = Number(cell.get(f"bicubic_{metric}"), metric, "measured", origin=origin)
             cells.append(number)
     return Row(("bicubic", f"x{scale:g}"), tuple(cells), "both", group=f"x{scale:g}")
@@ -158,7 +158,7 @@ def _weights_row(evidence: Evidence, record: WeightRecord, scale: float) -> Row:
             record.parameters,
             "parameters",
             "computed",
-            origin=Origin(f"Counted from the weights {record.name}"),
+            origin=Provenance(f"Counted from the weights {record.name}"),
         ),
         _macs(cost, f"weights {record.name}"),
     ]
@@ -184,7 +184,7 @@ def _macs(cost: Complexity | None, what: str) -> Number | None:
         ("MACs", f"{cost.macs:,}, true count"),
         ("in tables", f"{cost.macs_out:,}, deconvolutions once per output pixel"),
     )
-    return Number(cost.macs_out, "macs", "computed", origin=Origin(f"Counted: {what}", facts))
+    return Number(cost.macs_out, "macs", "computed", origin=Provenance(f"Counted: {what}", facts))
 
 
 def _published_rows(
@@ -199,11 +199,11 @@ def _published_rows(
                 if cell is not None:
                     rows.setdefault(cell.method, {})[group, metric] = cell
     for method, cells in rows.items():
-        ours = next(iter(cells.values())).ours or ""
+        ours = next(iter(cells.values())).experiment or ""
         cost = evidence.cost(ours, scale=scale)
         numbers: list[Number | None] = [None, None]
         if cost is not None:
-            origin = Origin(f"Counted from the network of {ours}, no run needed")
+            origin = Provenance(f"Counted from the network of {ours}, no run needed")
             numbers = [
                 Number(cost.parameters, "parameters", "computed", origin=origin),
                 _macs(cost, f"the network of {ours}"),
@@ -335,7 +335,7 @@ def _field(evidence: Evidence, name: str, scale: float) -> dict[str, _Published]
         if cell.factors or len(tested[cell.table]) == 1:
             continue
         size = sizes.get(cell.method)
-        network = evidence.network(cell.ours) if size is None and cell.ours else None
+        network = evidence.network(cell.experiment) if size is None and cell.experiment else None
         if network is not None:
             size = parameter_count(network)
         if size:

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from sr_lightning.data.leaks import LOOKS_ALIKE, hash_distance
+from sr_lightning.data.near_duplicates import LOOKS_ALIKE, hash_distance
 
 __all__ = [
     "Levels",

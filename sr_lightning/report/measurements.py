@@ -9,12 +9,12 @@ from pathlib import Path
 
 from sr_lightning.nn.complexity import HR_720P, Complexity, complexity, parameter_count
 from sr_lightning.nn.network import SRNetwork
+from sr_lightning.report.document import Number, Provenance
+from sr_lightning.report.format import group_text
 from sr_lightning.studies.claims import level_of
-from sr_lightning.studies.ledger import Entry, Failure, Ledger
+from sr_lightning.studies.ledger import Failure, Ledger, RunRecord
 from sr_lightning.studies.published import PublishedNumbers, load_published
 from sr_lightning.studies.published_cells import Cell
-from sr_lightning.studies.report.views import Number, Origin
-from sr_lightning.studies.report.words import group_text
 from sr_lightning.studies.study import BUDGETS, Study, studies
 from sr_lightning.studies.verdicts import Verdict, judge, mean_and_deviation, tested_groups
 from sr_lightning.training.complexity import network_of_config
@@ -54,7 +54,7 @@ class Measurement:
     deviation: float | None
     protocol: str
     by: str
-    origin: Origin
+    origin: Provenance
     whole: bool = True
 
 
@@ -95,18 +95,18 @@ class Evidence:
         return load_published(folder) if folder.is_dir() else PublishedNumbers((), ())
 
     @cached_property
-    def _entries(self) -> dict[str, list[Entry]]:
+    def _entries(self) -> dict[str, list[RunRecord]]:
         """Entries by study."""
         entries = self.ledger.entries()
         for study in self.own:
             entries += Ledger(study.results).entries(study.name)
-        found: dict[str, list[Entry]] = {}
+        found: dict[str, list[RunRecord]] = {}
         for entry in entries:
             if entry.budget in self.considered:
                 found.setdefault(entry.study, []).append(entry)
         return found
 
-    def entries(self, study: Study, budget: str | None = None) -> list[Entry]:
+    def entries(self, study: Study, budget: str | None = None) -> list[RunRecord]:
         """Entries of a study, in the order of its levels, then of the seeds."""
         order = {level: place for place, level in enumerate(study.levels)}
         found = [
@@ -142,9 +142,9 @@ class Evidence:
 
     # ---- quality ------------------------------------------------------------------------------
 
-    def has_experiment(self, ours: str) -> bool:
-        """Whether there is anything that could be run for a cell's `ours`."""
-        name = ours.removesuffix("+")
+    def has_experiment(self, experiment: str) -> bool:
+        """Whether there is anything that could be run for a cell's `experiment`."""
+        name = experiment.removesuffix("+")
         return name in self.weights or self._config(name).is_file()
 
     def studies_of(self, table: str) -> list[Study]:
@@ -168,10 +168,10 @@ class Evidence:
         return next(exact, next(iter(candidates), None))
 
     def expected(self, cell: Cell) -> bool:
-        """Whether a cell waits for a number of ours: an experiment or a study is about it."""
+        """Whether a cell waits for a number measured here: an experiment or a study is about it."""
         if cell.metric not in ("psnr", "ssim", "parameters", "macs"):
             return False
-        return cell.ours is not None or bool(self._levels(cell))
+        return cell.experiment is not None or bool(self._levels(cell))
 
     def studies_with_runs(self, cell: Cell) -> list[str]:
         """Names of studies about a cell that have runs at its scale, on whatever sets."""
@@ -192,14 +192,14 @@ class Evidence:
                 found += [
                     (study, name)
                     for name, changed in study.levels.items()
-                    if not changed and study.experiments[name] == cell.ours
+                    if not changed and study.experiments[name] == cell.experiment
                 ]
         return found
 
     def _of_weights(self, cell: Cell) -> Iterator[Measurement]:
         found = [r for r in self.weights.values() if self._is_of(cell, r)]
         # Weights of the experiment's own name come first, then the larger ones.
-        own = (cell.ours or "").removesuffix("+")
+        own = (cell.experiment or "").removesuffix("+")
         found.sort(key=lambda record: (record.name != own, -record.parameters))
         for record in found:
             whole = self.has_papers_size(record, cell)
@@ -233,7 +233,7 @@ class Evidence:
         # Tables of results before ablations, what is printed right before errata, and the table
         # that tells more before one that rounds what it repeats.
         def rank(cell: Cell) -> tuple[bool, bool, bool, bool, int]:
-            repeats = cell.ours != record.name
+            repeats = cell.experiment != record.name
             digits = self._ssim_digits[cell.table]
             return repeats, bool(cell.factors), cell.doubtful, bool(cell.erratum), -digits
 
@@ -251,7 +251,7 @@ class Evidence:
 
     def has_papers_size(self, record: WeightRecord, cell: Cell) -> bool:
         """Whether weights are of the network that a published cell of theirs is about."""
-        network = self.network(cell.ours or "")
+        network = self.network(cell.experiment or "")
         return network is not None and parameter_count(network) == record.parameters
 
     def _is_of(self, cell: Cell, record: WeightRecord) -> bool:
@@ -261,17 +261,17 @@ class Evidence:
         ``cmsc_x4`` is compared with ``cmsc``, but not with another network of its class, and
         ``carn_m``, which has rows of its own, not with ``carn``.
         """
-        if cell.ours is None:
+        if cell.experiment is None:
             return False
-        ours = cell.ours.removesuffix("+")
-        if ours == record.name:
+        experiment = cell.experiment.removesuffix("+")
+        if experiment == record.name:
             return True
-        if any(other.ours == record.name for other in self.published.cells):
+        if any(other.experiment == record.name for other in self.published.cells):
             return False
         paper = record.name.partition("_")[0]
-        if ours not in (paper, group_name(paper, cell.scale)):
+        if experiment not in (paper, group_name(paper, cell.scale)):
             return False
-        return type(self.network(ours)).__name__ == record.network
+        return type(self.network(experiment)).__name__ == record.network
 
     def _of_runs(self, cell: Cell) -> Iterator[Measurement]:
         group = group_name(cell.set, cell.scale)
@@ -297,9 +297,9 @@ class Evidence:
 
     # ---- cost ---------------------------------------------------------------------------------
 
-    def network(self, ours: str) -> SRNetwork | None:
+    def network(self, experiment: str) -> SRNetwork | None:
         """The network of an experiment or of shipped weights, on the meta device if possible."""
-        name = ours.removesuffix("+")
+        name = experiment.removesuffix("+")
         if name not in self._networks:
             config, record = self._config(name), self.weights.get(name)
             if config.is_file():
@@ -311,20 +311,20 @@ class Evidence:
         return self._networks[name]
 
     def cost(
-        self, ours: str, hr_size: tuple[int, int] = HR_720P, scale: float | None = None
+        self, experiment: str, hr_size: tuple[int, int] = HR_720P, scale: float | None = None
     ) -> Complexity | None:
         """Parameters and MACs of a network for an output size, or None where it is not known.
 
         Args:
-            ours: experiment or weights; a ``+`` at its end is ignored.
+            experiment: experiment or weights; a ``+`` at its end is ignored.
             hr_size: (H, W) of the output.
             scale: default the network's first.
         """
-        network = self.network(ours)
+        network = self.network(experiment)
         if network is None:
             return None
         scale = network.scales[0] if scale is None else scale
-        key = (ours.removesuffix("+"), hr_size, scale)
+        key = (experiment.removesuffix("+"), hr_size, scale)
         if key not in self._costs:
             self._costs[key] = complexity(network, hr_size, scale)
         return self._costs[key]
@@ -346,11 +346,11 @@ class Evidence:
 
     def counted(self, cell: Cell) -> Number | None:
         """The parameters or MACs of a cell's experiment, with how far they are from the cell."""
-        if cell.ours is None or cell.metric not in ("parameters", "macs"):
+        if cell.experiment is None or cell.metric not in ("parameters", "macs"):
             return None
         size = cell.hr_size or HR_720P
         try:
-            cost = self.cost(cell.ours, size, cell.scale)
+            cost = self.cost(cell.experiment, size, cell.scale)
         except ValueError:
             # A network of one scale beside a row of another.
             cost = None
@@ -358,7 +358,7 @@ class Evidence:
             return None
         value = cost.parameters if cell.metric == "parameters" else cost.macs_out
         comparable = cell.metric == "parameters" or cell.hr_size is not None
-        name = cell.ours.removesuffix("+")
+        name = cell.experiment.removesuffix("+")
         facts = [("experiment", f"experiments/{name}.yaml"), ("parameters", f"{cost.parameters:,}")]
         if cell.metric == "macs":
             facts += [
@@ -372,7 +372,7 @@ class Evidence:
             kind="computed",
             delta=value / cell.value - 1 if comparable and not cell.doubtful else None,
             word="" if comparable else f"{size[1]}x{size[0]}",
-            origin=Origin(f"Counted from the network of {name}, no run needed", tuple(facts)),
+            origin=Provenance(f"Counted from the network of {name}, no run needed", tuple(facts)),
         )
 
     def _config(self, name: str) -> Path:
@@ -380,7 +380,7 @@ class Evidence:
 
 
 def _is_ensemble(cell: Cell) -> bool:
-    return cell.ours is not None and cell.ours.endswith("+")
+    return cell.experiment is not None and cell.experiment.endswith("+")
 
 
 def budget_text(study: Study, budget: str) -> str:
@@ -393,14 +393,14 @@ def reduces(study: Study, budget: str) -> bool:
     return any(key.startswith("model.") for key in study.budgets[budget].set)
 
 
-def origin_of_weights(record: WeightRecord, protocol: str) -> Origin:
+def origin_of_weights(record: WeightRecord, protocol: str) -> Provenance:
     """Where a number of shipped weights comes from.
 
     Args:
         record: of the weights.
         protocol: that they were measured under.
     """
-    return Origin(
+    return Provenance(
         f"Weights {record.name}",
         (
             *(("started from", stage.recipe) for stage in record.stages),
@@ -423,7 +423,7 @@ def origin_of_weights(record: WeightRecord, protocol: str) -> Origin:
     )
 
 
-def origin_of_runs(runs: Sequence[Entry], title: str, protocol: str) -> Origin:
+def origin_of_runs(runs: Sequence[RunRecord], title: str, protocol: str) -> Provenance:
     """Where the mean over some runs comes from.
 
     Args:
@@ -436,7 +436,7 @@ def origin_of_runs(runs: Sequence[Entry], title: str, protocol: str) -> Origin:
         return "; ".join(dict.fromkeys(values))
 
     minutes = [run.seconds / 60 for run in runs]
-    return Origin(
+    return Provenance(
         title,
         (
             ("budget", shared(run.budget for run in runs)),
@@ -454,7 +454,7 @@ def origin_of_runs(runs: Sequence[Entry], title: str, protocol: str) -> Origin:
     )
 
 
-def _data(run: Entry) -> str:
+def _data(run: RunRecord) -> str:
     parts = []
     for role, sets in run.data.items():
         for name, facts in sets.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
-from sr_lightning.studies.report.views import Number, Table
+from sr_lightning.report.document import Number, Table
 
 __all__ = ["spreadsheet"]
 

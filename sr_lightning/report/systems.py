@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from sr_lightning.nn.complexity import HR_720P
 from sr_lightning.nn.network import SRNetwork
+from sr_lightning.report.document import Column, Number, Provenance, Row, Table
+from sr_lightning.report.format import label_text
+from sr_lightning.report.measurements import Evidence, group_name, origin_of_weights
 from sr_lightning.studies.complexity import batch_of, shown_scales
-from sr_lightning.studies.report.evidence import Evidence, group_name, origin_of_weights
-from sr_lightning.studies.report.views import Column, Number, Origin, Row, Table
-from sr_lightning.studies.report.words import label_text
 from sr_lightning.studies.speeds import Machine, SpeedFile, SpeedRow
 from sr_lightning.weights.zoo import PROTOCOL, SETS, WeightRecord
 
@@ -118,7 +118,7 @@ def _row(evidence: Evidence, machine: Machine, system: _System) -> Row:
 
 
 def _counts(system: _System) -> tuple[Number, Number]:
-    origin = Origin(
+    origin = Provenance(
         f"Counted from the network of {system.experiment}, no run needed",
         (
             ("experiment", f"experiments/{system.experiment}.yaml"),
@@ -157,7 +157,7 @@ def _seconds(machine: Machine, system: _System, what: str) -> Number | None:
         "seconds",
         "measured",
         approximate=took.estimated,
-        origin=Origin(
+        origin=Provenance(
             f"Timed: {system.experiment} x{system.scale:g}, {what}",
             tuple((name, fact) for name, fact in facts if fact),
         ),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import re
 
-from sr_lightning.studies.report.views import Findings, Number, Row, Table
-from sr_lightning.studies.report.words import delta_text, text
+from sr_lightning.report.document import Findings, Number, Row, Table
+from sr_lightning.report.format import delta_text, text
 
 __all__ = ["findings_markdown", "markdown"]
 

@@ -24,7 +24,7 @@ from sr_lightning.baselines.vdsr import VDSR
 from sr_lightning.errors import UserError
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.papers.lesrcnn import LESRCNN, from_release
-from sr_lightning.weights.formats import ForeignWeights
+from sr_lightning.weights.formats import ExternalWeights
 
 __all__ = ["RELEASES", "Release"]
 
@@ -50,11 +50,11 @@ class Release:
     network: type[SRNetwork]
     origin: str
     licence: str
-    arguments: Callable[[ForeignWeights], dict[str, Any]]
-    names: Callable[[SRNetwork, ForeignWeights], Names]
+    arguments: Callable[[ExternalWeights], dict[str, Any]]
+    names: Callable[[SRNetwork, ExternalWeights], Names]
     ignored: str = r"(?!)"
 
-    def translate(self, network: SRNetwork, weights: ForeignWeights) -> dict[str, Tensor]:
+    def translate(self, network: SRNetwork, weights: ExternalWeights) -> dict[str, Tensor]:
         """A complete state dict for a network.
 
         Args:
@@ -79,12 +79,12 @@ class Release:
 # ---- VDSR and DnCNN -----------------------------------------------------------------------------
 
 
-def _vdsr_arguments(weights: ForeignWeights) -> dict[str, Any]:
+def _vdsr_arguments(weights: ExternalWeights) -> dict[str, Any]:
     layers = sum(name.startswith("model.weight.") for name in weights.tensors)
     return {"layers": layers, "clip": True}
 
 
-def _vdsr_names(network: SRNetwork, weights: ForeignWeights) -> Names:
+def _vdsr_names(network: SRNetwork, weights: ExternalWeights) -> Names:
     return {
         f"layers.{index}.{kind}": f"model.{kind}.{index}"
         for index in range(network.config["layers"])
@@ -92,16 +92,16 @@ def _vdsr_names(network: SRNetwork, weights: ForeignWeights) -> Names:
     }
 
 
-def _dncnn_arguments(weights: ForeignWeights) -> dict[str, Any]:
+def _dncnn_arguments(weights: ExternalWeights) -> dict[str, Any]:
     return {"layers": len(_dncnn_layers(weights)), "batch_norm": False}
 
 
-def _dncnn_layers(weights: ForeignWeights) -> list[int]:
+def _dncnn_layers(weights: ExternalWeights) -> list[int]:
     found = (re.fullmatch(r"layers\.(\d+)\.weights\.0", name) for name in weights.tensors)
     return sorted(int(match[1]) for match in found if match)
 
 
-def _dncnn_names(network: SRNetwork, weights: ForeignWeights) -> Names:
+def _dncnn_names(network: SRNetwork, weights: ExternalWeights) -> Names:
     # Convolution, ReLU, convolution, ...: merged batch normalisation leaves no layer behind.
     ours = [name for name in network.state_dict() if name.endswith(".weight")]
     return {
@@ -114,7 +114,7 @@ def _dncnn_names(network: SRNetwork, weights: ForeignWeights) -> Names:
 # ---- LapSRN and MS-LapSRN -----------------------------------------------------------------------
 
 
-def _lapsrn_arguments(weights: ForeignWeights) -> dict[str, Any]:
+def _lapsrn_arguments(weights: ExternalWeights) -> dict[str, Any]:
     found = [re.fullmatch(r"level(\d)_conv(\d+)_f", name) for name in weights.tensors]
     numbers = [(int(match[1]), int(match[2])) for match in found if match]
     if not numbers:
@@ -122,7 +122,7 @@ def _lapsrn_arguments(weights: ForeignWeights) -> dict[str, Any]:
     return {"scale": 2 ** max(n[0] for n in numbers), "depth": max(n[1] for n in numbers)}
 
 
-def _lapsrn_names(network: SRNetwork, weights: ForeignWeights) -> Names:
+def _lapsrn_names(network: SRNetwork, weights: ExternalWeights) -> Names:
     names = _filters_and_biases({"first": "input_conv"})
     count = {2: 1, 4: 2, 8: 3}[network.scale]
     for level in range(count):
@@ -139,14 +139,14 @@ def _lapsrn_names(network: SRNetwork, weights: ForeignWeights) -> Names:
     return names
 
 
-def _mslapsrn_arguments(weights: ForeignWeights) -> dict[str, Any]:
+def _mslapsrn_arguments(weights: ExternalWeights) -> dict[str, Any]:
     rounds = [re.fullmatch(r"x\dSR_level\d_R(\d+)_relu1", name) for name in weights.layers]
     depth = sum(re.fullmatch(r"conv\d+_f", name) is not None for name in weights.tensors)
     found = [int(match[1]) for match in rounds if match]
     return {"depth": depth, **({"recursions": max(found)} if found else {})}
 
 
-def _mslapsrn_names(network: SRNetwork, weights: ForeignWeights) -> Names:
+def _mslapsrn_names(network: SRNetwork, weights: ExternalWeights) -> Names:
     layers = {f"block.{i}": f"conv{i + 1}" for i in range(network.config["depth"])}
     layers |= {"first": "input_conv", "upsample": "upconv", "residual": "residual_conv"}
     return {**_filters_and_biases(layers), "image.weight": "img_up_f"}
@@ -163,12 +163,12 @@ def _filters_and_biases(layers: Mapping[str, str]) -> Names:
 # ---- IDN and TSCN -------------------------------------------------------------------------------
 
 
-def _caffe_scale(weights: ForeignWeights) -> dict[str, Any]:
+def _caffe_scale(weights: ExternalWeights) -> dict[str, Any]:
     stride = weights.strides.get("upsample")
     return {} if stride is None else {"scale": stride}
 
 
-def _idn_names(network: SRNetwork, weights: ForeignWeights) -> Names:
+def _idn_names(network: SRNetwork, weights: ExternalWeights) -> Names:
     layers = {"first": "conv1", "second": "conv2", "upsample": "upsample"}
     for block in range(network.config["blocks"]):
         for index in range(3):
@@ -178,12 +178,12 @@ def _idn_names(network: SRNetwork, weights: ForeignWeights) -> Names:
     return _weights_and_biases(layers)
 
 
-def _tscn_arguments(weights: ForeignWeights) -> dict[str, Any]:
+def _tscn_arguments(weights: ExternalWeights) -> dict[str, Any]:
     refined = any(name.startswith("conv_r") for name in weights.tensors)
     return {**_caffe_scale(weights), "stage": "both" if refined else "first"}
 
 
-def _tscn_names(network: SRNetwork, weights: ForeignWeights) -> Names:
+def _tscn_names(network: SRNetwork, weights: ExternalWeights) -> Names:
     layers = {"first": "conv1", "second": "conv2", "join": "conv7"}
     layers |= {"upsample": "upsample", "coarse": "conv8"}
     for module in range(network.config["modules"]):
@@ -203,12 +203,12 @@ def _tscn_names(network: SRNetwork, weights: ForeignWeights) -> Names:
 # ---- IMDN, CARN and LESRCNN ---------------------------------------------------------------------
 
 
-def _imdn_arguments(weights: ForeignWeights) -> dict[str, Any]:
+def _imdn_arguments(weights: ExternalWeights) -> dict[str, Any]:
     last = weights.tensors.get("upsampler.0.weight")
     return {} if last is None else {"scale": round((last.shape[0] / 3) ** 0.5)}
 
 
-def _imdn_names(network: SRNetwork, weights: ForeignWeights) -> Names:
+def _imdn_names(network: SRNetwork, weights: ExternalWeights) -> Names:
     layers = {"first": "fea_conv", "fusion": "c.0", "last": "LR_conv", "upsample": "upsampler.0"}
     for block in range(network.config["blocks"]):
         theirs = f"IMDB{block + 1}"
@@ -233,14 +233,14 @@ def _heads(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     return {"scale": math.prod(factors)} if factors else {}
 
 
-def _carn_arguments(weights: ForeignWeights) -> dict[str, Any]:
+def _carn_arguments(weights: ExternalWeights) -> dict[str, Any]:
     unit = weights.tensors.get("b1.b1.body.0.weight")
     groups = 1 if unit is None else unit.shape[0] // max(1, unit.shape[1])
     recursive = "b1.b2.body.0.weight" not in weights.tensors
     return {**_heads(weights.tensors), "groups": groups, "recursive": recursive}
 
 
-def _carn_names(network: SRNetwork, weights: ForeignWeights) -> Names:
+def _carn_names(network: SRNetwork, weights: ExternalWeights) -> Names:
     config = network.config
     layers = {"first": "entry", "last": "exit"}
     for block in range(config["blocks"]):
@@ -261,7 +261,7 @@ def _carn_names(network: SRNetwork, weights: ForeignWeights) -> Names:
     return _weights_and_biases(layers)
 
 
-def _lesrcnn_names(network: SRNetwork, weights: ForeignWeights) -> Names:
+def _lesrcnn_names(network: SRNetwork, weights: ExternalWeights) -> Names:
     theirs = {id(value): name for name, value in weights.tensors.items()}
     return {ours: theirs[id(value)] for ours, value in from_release(weights.tensors).items()}
 

@@ -9,29 +9,29 @@ from pathlib import Path
 
 from sr_lightning.data.images import read_rgb, to_tensor
 from sr_lightning.inference.pictures import save_crops
-from sr_lightning.studies.ledger import Entry
-from sr_lightning.studies.plan import MOST_SEEDS, Need, needs
-from sr_lightning.studies.published_cells import Cell
-from sr_lightning.studies.report.evidence import (
+from sr_lightning.report.document import (
+    Column,
+    Comparison,
+    Curve,
+    Number,
+    Panel,
+    Provenance,
+    Row,
+    StudyView,
+    Table,
+    ranked,
+)
+from sr_lightning.report.format import group_text, metric_text
+from sr_lightning.report.measurements import (
     Evidence,
     budget_text,
     group_name,
     origin_of_runs,
     reduces,
 )
-from sr_lightning.studies.report.views import (
-    Column,
-    Comparison,
-    Curve,
-    Number,
-    Origin,
-    Panel,
-    Row,
-    StudyView,
-    Table,
-    ranked,
-)
-from sr_lightning.studies.report.words import group_text, metric_text
+from sr_lightning.studies.ledger import RunRecord
+from sr_lightning.studies.plan import MOST_SEEDS, Need, needs
+from sr_lightning.studies.published_cells import Cell
 from sr_lightning.studies.study import Study
 from sr_lightning.studies.verdicts import (
     PAIRED,
@@ -100,7 +100,7 @@ def _view(evidence: Evidence, study: Study, budget: str | None, pictures: Path |
     )
 
 
-def _verdict_row(study: Study, verdict: Verdict, need: Need, entries: Sequence[Entry]) -> Row:
+def _verdict_row(study: Study, verdict: Verdict, need: Need, entries: Sequence[RunRecord]) -> Row:
     """A claim and what was measured of it."""
     own, primary = verdict.own, verdict.primary
     word = f"{verdict.word}: {verdict.reason}" if verdict.reason else verdict.word
@@ -121,7 +121,7 @@ def _verdict_row(study: Study, verdict: Verdict, need: Need, entries: Sequence[E
 
 
 def _gap_cells(
-    study: Study, found: Difference | None, entries: Sequence[Entry]
+    study: Study, found: Difference | None, entries: Sequence[RunRecord]
 ) -> tuple[Number | str | None, ...]:
     """Where a difference was measured, what it is, and how sure it is."""
     if found is None:
@@ -143,7 +143,7 @@ def _published_gap(study: Study, verdict: Verdict) -> Number | str:
     claim = verdict.claim
     if claim.published is None:
         return f"order ({claim.set})"
-    origin = Origin(f"Published: {claim.better} - {claim.worse}", (("source", claim.source),))
+    origin = Provenance(f"Published: {claim.better} - {claim.worse}", (("source", claim.source),))
     return Number(claim.published, study.measure.metric, signed=True, word=claim.set, origin=origin)
 
 
@@ -170,7 +170,7 @@ def _seeds_to_tell(need: Need) -> str:
     return f"{need.seeds} ({need.hours:.1f} h more)"
 
 
-def _gap(study: Study, found: Difference, entries: Sequence[Entry]) -> Number:
+def _gap(study: Study, found: Difference, entries: Sequence[RunRecord]) -> Number:
     """The difference of two levels with its interval."""
     sides = [
         entry
@@ -227,7 +227,7 @@ def _at_budget(view: StudyView, verdict: Verdict) -> list[Number | str | None]:
     ]
 
 
-def _difference(study: Study, level: str, entries: list[Entry], group: str) -> Number | None:
+def _difference(study: Study, level: str, entries: list[RunRecord], group: str) -> Number | None:
     found = against_reference(study, level, entries, group)
     return None if found is None else _gap(study, found, entries)
 
@@ -236,7 +236,7 @@ def _levels(
     evidence: Evidence,
     study: Study,
     budget: str | None,
-    entries: list[Entry],
+    entries: list[RunRecord],
     groups: Sequence[str],
     name: str,
 ) -> Table:
@@ -291,14 +291,14 @@ def _published(study: Study) -> dict[str, Mapping[str, Cell]]:
 
 
 def _printed(level: str, cell: Cell) -> Number:
-    origin = Origin(f"Published: {level}", (("source", cell.source),))
+    origin = Provenance(f"Published: {level}", (("source", cell.source),))
     return Number(cell.value, cell.metric, doubtful=cell.doubtful, origin=origin)
 
 
 def _measured(
     study: Study,
     level: str,
-    runs: list[Entry],
+    runs: list[RunRecord],
     group: str,
     published: Mapping[str, Mapping[str, Cell]],
 ) -> Number:
@@ -329,7 +329,7 @@ def _measured(
     )
 
 
-def _conditions(study: Study, budget: str | None, entries: Sequence[Entry]) -> str:
+def _conditions(study: Study, budget: str | None, entries: Sequence[RunRecord]) -> str:
     if budget is None or not entries:
         return f"Not run. sr-lightning study run {study.name} --budget {budget or 'quick'}"
     steps = ", ".join(f"{n:,}" for n in sorted({entry.steps for entry in entries}))
@@ -349,7 +349,7 @@ def _failures(evidence: Evidence, study: Study, budget: str | None) -> tuple[str
     return tuple(f"{failure.name} failed: {failure.reason}" for failure in found)
 
 
-def _curves(study: Study, entries: Sequence[Entry]) -> tuple[Curve, ...]:
+def _curves(study: Study, entries: Sequence[RunRecord]) -> tuple[Curve, ...]:
     curves = []
     for level in study.levels:
         seeds = tuple(
@@ -363,7 +363,7 @@ def _curves(study: Study, entries: Sequence[Entry]) -> tuple[Curve, ...]:
 
 
 def _by_image(
-    study: Study, entries: Sequence[Entry], group: str
+    study: Study, entries: Sequence[RunRecord], group: str
 ) -> dict[str, dict[str, list[tuple[float, float]]]]:
     """PSNR and SSIM of every seed by image, then by level; bicubic first."""
     found: dict[str, dict[str, list[tuple[float, float]]]] = {}
@@ -376,7 +376,7 @@ def _by_image(
     return {image: found[image] for image in sorted(found)}
 
 
-def _images(study: Study, entries: Sequence[Entry], group: str, name: str) -> Table:
+def _images(study: Study, entries: Sequence[RunRecord], group: str, name: str) -> Table:
     metric = 0 if study.measure.metric == "psnr" else 1
     levels = ["bicubic", *study.levels]
     rows = []
@@ -404,7 +404,7 @@ def _images(study: Study, entries: Sequence[Entry], group: str, name: str) -> Ta
 
 
 def _pictures(
-    study: Study, entries: Sequence[Entry], groups: Sequence[str], folder: Path
+    study: Study, entries: Sequence[RunRecord], groups: Sequence[str], folder: Path
 ) -> tuple[Comparison, ...]:
     """One image of some sets by all levels, from the run folders of the first seed."""
     found = []

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from sr_lightning.report.document import Column, Number, Provenance, Row, Table, ranked
+from sr_lightning.report.format import group_text, label_text, labels_text, metric_text
+from sr_lightning.report.measurements import Evidence, budget_text
 from sr_lightning.studies.claims import table_claims
 from sr_lightning.studies.published_cells import METRICS, Cell, Claim, Label
-from sr_lightning.studies.report.evidence import Evidence, budget_text
-from sr_lightning.studies.report.views import Column, Number, Origin, Row, Table, ranked
-from sr_lightning.studies.report.words import group_text, label_text, labels_text, metric_text
 from sr_lightning.studies.verdicts import UNDECIDED
 
 __all__ = ["claim_verdict", "claims_table", "printed", "printed_digits", "published_table"]
@@ -181,7 +181,7 @@ def printed(cell: Cell, marks: tuple[int, ...], digits: Mapping[str, int]) -> Nu
         doubtful=cell.doubtful,
         approximate=cell.approximate,
         marks=marks,
-        origin=Origin(f"Published: {title}", tuple(facts)),
+        origin=Provenance(f"Published: {title}", tuple(facts)),
     )
 
 
@@ -217,7 +217,7 @@ def _missing(evidence: Evidence, waiting: Sequence[Cell]) -> str:
     elsewhere = [name for cell in waiting for name in evidence.studies_with_runs(cell)]
     if elsewhere:
         return f"not run on these sets; other sets: study {elsewhere[0]}"
-    experiments = [cell.ours for cell in waiting if cell.ours is not None]
+    experiments = [cell.experiment for cell in waiting if cell.experiment is not None]
     if experiments and not any(map(evidence.has_experiment, experiments)):
         return "no experiment yet"
     return "not run"

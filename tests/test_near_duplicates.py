@@ -12,7 +12,7 @@ from PIL import Image
 from sr_lightning.data.catalog import find_set
 from sr_lightning.data.images import read_rgb
 from sr_lightning.data.integrity import measure, references
-from sr_lightning.data.leaks import (
+from sr_lightning.data.near_duplicates import (
     LOOKS_ALIKE,
     SAME_PICTURE,
     find_leaks,
@@ -60,7 +60,7 @@ def test_distance_counts_the_bits_that_differ():
     assert hash_distance("ffffffffffffffff", "0000000000000000") == 64
 
 
-def test_leaks_name_both_images_and_their_distance():
+def test_near_duplicates_name_both_images_and_their_distance():
     train = [("a", "00000000000000ff"), ("b", "ffffffff00000000")]
     test = [("t", "00000000000000f0"), ("u", "0f0f0f0f0f0f0f0f")]
     (leak,) = find_leaks(train, test)

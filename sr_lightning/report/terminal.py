@@ -9,8 +9,8 @@ from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from sr_lightning.studies.report.views import Column, Number, PaperView, Report, Row, Table
-from sr_lightning.studies.report.words import delta_text, text
+from sr_lightning.report.document import Column, Number, PaperView, Report, Row, Table
+from sr_lightning.report.format import delta_text, text
 
 __all__ = ["summary", "terminal_tables", "verdict_tables"]
 

@@ -15,7 +15,7 @@ from sr_lightning.cubic import upscaled_size
 from sr_lightning.data.degradation import bicubic_up, downscale
 from sr_lightning.data.images import read_picture, to_tensor
 from sr_lightning.data.integrity import is_lossy, listed
-from sr_lightning.data.leaks import perceptual_hash
+from sr_lightning.data.near_duplicates import perceptual_hash
 from sr_lightning.doctor.diagnosis import (
     Diagnosis,
     Fault,
@@ -25,6 +25,7 @@ from sr_lightning.doctor.diagnosis import (
     mean_numbers,
     tell_faults,
 )
+from sr_lightning.doctor.estimators import is_colourless, jpeg_quality, wrong_partners
 from sr_lightning.doctor.known_sets import hr_findings
 from sr_lightning.doctor.pairs import (
     FilePair,
@@ -34,7 +35,6 @@ from sr_lightning.doctor.pairs import (
     scale_of_sizes,
 )
 from sr_lightning.doctor.resizers import REFERENCE, RESIZERS, SCALAR, Pixels, Resizer
-from sr_lightning.doctor.traps import is_colourless, jpeg_quality, wrong_partners
 from sr_lightning.errors import UserError
 from sr_lightning.metrics.protocol import PROTOCOLS
 from sr_lightning.metrics.quality import METRICS, numbers_text
@@ -442,7 +442,7 @@ def _verdict(ranked: Sequence[_Match], evidence: _Evidence) -> tuple[str, Findin
         else:
             sentence = f"These LR images were made by {best.label}, {_exactness(best)}."
         if best.resizer is REFERENCE and not best.uncropped:
-            return f"{sentence} Nothing needs to be mended.", None
+            return f"{sentence} Nothing needs to be corrected.", None
         kind: Literal["problem", "note"] = "note" if _harmless(best) else "problem"
         remedy = _remedy(best)
         return sentence, Finding(

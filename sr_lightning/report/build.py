@@ -10,17 +10,7 @@ from typing import Literal
 
 from sr_lightning import __version__
 from sr_lightning.metrics.protocol import PROTOCOLS
-from sr_lightning.studies.published_cells import Cell
-from sr_lightning.studies.report.evidence import Evidence
-from sr_lightning.studies.report.findings import findings
-from sr_lightning.studies.report.published_view import (
-    claim_verdict,
-    claims_table,
-    published_table,
-)
-from sr_lightning.studies.report.study_view import BUDGET_HEADS, claims_by_budget, study_views
-from sr_lightning.studies.report.systems import systems_tables
-from sr_lightning.studies.report.views import (
+from sr_lightning.report.document import (
     Column,
     Comparison,
     CostPlot,
@@ -30,7 +20,17 @@ from sr_lightning.studies.report.views import (
     Table,
     ZooView,
 )
-from sr_lightning.studies.report.zoo_view import zoo_view
+from sr_lightning.report.findings import findings
+from sr_lightning.report.measurements import Evidence
+from sr_lightning.report.published_view import (
+    claim_verdict,
+    claims_table,
+    published_table,
+)
+from sr_lightning.report.study_view import BUDGET_HEADS, claims_by_budget, study_views
+from sr_lightning.report.systems import systems_tables
+from sr_lightning.report.zoo_view import zoo_view
+from sr_lightning.studies.published_cells import Cell
 from sr_lightning.studies.study import BUDGETS
 from sr_lightning.studies.verdicts import RULE
 
