@@ -10,6 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
+from sr_lightning.experiments import experiment_file
+
 # One thread each: with several test processes, torch's own threads only fight for the cores.
 torch.set_num_threads(1)
 
@@ -121,7 +123,7 @@ def tiny_fit(experiment: str, out: Path, train: Path, val: Path, **options: obje
         "trainer.devices": 1,
         "wandb.mode": "disabled",
     } | {key.replace("__", "."): value for key, value in options.items()}
-    args = ["fit", "--config", str(EXPERIMENTS / f"{experiment}.yaml")]
+    args = ["fit", "--config", str(experiment_file(ROOT, experiment))]
     for key, value in settings.items():
         args += [f"--{key}", str(value)]
     return args

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import EXPERIMENTS, only_run, tiny_fit
+from conftest import EXPERIMENTS, ROOT, only_run, tiny_fit
 from torch import nn
 from torch.nn import functional as F
 
@@ -34,6 +34,7 @@ from sr_lightning.baselines.srmdnf import SRMDNF
 from sr_lightning.colour import rgb_to_y
 from sr_lightning.cubic import upscaled_size
 from sr_lightning.errors import UserError
+from sr_lightning.experiments import experiment_file, experiment_files
 from sr_lightning.nn.bicubic import bicubic
 from sr_lightning.nn.complexity import complexity, parameter_count
 from sr_lightning.nn.layers import reference
@@ -167,7 +168,7 @@ def figures():
 @pytest.mark.parametrize("experiment", list(COUNTS))
 def test_experiments_have_the_stated_and_the_published_costs(experiment, figures):
     with torch.device("meta"):
-        network = network_of_config(EXPERIMENTS / f"{experiment}.yaml")
+        network = network_of_config(experiment_file(ROOT, experiment))
     for scale, (parameters, gmacs) in COUNTS[experiment].items():
         assert scale in network.scales
         assert parameter_count(network) == parameters
@@ -187,7 +188,7 @@ def test_all_experiments_of_these_networks_are_counted():
     # Recipes for small budgets have the network of the paper's.
     of_these = {
         path.stem.removesuffix("_fast")
-        for path in EXPERIMENTS.glob("*.yaml")
+        for path in experiment_files(ROOT)
         for kind, _, _ in SMALL.values()
         if f"class_path: {kind.__module__}.{kind.__name__}\n" in path.read_text()
     }

@@ -14,6 +14,7 @@ from conftest import CONFIGS, EXPERIMENTS, ROOT, SMALL_HFDN, only_run, tiny_fit
 
 from sr_lightning.cli import main
 from sr_lightning.data.images import find_images, read_rgb
+from sr_lightning.experiments import experiment_files
 from sr_lightning.papers.hfdn.module import HFDNModule
 from sr_lightning.training.module import SRModule
 
@@ -43,7 +44,7 @@ def test_help_and_version_answer(capsys):
     assert capsys.readouterr().out.startswith("sr-lightning 0.")
 
 
-RUNNABLE = sorted(path for path in EXPERIMENTS.glob("*.yaml") if path.stem != "campaign")
+RUNNABLE = experiment_files(ROOT)
 
 
 @pytest.mark.parametrize("path", RUNNABLE, ids=lambda p: p.stem)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import EXPERIMENTS, only_run, tiny_fit
+from conftest import EXPERIMENTS, ROOT, only_run, tiny_fit
 from torch import nn
 from torch.nn import functional as F
 
 from sr_lightning.colour import rgb_to_y
 from sr_lightning.errors import UserError
+from sr_lightning.experiments import experiment_file
 from sr_lightning.inference.upscaler import Upscaler
 from sr_lightning.nn.bicubic import bicubic
 from sr_lightning.nn.complexity import complexity, parameter_count
@@ -51,7 +52,7 @@ def test_default_has_the_published_depth():
 
 @pytest.mark.parametrize("experiment", ["cmsc", "cmsc_x2", "cmsc_x3", "cmsc_x4"])
 def test_experiments_of_the_paper_have_its_size(experiment):
-    network = network_of_config(EXPERIMENTS / f"{experiment}.yaml")
+    network = network_of_config(experiment_file(ROOT, experiment))
     assert parameter_count(network) == 1_221_958
 
 

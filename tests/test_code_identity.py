@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import EXPERIMENTS, ROOT
+from conftest import ROOT
 
 from sr_lightning import code_identity as module
 from sr_lightning.code_identity import class_paths, code_identity, reached
 from sr_lightning.errors import UserError
+from sr_lightning.experiments import experiment_file
 from sr_lightning.studies.ledger import ASIDE, code_of
 
 PACKAGE = ROOT / "sr_lightning"
@@ -278,7 +279,7 @@ def test_classes_are_found_in_configs():
 
 
 def code(name: str) -> str:
-    return code_of(yaml.safe_load((EXPERIMENTS / f"{name}.yaml").read_text()))
+    return code_of(yaml.safe_load(experiment_file(ROOT, name).read_text()))
 
 
 @pytest.fixture
@@ -322,7 +323,7 @@ def test_screens_pictures_and_tools_do_not_count_but_steps_and_measures_do():
 
 
 def _reached(experiment: str) -> dict[module.Statement, list[tuple[str, module.Target]]]:
-    config = yaml.safe_load((EXPERIMENTS / f"{experiment}.yaml").read_text())
+    config = yaml.safe_load(experiment_file(ROOT, experiment).read_text())
     entries = ["sr_lightning.training.module.SRModule", *class_paths(config)]
     return reached([*entries, "sr_lightning.training.checkpoints.BestCheckpoint"], ASIDE)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 import yaml
+from conftest import EXPERIMENTS, ROOT
 from torch import Tensor, nn
 
 from sr_lightning.baselines.espcn import ESPCN
 from sr_lightning.baselines.lapsrn import LapSRN
 from sr_lightning.cli import main
+from sr_lightning.experiments import experiment_file
 from sr_lightning.nn.bicubic import bicubic
 from sr_lightning.nn.complexity import complexity
 from sr_lightning.nn.network import SRNetwork
@@ -42,8 +44,6 @@ def test_conventions_are_what_their_names_say():
 
 
 def test_command_prints_a_table_and_names_mistakes(capsys):
-    from conftest import EXPERIMENTS
-
     main(["complexity", str(EXPERIMENTS / "hfdn_x4.yaml"), "--hr", "1080x720"])
     out = capsys.readouterr().out
     assert "761,379" in out
@@ -55,9 +55,7 @@ def test_command_prints_a_table_and_names_mistakes(capsys):
 
 
 def test_published_figures_stand_beside_ours_in_their_own_convention(capsys):
-    from conftest import EXPERIMENTS
-
-    main(["complexity", str(EXPERIMENTS / "fsrcnn_x4.yaml"), str(EXPERIMENTS / "hfdn_x4.yaml")])
+    main(["complexity", str(experiment_file(ROOT, "fsrcnn_x4")), str(EXPERIMENTS / "hfdn_x4.yaml")])
     out = capsys.readouterr().out
     assert "12,464 (weights, +0.0%)" in out
     assert "4.60 (1280, out, +0.8%)" in out, "of an experiment named in complexity.yaml"
@@ -67,7 +65,6 @@ def test_published_figures_stand_beside_ours_in_their_own_convention(capsys):
 def test_without_names_every_network_of_the_experiments_is_counted_once(
     capsys, tmp_path, monkeypatch
 ):
-    from conftest import EXPERIMENTS
 
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit):
@@ -75,7 +72,7 @@ def test_without_names_every_network_of_the_experiments_is_counted_once(
     assert "There are no experiments/*.yaml here" in capsys.readouterr().err
     (tmp_path / "experiments").mkdir()
     for stem in ("srcnn_x3", "espcn_x2"):
-        text = (EXPERIMENTS / f"{stem}.yaml").read_text()
+        text = experiment_file(ROOT, stem).read_text()
         (tmp_path / "experiments" / f"{stem}.yaml").write_text(text)
         (tmp_path / "experiments" / f"{stem}_again.yaml").write_text(text)
     (tmp_path / "experiments" / "other.yaml").write_text("queue: []\n")
@@ -85,9 +82,8 @@ def test_without_names_every_network_of_the_experiments_is_counted_once(
 
 
 def test_what_takes_too_long_is_estimated_from_a_part(capsys):
-    from conftest import EXPERIMENTS
 
-    main(["complexity", str(EXPERIMENTS / "espcn_x4.yaml"), "--time", "--limit", "0"])
+    main(["complexity", str(experiment_file(ROOT, "espcn_x4")), "--time", "--limit", "0"])
     out = capsys.readouterr().out
     assert out.count(" ~") == 2
     assert "float32" in out
@@ -106,15 +102,13 @@ def test_timing_measures_the_whole_work_and_leaves_the_network_alone():
 
 
 def test_published_figures_name_experiments_that_exist():
-    from conftest import EXPERIMENTS
-
     own = EXPERIMENTS / "published" / "complexity.yaml"
     answers = yaml.safe_load(own.read_text())["methods"]
     cells = [c for c in load_published(own.parent).cells if c.table.startswith("complexity/")]
     assert {cell.method for cell in cells} == set(answers)
     for cell in cells:
         stem = answers[cell.method].replace("*", f"{cell.scale:g}")
-        assert (EXPERIMENTS / f"{stem}.yaml").is_file(), stem
+        assert experiment_file(ROOT, stem).is_file(), stem
 
 
 def test_progressive_networks_can_be_timed():

@@ -6,8 +6,9 @@ import re
 
 import pytest
 import torch
-from conftest import EXPERIMENTS
+from conftest import ROOT
 
+from sr_lightning.experiments import experiment_file, experiment_files
 from sr_lightning.inference.upscaler import Upscaler
 from sr_lightning.papers.asdn import FSDN
 from sr_lightning.papers.cirn import CIRN
@@ -124,7 +125,7 @@ LEVELS = {
 }
 PAPERS = sorted(
     path.stem
-    for path in EXPERIMENTS.glob("*.yaml")
+    for path in experiment_files(ROOT)
     if "  class_path: sr_lightning.papers." in path.read_text()
 )
 
@@ -138,7 +139,7 @@ def test_every_paper_has_experiments():
 
 @pytest.mark.parametrize("experiment", PAPERS)
 def test_experiment_trains_in_bf16_at_the_scale_of_its_name(experiment):
-    module = module_of_config(EXPERIMENTS / f"{experiment}.yaml")
+    module = module_of_config(experiment_file(ROOT, experiment))
     module.log_dict = lambda *_, **__: None
     by_name = re.search(r"_x(\d)", experiment)
     if experiment in LEVELS:

@@ -10,6 +10,7 @@ from conftest import EXPERIMENTS, ROOT
 
 from sr_lightning.data.catalog import catalog
 from sr_lightning.errors import UserError
+from sr_lightning.experiments import experiment_file
 from sr_lightning.metrics.protocol import PROTOCOLS
 from sr_lightning.nn.complexity import HR_720P, HR_HFDN, complexity
 from sr_lightning.papers.hfdn import HFDN
@@ -286,7 +287,7 @@ def test_claims_of_a_figure_are_approximate(published):
 
 def test_experiments_that_answer_cells_exist(published):
     named = {cell.experiment.removesuffix("+") for cell in published.cells if cell.experiment}
-    missing = {name for name in named if not (EXPERIMENTS / f"{name}.yaml").exists()}
+    missing = {name for name in named if not experiment_file(ROOT, name).exists()}
     assert missing <= NOT_YET, "a published cell names an experiment that does not exist"
     assert missing >= NOT_YET, (
         f"{', '.join(sorted(NOT_YET - missing))} is there (or no longer named): "
@@ -297,8 +298,8 @@ def test_experiments_that_answer_cells_exist(published):
 def test_only_whole_methods_are_answered(published):
     answered = [c.factors for c in published.table("hfdn/supervision") if c.experiment == "hfdn_x4"]
     assert answered == [{"levels": "s&d&m"}] * 2
-    assert {c.method for c in published.answered_by("hfdn_x4+")} == {"HFDN+"}
-    tables = {c.table for c in published.answered_by("hfdn_x4")}
+    assert {c.method for c in published.cells if c.experiment == "hfdn_x4+"} == {"HFDN+"}
+    tables = {c.table for c in published.cells if c.experiment == "hfdn_x4"}
     assert tables == {"hfdn/results", "hfdn/costs", "hfdn/dense_unit", "hfdn/supervision"}
 
 

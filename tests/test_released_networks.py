@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import EXPERIMENTS, only_run, tiny_fit
+from conftest import ROOT, only_run, tiny_fit
 from torch.nn import functional as F
 
 from sr_lightning.baselines.carn import CARN
@@ -16,6 +16,7 @@ from sr_lightning.baselines.tscn import TSCN
 from sr_lightning.baselines.vdsr import VDSR
 from sr_lightning.colour import rgb_to_y
 from sr_lightning.data.degradation import downscale
+from sr_lightning.experiments import experiment_file
 from sr_lightning.nn.bicubic import bicubic
 from sr_lightning.nn.complexity import HR_HFDN, complexity, parameter_count
 from sr_lightning.training.complexity import network_of_config
@@ -71,7 +72,7 @@ def small(name, scale):
 @pytest.mark.parametrize("experiment", list(COUNTS))
 def test_experiments_have_the_stated_costs(experiment):
     with torch.device("meta"):
-        network = network_of_config(EXPERIMENTS / f"{experiment}.yaml")
+        network = network_of_config(experiment_file(ROOT, experiment))
     for scale, (parameters, gmacs) in COUNTS[experiment].items():
         assert parameter_count(network) == parameters
         if gmacs is not None:

@@ -7,12 +7,13 @@ import re
 import pytest
 import torch
 import yaml
-from conftest import EXPERIMENTS, picture
+from conftest import ROOT, picture
 from torch import nn
 
 from sr_lightning.baselines.lapsrn import LapSRN
 from sr_lightning.cli import main
 from sr_lightning.data.images import to_tensor
+from sr_lightning.experiments import experiment_file
 from sr_lightning.metrics.protocol import PROTOCOLS
 from sr_lightning.metrics.quality import psnr
 from sr_lightning.nn.bicubic import bicubic
@@ -47,7 +48,7 @@ def network_of(tmp_path):
     """Builds an experiment's network with some other arguments."""
 
     def build(experiment, **arguments):
-        config = yaml.safe_load((EXPERIMENTS / f"{experiment}.yaml").read_text())
+        config = yaml.safe_load(experiment_file(ROOT, experiment).read_text())
         model = config["model"].setdefault("init_args", {})
         own = model["network"].setdefault("init_args", {}) if "network" in model else model
         own.update(arguments)
@@ -153,7 +154,7 @@ def test_the_start_follows_the_seed_and_leaves_the_random_state_alone():
 
 
 def test_starts_are_listed_beside_bicubic(test_folder, capsys):
-    files = [str(EXPERIMENTS / f"{name}.yaml") for name in ("fsrcnn_x4", "cmsc_x4")]
+    files = [str(experiment_file(ROOT, name)) for name in ("fsrcnn_x4", "cmsc_x4")]
     main(["study", "starts", *files, "--set", str(test_folder)])
     without, with_skip = capsys.readouterr().out.splitlines()
     assert re.search(r"fsrcnn_x4 +FSRCNN +x4 .* -\d+\.\d\d$", without)

@@ -19,6 +19,7 @@ import yaml
 from conftest import ROOT
 
 from sr_lightning.errors import UserError
+from sr_lightning.experiments import experiment_files
 from sr_lightning.nn.complexity import parameter_count
 from sr_lightning.studies.ledger import Ledger, RunRecord
 from sr_lightning.studies.runner import Runner
@@ -443,7 +444,7 @@ def checkout(tmp_path, monkeypatch):
     root = tmp_path / "checkout"
     (root / "experiments" / "studies").mkdir(parents=True)
     (root / "configs").symlink_to(ROOT / "configs")
-    for path in (ROOT / "experiments").glob("*.yaml"):
+    for path in experiment_files(ROOT):
         (root / "experiments" / path.name).symlink_to(path)
     text = STUDY + "reproduce: {quick: 1}\n"
     (root / "experiments" / "studies" / "a_study.yaml").write_text(text)

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import EXPERIMENTS
+from conftest import EXPERIMENTS, ROOT
 from test_report import PUBLISHED, record
 
 from sr_lightning.cli import main
 from sr_lightning.errors import UserError
+from sr_lightning.experiments import experiment_file
 from sr_lightning.nn.complexity import complexity
 from sr_lightning.report.build import build_report
 from sr_lightning.report.document import Number, Table
@@ -36,7 +37,7 @@ HFDN_X4 = {"parameters": 761_379, "macs_720p": 115_538_342_688}
 def checkout(tmp_path, monkeypatch) -> Path:
     (tmp_path / "experiments").mkdir()
     for stem in ("espcn_x2", "srcnn_x3"):
-        shutil.copy(EXPERIMENTS / f"{stem}.yaml", tmp_path / "experiments")
+        shutil.copy(experiment_file(ROOT, stem), tmp_path / "experiments")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -61,7 +62,7 @@ def kept(root: Path) -> Path:
 
 
 def save(*options: str) -> None:
-    main(["complexity", "experiments/espcn_x2.yaml", "--save", *options])
+    main(["complexity", "experiments/compared/espcn_x2.yaml", "--save", *options])
 
 
 def row(**changed) -> SpeedRow:
@@ -197,7 +198,7 @@ def toy(tmp_path) -> Path:
     (tmp_path / "experiments" / "published" / "toy.yaml").write_text(PUBLISHED)
     for stem in ("toy", "toy_fast"):
         shutil.copy(EXPERIMENTS / "hfdn_x4.yaml", tmp_path / "experiments" / f"{stem}.yaml")
-    shutil.copy(EXPERIMENTS / "espcn_x2.yaml", tmp_path / "experiments" / "compared.yaml")
+    shutil.copy(experiment_file(ROOT, "espcn_x2"), tmp_path / "experiments" / "compared.yaml")
     return tmp_path
 
 

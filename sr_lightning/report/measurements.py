@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from sr_lightning.experiments import experiment_file
 from sr_lightning.nn.complexity import HR_720P, Complexity, complexity, parameter_count
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.report.document import Number, Provenance
@@ -359,7 +360,7 @@ class Evidence:
         value = cost.parameters if cell.metric == "parameters" else cost.macs_out
         comparable = cell.metric == "parameters" or cell.hr_size is not None
         name = cell.experiment.removesuffix("+")
-        facts = [("experiment", f"experiments/{name}.yaml"), ("parameters", f"{cost.parameters:,}")]
+        facts = [("experiment", name), ("parameters", f"{cost.parameters:,}")]
         if cell.metric == "macs":
             facts += [
                 ("output", f"{size[1]} x {size[0]}"),
@@ -376,7 +377,7 @@ class Evidence:
         )
 
     def _config(self, name: str) -> Path:
-        return self.root / "experiments" / f"{name}.yaml"
+        return experiment_file(self.root, name)
 
 
 def _is_ensemble(cell: Cell) -> bool:

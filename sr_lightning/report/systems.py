@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from sr_lightning.experiments import experiment_file, experiment_files
 from sr_lightning.nn.complexity import HR_720P
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.report.document import Column, Number, Provenance, Row, Table
@@ -73,14 +74,14 @@ def _table(evidence: Evidence, file: SpeedFile) -> Table:
 
 def _systems(evidence: Evidence, file: SpeedFile) -> Iterator[_System]:
     """Every system of the papers, then the compared networks that were timed."""
-    experiments = sorted((evidence.root / "experiments").glob("*.yaml"))
-    own = [path.stem for path in experiments if _PAPERS in path.read_text()]
+    files = experiment_files(evidence.root)
+    own = [path.stem for path in files if _PAPERS in path.read_text()]
     others = {row.experiment for row in file.rows} - set(own)
     for name in (*own, *sorted(others)):
         network = evidence.network(name)
         if network is None:
             continue
-        batch = batch_of(str(evidence.root / "experiments" / f"{name}.yaml"))
+        batch = batch_of(str(experiment_file(evidence.root, name)))
         for scale in shown_scales(network):
             timed = file.of(name, scale)
             if timed is not None and timed.is_of(network):
@@ -121,7 +122,7 @@ def _counts(system: _System) -> tuple[Number, Number]:
     origin = Provenance(
         f"Counted from the network of {system.experiment}, no run needed",
         (
-            ("experiment", f"experiments/{system.experiment}.yaml"),
+            ("experiment", system.experiment),
             ("network", type(system.network).__name__),
             ("parameters", f"{system.parameters:,}"),
             ("MACs", f"{system.macs:,} for a {_SIZE}, true count"),
@@ -167,7 +168,7 @@ def _seconds(machine: Machine, system: _System, what: str) -> Number | None:
 def _weights(evidence: Evidence, system: _System) -> WeightRecord | None:
     """The weights that came from the experiment and were measured at the scale."""
     for record in evidence.weights.values():
-        experiments = re.findall(r"experiments/([\w-]+)\.yaml", record.recipe)
+        experiments = re.findall(r"experiments/(?:compared/)?([\w-]+)\.yaml", record.recipe)
         fits = system.experiment in experiments and record.parameters == system.parameters
         if fits and any(_measured(record, name, system.scale) for name in SETS):
             return record

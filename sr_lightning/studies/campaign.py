@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from sr_lightning.errors import UserError
+from sr_lightning.experiments import experiment_file
 from sr_lightning.studies.cli import project_root
 from sr_lightning.studies.ledger import Ledger, code_of, entry_of_run
 from sr_lightning.weights.release import release
@@ -56,7 +57,7 @@ class Run:
     Attributes:
         name: of the run.
         priority: lower ones go first.
-        experiment: stem of a file in ``experiments``.
+        config: Experiment file, relative to the checkout.
         options: values that differ from the experiment's, by dotted key.
         overlays: config files between the experiment's and the options.
         after: name of the weights that it starts from, or "".
@@ -69,7 +70,7 @@ class Run:
 
     name: str
     priority: int
-    experiment: str
+    config: str
     options: dict[str, Any]
     overlays: tuple[str, ...]
     after: str
@@ -82,7 +83,7 @@ class Run:
     def fit_arguments(self, device: Device, folder: Path) -> list[str]:
         """What is typed after ``sr-lightning`` to start it in a folder."""
         configs = [
-            f"experiments/{self.experiment}.yaml",
+            self.config,
             f"configs/trainer/{device}.yaml",
             *self.overlays,
         ]
@@ -151,7 +152,7 @@ def load_campaign(path: Path, root: Path) -> Campaign:
         run = Run(
             name=name,
             priority=given["priority"],
-            experiment=given["experiment"],
+            config=experiment_file(root, given["experiment"]).relative_to(root).as_posix(),
             options=given.get("set", {}),
             overlays=tuple(given.get("overlays", content.get("overlays", []))),
             after=given.get("after", ""),
@@ -161,7 +162,7 @@ def load_campaign(path: Path, root: Path) -> Campaign:
             weights=given.get("weights", name),
             test_scales=tuple(given.get("test_scales", ())),
         )
-        for file in (f"experiments/{run.experiment}.yaml", *run.overlays):
+        for file in (run.config, *run.overlays):
             if not (root / file).is_file():
                 raise UserError(f"{path}: {name} names {file}, which does not exist.")
         runs.append(run)

@@ -17,6 +17,7 @@ from rich.live import Live
 from rich.table import Table
 
 from sr_lightning.errors import UserError
+from sr_lightning.experiments import experiment_files
 from sr_lightning.nn.complexity import Complexity, complexity
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.studies.published import load_published
@@ -130,8 +131,9 @@ def _times(
 
 def _kept(names: Iterable[str]) -> SpeedFile:
     """The file of this machine's times."""
+    known = {file.resolve() for file in experiment_files(Path())}
     for name in names:
-        if Path(name).resolve().parent != _EXPERIMENTS.resolve():
+        if Path(name).resolve() not in known:
             raise UserError(
                 f"--save keeps times by the names of experiments, and '{name}' is no file of "
                 f"{_EXPERIMENTS}/ here; leave it out, or time it without --save."
@@ -281,13 +283,13 @@ class PublishedCosts:
 
 
 def _all_experiments() -> list[str]:
-    files = sorted(_EXPERIMENTS.glob("*.yaml"))
+    files = experiment_files(Path())
     if not files:
         raise UserError(
             f"There are no {_EXPERIMENTS}/*.yaml here; name experiment or weight files, or run "
             "the command in the checkout."
         )
-    return [str(file) for file in files if "model" in (yaml.safe_load(file.read_text()) or {})]
+    return [str(file) for file in files]
 
 
 def _networks(names: Iterable[str], *, repeated: bool) -> Iterator[tuple[int, str, SRNetwork]]:

@@ -14,10 +14,11 @@ A file of ``experiments/published`` says, beside a head comment::
         certain: false                          # whether that protocol is known or supposed
         cells: {Baseline: [34.16, null], CA: [34.19, null]}
 
-An axis in ``axes`` that is a name has its labels as keys of ``cells``; one that is ``{name: labels}``
-has its values as a list in that order, where null is an empty cell. ``"CA, SA"`` is two axes whose
-labels share a key, as in ``"yes, no": 37.95``. Axes other than method, scale, set and metric are
-the table's own factors. Values may be written as printed: ``760.1k``, ``260.7G``, ``1h 23m 4s``.
+An axis in ``axes`` that is a name has its labels as keys of ``cells``; one that is ``{name:
+labels}`` has its values as a list in that order, where null is an empty cell. ``"CA, SA"`` is two
+axes whose labels share a key, as in ``"yes, no": 37.95``. Axes other than method, scale, set and
+metric are the table's own factors. Values may be written as printed: ``760.1k``, ``260.7G``, ``1h
+23m 4s``.
 
 Further keys of a table:
 

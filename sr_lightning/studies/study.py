@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from sr_lightning.errors import UserError
+from sr_lightning.experiments import experiment_file
 from sr_lightning.studies.claims import Claim, level_of, published_table, table_claims
 from sr_lightning.studies.ledger import code_of
 from sr_lightning.studies.published_cells import Cell as PublishedCell
@@ -289,9 +290,9 @@ def _overlay(name: str, file: Path, root: Path) -> Path:
 
 
 def _experiment(name: str, file: Path, root: Path) -> Path:
-    name = f"{name.removesuffix('.yaml')}.yaml"
-    folders = (root / "experiments", _SUITE / "experiments")
-    return _first_of(file.parent / name, *(folder / name for folder in folders))
+    name = name.removesuffix(".yaml")
+    places = (experiment_file(folder, name) for folder in (root, _SUITE))
+    return _first_of(file.parent / f"{name}.yaml", *places)
 
 
 def _first_of(*places: Path) -> Path:
