@@ -32,6 +32,7 @@ from sr_lightning.data.resize import Boundary, imresize, lr_size
 from sr_lightning.data.sampling import Weighting, draw
 from sr_lightning.data.store import PixelStore
 from sr_lightning.errors import UserError
+from sr_lightning.files import user_path
 
 __all__ = ["PatchDataModule"]
 
@@ -134,7 +135,7 @@ class PatchDataModule(pl.LightningDataModule):
         self.val_limit = val_limit
         self.small_images = small_images
         self.leaks = leaks
-        self.cache = Path(cache).expanduser() if cache else None
+        self.cache = user_path(cache) if cache else None
         self._sources: list[PatchSource] = []
         self._val: EvaluationSet | None = None
         self._test: EvaluationSet | None = None
@@ -311,9 +312,7 @@ class PatchDataModule(pl.LightningDataModule):
         folder = self.paired_lr.get(group.lower())
         if folder is None:
             return None
-        return find_low(
-            Path(folder.format(scale=scale)).expanduser(), store.images[index].name, scale
-        )
+        return find_low(user_path(folder.format(scale=scale)), store.images[index].name, scale)
 
     def _setup_test(self) -> None:
         images: list[EvaluationImage] = []

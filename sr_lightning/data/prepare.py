@@ -29,6 +29,7 @@ from sr_lightning.data.images import natural_key
 from sr_lightning.data.integrity import Report, check_set, measure, references
 from sr_lightning.data.near_duplicates import SAME_PICTURE, find_leaks
 from sr_lightning.errors import UserError
+from sr_lightning.files import user_path
 
 __all__ = ["main"]
 
@@ -71,7 +72,7 @@ def _run(options: argparse.Namespace, root: Path, console: Console) -> None:
     elif options.check:
         _check(options.names, root, console)
     else:
-        source = options.source.expanduser() if options.source else None
+        source = user_path(options.source) if options.source else None
         _prepare(options.names, root, source, options.copy, console)
 
 

@@ -28,6 +28,7 @@ from rich.progress import track
 from sr_lightning.data.images import Picture, read_picture
 from sr_lightning.data.near_duplicates import perceptual_hash
 from sr_lightning.errors import UserError
+from sr_lightning.files import user_path
 
 __all__ = ["PixelStore", "StoredImage", "cache_root", "pack_pixels"]
 
@@ -42,7 +43,7 @@ NamedImages = Iterable[tuple[str, str, Callable[[], Picture]]]
 def cache_root() -> Path:
     """Folder of everything that can be made again: ``SR_CACHE`` or the user's cache folder."""
     if named := os.environ.get("SR_CACHE"):
-        return Path(named).expanduser()
+        return user_path(named)
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "sr-lightning"
 

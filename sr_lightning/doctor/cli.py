@@ -33,6 +33,7 @@ from sr_lightning.doctor.pairs import (
 from sr_lightning.doctor.results import diagnose_results
 from sr_lightning.doctor.runs import diagnose_run
 from sr_lightning.errors import UserError
+from sr_lightning.files import user_path
 from sr_lightning.inference.upscaler import Upscaler
 from sr_lightning.weights.zoo import load_weights
 
@@ -113,7 +114,7 @@ def _cases(options: argparse.Namespace) -> list[Case]:
     if options.folder is not None:
         if named:
             raise UserError("Name either a folder, or --hr with --lr or --sr.")
-        found = look_into(options.folder.expanduser())
+        found = look_into(user_path(options.folder))
         return _with_scales([beside_known_set(case) for case in found])
     if options.hr is None:
         raise UserError(

@@ -11,6 +11,7 @@ import yaml
 from rich.console import Console
 
 from sr_lightning.errors import UserError
+from sr_lightning.files import YamlLoader
 from sr_lightning.inference import verify, weights_eval
 from sr_lightning.weights.convert import convert
 from sr_lightning.weights.release import release
@@ -84,5 +85,8 @@ def _pairs(given: Sequence[str]) -> dict[str, Any]:
         key, equals, value = text.partition("=")
         if not equals:
             raise UserError(f"--set takes KEY=VALUE, not '{text}'.")
-        pairs[key] = yaml.safe_load(value)
+        try:
+            pairs[key] = yaml.load(value, YamlLoader)
+        except (yaml.YAMLError, ValueError) as error:
+            raise UserError(f"--set {key}: '{value}' is no value; quote it.") from error
     return pairs

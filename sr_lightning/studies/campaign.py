@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from rich.console import Console
 from rich.table import Column, Table
 
 from sr_lightning.errors import UserError
 from sr_lightning.experiments import experiment_file
+from sr_lightning.files import as_type, check_types, read_yaml
 from sr_lightning.studies.cli import project_root
 from sr_lightning.studies.ledger import Ledger, code_of, entry_of_run
 from sr_lightning.weights.release import release
@@ -47,6 +47,24 @@ _KEYS = {
     "overlays",
     "test_scales",
     "weights",
+}
+
+
+_NEEDED = ("name", "priority", "experiment", "minutes", "why")
+_TYPES: dict[str, Any] = {
+    "runs": list[dict[str, Any]],
+    "test": list[str],
+    "data_licence": str,
+    "overlays": list[str],
+}
+_TYPES_OF_A_RUN: dict[str, Any] = {
+    **dict.fromkeys(("name", "experiment", "after", "why", "weights"), str),
+    "priority": int,
+    "set": dict[str, Any],
+    "minutes": dict[Device, float],
+    "expected": dict[str, float],
+    "overlays": list[str],
+    "test_scales": list[float],
 }
 
 
@@ -139,13 +157,17 @@ def load_campaign(path: Path, root: Path) -> Campaign:
     Raises:
         UserError: a key is unknown or missing, a name is there twice, or a file does not exist.
     """
-    content = yaml.safe_load(path.read_text())
+    content = as_type(read_yaml(path, "queue"), dict[str, Any], str(path))
+    check_types(content, _TYPES, str(path))
+    if missing := [k for k in ("runs", "test", "data_licence") if k not in content]:
+        raise UserError(f"{path}: '{missing[0]}' is missing.")
     runs: list[Run] = []
     for given in content["runs"]:
         name = given.get("name", "a run without a name")
+        check_types(given, _TYPES_OF_A_RUN, f"{path}: {name}")
         if surplus := sorted(set(given) - _KEYS):
             raise UserError(f"{path}: {name} has an unknown key '{surplus[0]}'.")
-        if missing := [k for k in ("priority", "experiment", "minutes", "why") if k not in given]:
+        if missing := [k for k in _NEEDED if k not in given]:
             raise UserError(f"{path}: {name} lacks '{missing[0]}'.")
         if name in {run.name for run in runs}:
             raise UserError(f"{path}: {name} is there twice.")
@@ -290,7 +312,7 @@ class Session:
         return True
 
     def _keep(self, run: Run, folder: Path) -> None:
-        config = yaml.safe_load((folder / "config.yaml").read_text())
+        config = read_yaml(folder / "config.yaml", "config")
         code = code_of(config)
         ledger = Ledger(self.campaign.root / "experiments" / "results")
         entry = entry_of_run(
@@ -327,8 +349,9 @@ def _is_trained(folder: Path) -> bool:
     config = folder / "config.yaml"
     if not config.is_file():
         return False
-    steps: int = yaml.safe_load(config.read_text())["trainer"]["max_steps"]
-    return _last_step(folder) >= steps
+    content = as_type(read_yaml(config, "config"), dict[str, Any], str(config))
+    steps = (content.get("trainer") or {}).get("max_steps")
+    return isinstance(steps, int) and _last_step(folder) >= steps
 
 
 def state_of(run: Run, folder: Path) -> str:

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
 from sr_lightning.errors import UserError
 from sr_lightning.experiments import experiment_files
+from sr_lightning.files import read_yaml
 from sr_lightning.nn.complexity import Complexity, complexity
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.studies.published import load_published
@@ -257,7 +257,7 @@ class PublishedCosts:
         own = experiments / "published" / f"{_OWN}.yaml"
         if not own.is_file():
             return
-        answers: Mapping[str, str] = yaml.safe_load(own.read_text())["methods"]
+        answers: Mapping[str, str] = read_yaml(own)["methods"]
         for cell in load_published(own.parent).cells:
             if cell.metric not in _COSTS or cell.doubtful:
                 continue
@@ -323,7 +323,7 @@ def batch_of(name: str) -> tuple[int, int]:
     """
     section = {}
     if name.endswith((".yaml", ".yml")):
-        content = yaml.safe_load(Path(name).read_text())
+        content = read_yaml(name, "experiment file")
         section = content.get("data", {}).get("init_args", {})
     return int(section.get("patch_size", 48)), int(section.get("batch_size", 16))
 

@@ -21,6 +21,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from sr_lightning import __version__
 from sr_lightning.data import PatchDataModule  # noqa: F401 (short names in YAML)
 from sr_lightning.errors import UserError
+from sr_lightning.files import read_yaml, write_whole
 from sr_lightning.nn.check import check_network
 from sr_lightning.runs import OutputOptions, RunFolder
 from sr_lightning.training import callbacks
@@ -28,7 +29,6 @@ from sr_lightning.training.checkpoints import (
     BestCheckpoint,
     LastCheckpoint,
     SafeCheckpointIO,
-    is_whole,
 )
 from sr_lightning.training.config_errors import PlainParser, refusal
 from sr_lightning.training.metrics_file import MetricsFile
@@ -42,6 +42,7 @@ from sr_lightning.training.wandb_logging import (
     make_logger,
     require_key,
 )
+from sr_lightning.weights.formats.pytorch import is_whole
 
 __all__ = ["SRCLI", "run_trainer_command"]
 
@@ -59,7 +60,7 @@ class SaveRunConfig(SaveConfigCallback):
         elif path.exists() and path.read_text() != text:
             earlier = len(list(path.parent.glob("config-earlier-*.yaml")))
             path.rename(path.with_name(f"config-earlier-{earlier + 1}.yaml"))
-        path.write_text(text)
+        write_whole(path, text)
         config = yaml.safe_load(text)
         assert isinstance(pl_module, SRModule)
         for logger in trainer.loggers:
@@ -77,6 +78,9 @@ class SRCLI(LightningCLI):
         """Add the run folder's and W&B's sections."""
         parser.add_class_arguments(OutputOptions, "output")
         parser.add_class_arguments(WandbOptions, "wandb")
+
+    def _parse_ckpt_path(self) -> None:
+        """Read nothing yet: Lightning would let a checkpoint change the config."""
 
     def before_instantiate_classes(self) -> None:
         """Refuse what cannot work before anything is built."""
@@ -252,6 +256,11 @@ def run_trainer_command(given: list[str]) -> None:
         stopped_by = _signal_of(cli)
         if cli.lock is not None:
             cli.lock.release()
+    except SystemExit as end:
+        if isinstance(end.__context__, KeyboardInterrupt):
+            # Lightning ends with status 1 of its own.
+            raise KeyboardInterrupt from None
+        raise
     finally:
         sys.argv = program
         RunFolder.stop_handing_down()
@@ -280,6 +289,10 @@ def _expand(given: list[str]) -> tuple[list[str], RunFolder | None]:
     pending = iter(given[1:])
     for arg in pending:
         name, equals, value = arg.partition("=")
+        if name in {"--config", "-c"}:
+            value = value if equals else next(pending, "")
+            rest.append(f"{name}={_checked(value)}")
+            continue
         if name not in _SHORT:
             rest.append(arg)
             continue
@@ -294,6 +307,7 @@ def _expand(given: list[str]) -> tuple[list[str], RunFolder | None]:
             rest += [f"--data.init_args.{key}", value]
         else:
             folder = RunFolder.existing(value)
+            _checked(folder.config)
     if folder is None:
         return [command, *rest], None
     first = ["--config", str(folder.config), "--output.folder", str(folder.path)]
@@ -301,6 +315,17 @@ def _expand(given: list[str]) -> tuple[list[str], RunFolder | None]:
         checkpoint = _newest_whole(folder) if command == "fit" else folder.best_checkpoint()
         first += ["--ckpt_path", str(checkpoint)]
     return [command, *first, *rest], folder
+
+
+def _checked(config: str | Path) -> str | Path:
+    """A config file, looked at first: jsonargparse does not survive all that can be in one.
+
+    Raises:
+        UserError: it cannot be read, is not YAML, or is no mapping.
+    """
+    if not isinstance(read_yaml(config, "config"), dict | None):
+        raise UserError(f"The config {config} has no keys with values; is it a config?")
+    return config
 
 
 def _newest_whole(folder: RunFolder) -> Path:

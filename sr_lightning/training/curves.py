@@ -31,7 +31,7 @@ def curves_of(means: Sequence[dict[str, Any]], protocol: str) -> Curves:
     """
     curves: Curves = {}
     for row in means:
-        if row["protocol"] == protocol and row["psnr"] is not None:
+        if row["protocol"] == protocol and row.get("psnr") is not None:
             line = curves.setdefault(row["set"], {}).setdefault(row["method"], {})
             line[float(row["scale"])] = float(row["psnr"])
     return curves

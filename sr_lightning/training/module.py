@@ -29,7 +29,7 @@ from sr_lightning.nn.precision import set_layout
 from sr_lightning.training.losses import PixelLoss
 from sr_lightning.training.schedules import Schedule
 from sr_lightning.training.warm_start import load_matching
-from sr_lightning.weights.files import describe_network, load_network
+from sr_lightning.weights.files import check_fit, describe_network, load_network
 
 __all__ = ["SRModule"]
 
@@ -333,12 +333,20 @@ class SRModule(pl.LightningModule):
         resuming would be written into the config and not be used.
 
         Raises:
-            UserError: the config names another optimiser than the checkpoint has.
+            UserError: the weights do not fit the network, or the checkpoint has no optimiser or
+                another one than the config names.
         """
+        source = self._trainer.ckpt_path if self._trainer is not None else None
+        check_fit(self.state_dict(), checkpoint["state_dict"], str(source or "The checkpoint"))
         resumed = self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING
         before = checkpoint.get("optimizer")
-        if not resumed or before is None or not checkpoint.get("optimizer_states"):
+        if not resumed:
             return
+        if not checkpoint.get("optimizer_states") or not isinstance(before, dict):
+            raise UserError(
+                f"{source} has no state of an optimiser to go on with; start a new run with "
+                "--model.init_from, which takes the weights alone."
+            )
         now = self._optimizer_facts()
         if now["class"] != before["class"]:
             raise UserError(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 from sr_lightning.errors import UserError
+from sr_lightning.files import read_record, user_path, write_json
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.runs import RunFolder
 from sr_lightning.weights.files import load_network
@@ -107,7 +106,7 @@ class WeightRecord(Stage):
     def write(self) -> Path:
         """Write the record beside its weights."""
         path = ZOO / f"{self.name}.json"
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        write_json(path, asdict(self))
         return path
 
     @classmethod
@@ -117,12 +116,7 @@ class WeightRecord(Stage):
         Raises:
             UserError: it is damaged or has other fields.
         """
-        try:
-            content: dict[str, Any] = json.loads(path.read_text())
-            stages = tuple(Stage(**stage) for stage in content.get("stages", ()))
-            return cls(**{**content, "scales": tuple(content["scales"]), "stages": stages})
-        except (ValueError, TypeError, KeyError) as error:
-            raise UserError(f"The weight record {path} is damaged: {error}.") from error
+        return read_record(path, cls, "weight record")
 
 
 def records() -> list[WeightRecord]:
@@ -171,7 +165,7 @@ def weight_file(name_or_path: str) -> Path:
     """
     record = find_weights(name_or_path)
     if record is None:
-        path = Path(name_or_path).expanduser()
+        path = user_path(name_or_path)
         if path.is_dir():
             return RunFolder.existing(path).best_checkpoint()
         if not path.exists():

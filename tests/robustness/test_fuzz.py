@@ -1,0 +1,44 @@
+"""Damaged files and odd values: one sentence in bounded time, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from harness import Counts, try_kind
+from samples import KINDS, make
+
+
+@pytest.fixture(scope="session")
+def samples(tmp_path_factory):
+    """The folder of sound files."""
+    folder = tmp_path_factory.mktemp("samples")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        make(folder)
+    finally:
+        os.chdir(before)
+    return folder
+
+
+def tried(samples, work, names, seeds):
+    counts = Counts()
+    for name in names:
+        try_kind(name, KINDS[name], samples, work, seeds, counts)
+    print(f"\n{counts}\n\n" + "\n\n".join(counts.examples))
+    return counts
+
+
+def test_some_damaged_files_of_each_kind_are_refused_in_a_sentence(samples, tmp_path):
+    quick = [name for name in KINDS if name not in {"photographs", "run's rows", "run's facts"}]
+    assert not tried(samples, tmp_path, quick, range(1)).faults
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KINDS)
+def test_damaged_files_are_refused_in_a_sentence(samples, tmp_path, name):
+    first = int(os.environ.get("SR_FUZZ_SEED", 0))
+    count = int(os.environ.get("SR_FUZZ_COUNT", 20))
+    assert not tried(samples, tmp_path, [name], range(first, first + count)).faults
