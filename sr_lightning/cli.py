@@ -100,7 +100,7 @@ def _end(error: Exception, given: Sequence[str]) -> NoReturn:
         # Whoever read has gone, as 'head' does.
         status, said = 1, ""
     elif isinstance(error, UserError):
-        pass
+        status = error.status
     elif isinstance(error, MemoryError) or "out of memory" in said or "can't allocate" in said:
         said = (
             "There is not enough memory for this; work on smaller images or with --tile, on fewer "

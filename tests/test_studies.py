@@ -265,7 +265,8 @@ def test_a_damaged_entry_is_named_once_and_the_others_are_read(tmp_path, caplog,
     assert ledger.entries() == ledger.siblings(first.name) == [first]
     assert ledger.read(second.name) is None
     assert len(caplog.records) == 1
-    assert f"{damaged} is damaged and left out; remove it" in caplog.text
+    assert f"The ledger entry {damaged} is " in caplog.text
+    assert "It is left out; remove it." in caplog.text
 
 
 # ---- runner -------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
+from rich.markup import escape
 from rich.progress import track
 
 from sr_lightning.data.images import Picture, read_picture
@@ -214,7 +215,7 @@ def _write(folder: Path, count: int, images: NamedImages) -> None:
             for name, source, read in track(
                 images,
                 total=count,
-                description=f"Decoding {folder.name.rsplit('-', 1)[0]}",
+                description=escape(f"Decoding {folder.name.rsplit('-', 1)[0]}"),
                 disable=count < 20,
             ):
                 picture = read()

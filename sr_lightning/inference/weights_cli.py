@@ -67,13 +67,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             recipe=options.recipe,
             notes=options.notes,
         )
-        Console().print(f"{made.file}  {made.file.stat().st_size / 1e6:.2f} MB", highlight=False)
+        Console(markup=False).print(
+            f"{made.file}  {made.file.stat().st_size / 1e6:.2f} MB", highlight=False
+        )
         return
     record = convert(
         options.file, options.arch, options.out, options.scale, **_pairs(options.arguments)
     )
     scales = ", ".join(f"x{scale:g}" for scale in record.scales)
-    Console().print(
+    Console(markup=False).print(
         f"{record.network['class_path'].rpartition('.')[2]} {scales}, {record.parameters:,} "
         f"parameters: {options.out}\nfrom {record.origin}; licence: {record.licence}"
     )

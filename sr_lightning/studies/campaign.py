@@ -22,7 +22,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Column, Table
 
-from sr_lightning.errors import UserError
+from sr_lightning.errors import StoppedError, UserError
 from sr_lightning.experiments import experiment_file
 from sr_lightning.files import as_type, check_types, read_yaml
 from sr_lightning.studies.cli import project_root
@@ -196,10 +196,6 @@ def load_campaign(path: Path, root: Path) -> Campaign:
     return Campaign(ordered, tuple(content["test"]), content["data_licence"], root)
 
 
-class _StoppedError(UserError):
-    """The user asked to stop, and not just this run."""
-
-
 class Session:
     """Works through a campaign for a while.
 
@@ -257,7 +253,7 @@ class Session:
                 if not self._advance(run):
                     self.console.print(f"Time is over; {run.name} goes on from here next time.")
                     break
-            except _StoppedError:
+            except StoppedError:
                 raise
             except UserError as error:
                 failed.append(run)
@@ -305,7 +301,7 @@ class Session:
             child.send_signal(signal.SIGINT)
             child.wait()
             if isinstance(stop, KeyboardInterrupt):
-                raise _StoppedError("Stopped; the same command goes on from here.") from None
+                raise StoppedError("Stopped; the same command goes on from here.") from None
             return False
         if code != 0:
             raise UserError(f"'{shlex.join(command)}' failed with status {code}.")
@@ -413,7 +409,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     root = project_root()
     campaign = load_campaign(root / "experiments" / "campaign.yaml", root)
-    console = Console()
+    console = Console(markup=False)
     folder = options.runs.resolve()
     if options.command == "list":
         console.print(_listing(campaign, folder))

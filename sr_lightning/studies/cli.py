@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from sr_lightning.errors import UserError
+from sr_lightning.errors import StoppedError, UserError
 from sr_lightning.studies.ledger import Failure, Ledger, RunRecord
 from sr_lightning.studies.plan import MOST_SEEDS, Need, needs, seconds_per_seed
 from sr_lightning.studies.runner import CellState, Runner
@@ -111,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(sweep_of(study, options.budget, options.seeds), end="")
         return
     failed: list[Failure] = []
-    console = Console()
+    console = Console(markup=False)
     if options.command == "plan":
         _print_plan(console, study, ledger.entries(study.name, options.budget), options.budget)
         return
@@ -173,7 +173,7 @@ def _list(root: Path) -> None:
             possible = len(study.levels) * study.seeds
             counts.append(f"{have}/{possible}" if budget in study.budgets else "-")
         table.add_row(study.name, study.title, str(len(study.levels)), *counts)
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 def _reproduce(root: Path, options: argparse.Namespace) -> None:
@@ -189,7 +189,7 @@ def _reproduce(root: Path, options: argparse.Namespace) -> None:
         print(f"{study.name}: {study.title}", flush=True)
         try:
             failed += _run(study, options, study.reproduce[options.budget])
-        except _StoppedError:
+        except StoppedError:
             raise
         except UserError as error:
             print(f"{study.name}  not run: {error}", flush=True)
@@ -219,7 +219,7 @@ def _run(study: Study, options: argparse.Namespace, seeds: int | None) -> list[F
         with display:
             runner.run()
     except KeyboardInterrupt:
-        raise _StoppedError(
+        raise StoppedError(
             "Stopped; finished cells are in the ledger, and the same command goes on with the rest."
         ) from None
     return runner.failures()
@@ -240,16 +240,12 @@ def _run_enough(study: Study, options: argparse.Namespace, ledger: Ledger) -> li
     return failed
 
 
-class _StoppedError(UserError):
-    """The user asked to stop, and not just this study."""
-
-
 class _Display:
     """One display for all cells: bars on a terminal, a line per change in a file."""
 
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
-        self.console = Console()
+        self.console = Console(markup=False)
         self.begun = time.monotonic()
         self.live: Live | None = None
         if sys.stdout.isatty():

@@ -15,7 +15,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from sr_lightning.errors import UserError
+from sr_lightning.errors import StoppedError, UserError
 from sr_lightning.experiments import experiment_files
 from sr_lightning.files import read_yaml
 from sr_lightning.nn.complexity import Complexity, complexity
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                     to.add(row)
     except KeyboardInterrupt:
         again = "" if kept is None else f" The times so far are in {kept.path}; run it again."
-        raise UserError(f"Stopped.{again}") from None
+        raise StoppedError(f"Stopped.{again}") from None
     if kept is not None:
         print(f"Kept in {kept.path}.")
 
@@ -157,7 +157,7 @@ class _Sheet:
         self.title, self.heads, self.caption = title, heads, caption
         self.rows: list[list[str]] = []
         self.doing = ""
-        self.console = Console()
+        self.console = Console(markup=False)
         self.live = Live(console=self.console, auto_refresh=False)
 
     def __enter__(self) -> _Sheet:

@@ -57,7 +57,7 @@ class Measure:
     metric: str = "psnr"
     protocol: str = "edsr2017"
     sets: tuple[str, ...] = ()
-    scales: tuple[float, ...] = ()
+    scales: tuple[int | float, ...] = ()
     primary: str = ""
 
 

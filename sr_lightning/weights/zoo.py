@@ -58,7 +58,7 @@ class Stage:
     hours: float
     hardware: str
     commit: str
-    measured: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    measured: dict[str, dict[str, dict[str, int | float]]] = field(default_factory=dict)
     notes: str = ""
 
 
@@ -81,11 +81,11 @@ class WeightRecord(Stage):
     """
 
     network: str
-    scales: tuple[float, ...]
+    scales: tuple[int | float, ...]
     parameters: int
     training_data: str
     data_licence: str
-    published: dict[str, dict[str, float]] = field(default_factory=dict)
+    published: dict[str, dict[str, int | float]] = field(default_factory=dict)
     preview: bool = True
     origin: str = "trained by this suite"
     licence: str = "MIT"

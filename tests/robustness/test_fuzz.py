@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
-from harness import Counts, try_kind
-from samples import KINDS, make
+from harness import Counts, run, try_kind
+from samples import KINDS, MADE, make
+from values import VALUES
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +44,25 @@ def test_damaged_files_are_refused_in_a_sentence(samples, tmp_path, name):
     first = int(os.environ.get("SR_FUZZ_SEED", 0))
     count = int(os.environ.get("SR_FUZZ_COUNT", 20))
     assert not tried(samples, tmp_path, [name], range(first, first + count)).faults
+
+
+def odd_values(samples, work, commands):
+    counts = Counts()
+    for command in commands:
+        folder = work / "try"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(samples, folder, symlinks=True)
+        name = next((part for part in command if part), "nothing")
+        counts.add(name, " ".join(command[-3:]), run(command, folder, ("o.png", "o.pt2", *MADE)))
+    print(f"\n{counts}\n\n" + "\n\n".join(counts.examples))
+    return counts
+
+
+def test_some_odd_values_are_refused_in_a_sentence(samples, tmp_path):
+    assert not odd_values(samples, tmp_path, VALUES[::20]).faults
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(10))
+def test_odd_values_are_refused_in_a_sentence(samples, tmp_path, part):
+    assert not odd_values(samples, tmp_path, VALUES[part::10]).faults
