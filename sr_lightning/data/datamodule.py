@@ -334,7 +334,13 @@ class PatchDataModule(pl.LightningDataModule):
         folder = self.paired_lr.get(group.lower())
         if folder is None:
             return None
-        return find_low(user_path(folder.format(scale=scale)), store.images[index].name, scale)
+        try:
+            place = user_path(folder.format(scale=scale))
+        except (LookupError, ValueError) as error:
+            raise UserError(
+                f"data.paired_lr names {folder}; only {{scale}} may stand in braces."
+            ) from error
+        return find_low(place, store.images[index].name, scale)
 
     def _setup_test(self) -> None:
         images: list[EvaluationImage] = []

@@ -12,6 +12,7 @@ import lightning.pytorch as pl
 import yaml
 from filelock import FileLock, Timeout
 from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import Logger
@@ -104,6 +105,7 @@ class SRCLI(LightningCLI):
                     f"{self.run_folder.path} holds a run already: go on with it by --run "
                     f"{self.run_folder.path}, or name another --output.folder."
                 )
+        _check_numbers(config.trainer)
         interval, steps = config.trainer.val_check_interval, config.trainer.max_steps
         if isinstance(interval, int) and 0 < steps < interval:
             # A budget shorter than the usual interval is still validated at its end.
@@ -113,11 +115,11 @@ class SRCLI(LightningCLI):
         """Build model, data and trainer; what a constructor refuses is said in its own words."""
         try:
             super().instantiate_classes()
-        except ValueError as error:
+        except (ValueError, TypeError, MisconfigurationException) as error:
             # jsonargparse wraps what a constructor raises into a report on type hints.
-            if not str(error).startswith("Does not validate"):
-                raise
-            raise UserError(refusal(error)) from error
+            wrapped = str(error).startswith("Does not validate")
+            said = refusal(error) if wrapped else f"The config cannot be used: {error}"
+            raise UserError(said) from error
 
     def before_fit(self) -> None:
         """Refuse a network that cannot be trained before the run has a folder."""
@@ -171,6 +173,21 @@ class SRCLI(LightningCLI):
         options = WandbOptions(**config.wandb.as_dict())
         logger = make_logger(options, folder, name=name, job_type=self.subcommand)
         return [*found, logger] if logger is not None else found
+
+
+def _check_numbers(trainer: Namespace) -> None:
+    """Refuse what Lightning takes and then fails at.
+
+    Raises:
+        UserError: a number is too small, or no whole number of steps.
+    """
+    for name, least in (("accumulate_grad_batches", 1), ("val_check_interval", 1)):
+        value = trainer[name]
+        if isinstance(value, float) or (isinstance(value, int) and value < least):
+            raise UserError(f"trainer.{name} is {value}; give whole steps, {least} or more.")
+    clip = trainer.gradient_clip_val
+    if clip is not None and clip < 0:
+        raise UserError(f"trainer.gradient_clip_val is {clip}; give 0 (no clipping) or more.")
 
 
 @rank_zero_only
@@ -261,6 +278,8 @@ def run_trainer_command(given: list[str]) -> None:
             # Lightning ends with status 1 of its own.
             raise KeyboardInterrupt from None
         raise
+    except MisconfigurationException as error:
+        raise UserError(f"The config cannot be used: {error}") from error
     finally:
         sys.argv = program
         RunFolder.stop_handing_down()

@@ -15,6 +15,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import GradClipAlgorithmType, rank_zero_info
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from sr_lightning.data.batch import Batch, LRBatch, check_batch
 from sr_lightning.errors import UserError
@@ -143,17 +144,28 @@ class SRModule(pl.LightningModule):
         return losses["loss"]
 
     def configure_optimizers(self) -> Any:
-        """The optimiser, and its schedule stepped per optimiser step."""
-        optimizer = self.optimizer(p for p in self.parameters() if p.requires_grad)
-        if self.scheduler is None:
-            return optimizer
-        scheduler = self.scheduler(optimizer)
+        """The optimiser, and its schedule stepped per optimiser step.
+
+        Raises:
+            UserError: an option of one of them is impossible, such as a negative rate.
+        """
+        try:
+            optimizer = self.optimizer(p for p in self.parameters() if p.requires_grad)
+            if self.scheduler is None:
+                return optimizer
+            scheduler = self.scheduler(optimizer)
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"model.optimizer or model.scheduler cannot be made: {error}"
+            ) from error
         if isinstance(scheduler, Schedule) and scheduler.total_steps is None:
             scheduler.total_steps = self.trainer.max_steps
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
+        steps: dict[str, Any] = {"scheduler": scheduler, "interval": "step"}
+        if isinstance(scheduler, ReduceLROnPlateau):
+            # It looks at a validation, which comes every so many batches.
+            steps["frequency"] = self.trainer.val_check_batch or 1
+            steps["monitor"] = getattr(scheduler, "monitor", self.monitor)
+        return {"optimizer": optimizer, "lr_scheduler": steps}
 
     def configure_gradient_clipping(
         self,

@@ -29,7 +29,20 @@ import yaml
 SECONDS = 60
 _MEMORY = 24 << 30
 _ODD: tuple[Any, ...] = (
-    *(None, True, -1, 0, 1.5, 10**30, float("nan"), float("inf"), "", "[/x]", "a\0b", "~nobody/x"),
+    *(
+        None,
+        True,
+        -1,
+        0,
+        1.5,
+        10**30,
+        float("nan"),
+        float("inf"),
+        "",
+        "[/x]",
+        "a\0b",
+        "~no_user/x",
+    ),
     *(
         "/dev/zero",
         "x" * 5000,
@@ -59,18 +72,24 @@ class Outcome:
     said: str
 
 
-def run(arguments: Sequence[str], folder: Path, results: Sequence[str] = ()) -> Outcome:
+def run(
+    arguments: Sequence[str],
+    folder: Path,
+    results: Sequence[str] = (),
+    before: Callable[[], None] = lambda: None,
+) -> Outcome:
     """Run a command in a folder and judge it.
 
     Args:
         arguments: as typed after ``sr-lightning``.
         folder: to run in; its state folder and caches are inside.
         results: names of files that may only be there if the command succeeds.
+        before: called in the child first.
     """
     log = folder / "said.txt"
     child = os.fork()
     if child == 0:
-        _be(arguments, folder, log)
+        _be(arguments, folder, log, before)
     status, end = None, time.monotonic() + SECONDS
     while time.monotonic() < end:
         done, code = os.waitpid(child, os.WNOHANG)
@@ -85,7 +104,7 @@ def run(arguments: Sequence[str], folder: Path, results: Sequence[str] = ()) -> 
     return Outcome(tuple(_faults(status, said, folder, results)), status, said[-1500:])
 
 
-def _be(arguments: Sequence[str], folder: Path, log: Path) -> None:
+def _be(arguments: Sequence[str], folder: Path, log: Path, before: Callable[[], None]) -> None:
     """Become the command; never returns."""
     status = 99
     try:
@@ -100,6 +119,7 @@ def _be(arguments: Sequence[str], folder: Path, log: Path) -> None:
         sys.stdout, sys.stderr = (os.fdopen(os.dup(opened), "w", buffering=1) for _ in range(2))
         from sr_lightning.cli import main
 
+        before()
         main(arguments)
         status = 0
     except SystemExit as end:

@@ -4,25 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
 
 import pytest
 from harness import Counts, run, try_kind
-from samples import KINDS, MADE, make
+from samples import KINDS, MADE
 from values import VALUES
-
-
-@pytest.fixture(scope="session")
-def samples(tmp_path_factory):
-    """The folder of sound files."""
-    folder = tmp_path_factory.mktemp("samples")
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        make(folder)
-    finally:
-        os.chdir(before)
-    return folder
 
 
 def tried(samples, work, names, seeds):

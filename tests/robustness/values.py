@@ -15,10 +15,18 @@ _FIT = {
     "data.val_crop": ("0", "-1"),
     "data.val_limit": ("0", "-1"),
     "data.seed": ("-1", str(10**30)),
-    "data.train": ("photoz", "~nobody", "/dev/null", "[]", "a.png", "photos\0", "/proc/self/mem"),
+    "data.train": (
+        "photoz",
+        "~no_user",
+        "/dev/null",
+        "[]",
+        "a.png",
+        "photos\0",
+        "/proc/self/mem",
+    ),
     "data.val": ("photoz", "[]"),
     "data.test": ("photoz", "photos[/x]", "a.png"),
-    "data.cache": ("/proc/x", "a.png", "~nobody/x"),
+    "data.cache": ("/proc/x", "a.png", "~no_user/x"),
     "data.paired_lr": ("{photos: nowhere}", "{photos: '{x}'}", "3"),
     "trainer.accumulate_grad_batches": ("0", "-1", "100"),
     "trainer.val_check_interval": ("0.5", "0", "-1", "1.0", "2.5"),
@@ -28,7 +36,7 @@ _FIT = {
     "trainer.limit_val_batches": ("2.0", "-1", "0"),
     "trainer.gradient_clip_val": ("-1", "nan"),
     "trainer.precision": ("bf16-true", "64-true", "16-true", "16-mixed", "x"),
-    "trainer.devices": ("0", "-1", "x", "99"),
+    "trainer.devices": ("0", "-1", "x"),
     "trainer.accelerator": ("gpu", "x"),
     "trainer.enable_checkpointing": ("false",),
     "trainer.callbacks": ("x", "[lightning.pytorch.callbacks.EarlyStopping]"),
@@ -49,22 +57,29 @@ _FIT = {
     "model.network.channels": ("0", "-1", "x"),
     "model.protocols": ("[]", "[x]", "edsr2017"),
     "model.metrics": ("[]", "[ssim]", "[x]"),
-    "model.init_from": ("nothing", "photos", "a.png", "~nobody", "/dev/zero", ""),
+    "model.init_from": ("nothing", "photos", "a.png", "~no_user", "/dev/zero", ""),
     "seed_everything": ("-1", "true", str(10**30), "x"),
     "output.checkpoint_minutes": ("nan", "-1", "0"),
-    "output.root": ("/proc/x", "a.png", "~nobody/x"),
-    "output.folder": ("/proc/x", "a.png", "a.png/x", "~nobody/x", "", "x" * 300),
+    "output.root": ("/proc/x", "a.png", "~no_user/x"),
+    "output.folder": ("/proc/x", "a.png", "a.png/x", "~no_user/x", "", "x" * 300),
     "wandb.mode": ("x",),
     "ckpt_path": ("nothing", "photos", "a.png", "w.safetensors", "last", "best", "/dev/zero", ""),
-    "config": ("nothing", "photos", "a.png", "~nobody", "[]", "mine.yaml", ""),
+    "config": ("nothing", "photos", "a.png", "~no_user", "[]", "mine.yaml", ""),
 }
 _UPSCALE = {
     "tile": ("0", "-1", "1000000000", "1.5"),
     "scale": ("0", "-2", "nan", "inf", "1e9", "0.5", "1"),
     "device": ("x", "cuda:99", "meta"),
-    "weights": ("nothing", "photos", "a.png", "~nobody", "/dev/zero", "[/x]", "", "photos.zip"),
+    "weights": ("nothing", "photos", "a.png", "~no_user", "/dev/zero", "[/x]", "", "photos.zip"),
     "out": (
-        *("/dev/null", "/proc/x.png", "a.png/o.png", "~nobody/o.png", "x" * 300 + ".png", "o.gif"),
+        *(
+            "/dev/null",
+            "/proc/x.png",
+            "a.png/o.png",
+            "~no_user/o.png",
+            "x" * 300 + ".png",
+            "o.gif",
+        ),
         *("[/x].png", "o\0.png", "photos", "", "."),
     ),
 }
@@ -72,7 +87,7 @@ _UPSCALE = {
 VALUES: list[list[str]] = [
     *([*FIT, f"--{key}", value] for key, values in _FIT.items() for value in values),
     *([*UPSCALE, f"--{key}", value] for key, values in _UPSCALE.items() for value in values),
-    *(["upscale", name] for name in ("nothing.png", "mine.yaml", "photos.zip", "~nobody", "o\0")),
+    *(["upscale", name] for name in ("nothing.png", "mine.yaml", "photos.zip", "~no_user", "o\0")),
     *(["upscale", name] for name in ("/dev/zero", "/dev/null", "x" * 300, "[/x].png", "")),
     *(["export", "w.safetensors", "--out", to] for to in ("/proc/x.pt2", "a.png", "a.png/o.pt2")),
     *(["export", "w.safetensors", "--out", "o.pt2", "--size", n, n] for n in ("0", "-1")),
@@ -84,29 +99,29 @@ VALUES: list[list[str]] = [
     ),
     *([*convert("imdn", "imdn.pth"), "--set", f"channels={n}"] for n in ("0", "-1", "1e9", "null")),
     *([*convert("imdn", "imdn.pth"), "--out", to] for to in ("/proc/x.safetensors", "o.png")),
-    *(convert("imdn", name) for name in ("nothing", "photos", "a.png", "/dev/zero", "~nobody")),
+    *(convert("imdn", name) for name in ("nothing", "photos", "a.png", "/dev/zero", "~no_user")),
     *(
         ["study", "show", name]
-        for name in ("nothing", "./nothing.yaml", "~nobody/x.yaml", "photos")
+        for name in ("nothing", "./nothing.yaml", "~no_user/x.yaml", "photos")
     ),
     *(["study", "run", "./mine.yaml", "--seeds", n] for n in ("0", "-1", "x")),
     ["study", "show", "./mine.yaml", "--budget", "paper"],
     ["study", "run", "./mine.yaml", "--launcher", "slurm", "--slurm", "x"],
     *(["plot-scales", "run", "--out", to] for to in ("/proc/x.svg", "photos", "a.png/x.svg")),
-    *(["plot-scales", name] for name in ("photos", "nothing", "~nobody", "a.png")),
+    *(["plot-scales", name] for name in ("photos", "nothing", "~no_user", "a.png")),
     ["plot-scales", "run", "--protocol", "x"],
     *(["doctor", "--hr", "photos", "--lr", name] for name in ("nothing", "photos", "a.png", "d")),
     ["doctor", "--hr", "photos", "--sr", "photos", "--json", "/proc/x.json"],
     *(["doctor", "run", "--expect", text] for text in ("x", "nan", "30/x", "inf/inf")),
-    *(["doctor", name] for name in ("~nobody", "nothing", "a.png", "photos.zip", "/dev/zero")),
+    *(["doctor", name] for name in ("~no_user", "nothing", "a.png", "photos.zip", "/dev/zero")),
     *(
         ["prepare", "set5", "--from", name]
-        for name in ("nothing", "/dev/zero", "~nobody", "mine.yaml")
+        for name in ("nothing", "/dev/zero", "~no_user", "mine.yaml")
     ),
     *(["prepare", "set5", "--from", "photos", "--data-root", to] for to in ("/proc/x", "a.png")),
     ["prepare", "nothing"],
     *(["complexity", "w.safetensors", "--hr", text] for text in ("x", "0x0", "-1x5", "1280")),
-    *(["complexity", name] for name in ("nothing.yaml", "mine.yaml", "a.png", "~nobody")),
+    *(["complexity", name] for name in ("nothing.yaml", "mine.yaml", "a.png", "~no_user")),
     *(["compare", "photos", "--weights", "w.safetensors", "--scale", n] for n in ("0", "nan", "3")),
     ["compare", "a.png", "--weights", "w.safetensors", "--region", "-1", "-1", "0"],
     ["compare", "a.png", "--weights", "w.safetensors", "--out", "/proc/x"],
@@ -117,7 +132,7 @@ VALUES: list[list[str]] = [
     *(["weights", "eval", name, "--sets", "photos/small"] for name in ("w.safetensors", "nothing")),
     *(
         ["test", "--run", name]
-        for name in ("nothing", "photos", "a.png", "~nobody", "/dev/zero", "")
+        for name in ("nothing", "photos", "a.png", "~no_user", "/dev/zero", "")
     ),
     *(
         ["predict", "--run", "run", "--data.predict", name]
