@@ -72,8 +72,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     try:
         width, height = (int(part) for part in options.hr.lower().split("x"))
+        if min(width, height) < 64 or max(width, height) > 100_000:
+            raise ValueError
     except ValueError:
-        raise UserError(f"--hr takes WIDTHxHEIGHT such as 1280x720, not '{options.hr}'.") from None
+        raise UserError(
+            f"--hr takes WIDTHxHEIGHT of 64 to 100,000 pixels, as 1280x720, not '{options.hr}'."
+        ) from None
     names = options.networks or _all_experiments()
     kept = _kept(names) if options.save else None
     timed = options.time or options.save

@@ -22,7 +22,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from sr_lightning import __version__
 from sr_lightning.data import PatchDataModule  # noqa: F401 (short names in YAML)
 from sr_lightning.errors import UserError
-from sr_lightning.files import read_yaml, write_whole
+from sr_lightning.files import read_yaml, regular_file, write_whole
 from sr_lightning.nn.check import check_network
 from sr_lightning.runs import OutputOptions, RunFolder
 from sr_lightning.training import callbacks
@@ -83,6 +83,12 @@ class SRCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Read nothing yet: Lightning would let a checkpoint change the config."""
 
+    def _set_seed(self) -> None:
+        try:
+            super()._set_seed()
+        except ValueError as error:
+            raise UserError(f"seed_everything: {error}.") from error
+
     def before_instantiate_classes(self) -> None:
         """Refuse what cannot work before anything is built."""
         config = self.config[self.subcommand]
@@ -95,6 +101,8 @@ class SRCLI(LightningCLI):
             # ResultTables prints one with a protocol in its title.
             config.verbose = False
         _prefer_named_precision(config.trainer)
+        if config.ckpt_path is not None:
+            regular_file(config.ckpt_path, "checkpoint")
         self.run_folder = RunFolder.create(OutputOptions(**config.output.as_dict()))
         if self.subcommand == "fit":
             self.lock = _locked(self.run_folder)

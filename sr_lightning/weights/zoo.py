@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
@@ -142,7 +143,9 @@ def best_for_scale(scale: float) -> WeightRecord:
             (c["psnr"] for n, c in cells.items() if n == f"Set5_x{scale:g}"), default=float("-inf")
         )
 
-    found = [r for r in records() if scale in r.scales or (r.arbitrary_scale and scale >= 1)]
+    found = [
+        r for r in records() if scale in r.scales or (r.arbitrary_scale and 1 <= scale < math.inf)
+    ]
     if not found:
         scales = sorted({scale for record in records() for scale in record.scales})
         have = ", ".join(f"x{scale:g}" for scale in scales) or "none yet"

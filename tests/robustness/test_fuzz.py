@@ -8,7 +8,7 @@ import shutil
 import pytest
 from harness import Counts, run, try_kind
 from samples import KINDS, MADE
-from values import VALUES
+from values import OF_UPSCALE, VALUES
 
 
 def tried(samples, work, names, seeds):
@@ -46,6 +46,11 @@ def odd_values(samples, work, commands):
 
 def test_some_odd_values_are_refused_in_a_sentence(samples, tmp_path):
     assert not odd_values(samples, tmp_path, VALUES[::20]).faults
+
+
+@pytest.mark.slow
+def test_odd_values_of_upscale_are_refused_in_a_sentence(samples, tmp_path):
+    assert not odd_values(samples, tmp_path, OF_UPSCALE).faults
 
 
 @pytest.mark.slow

@@ -84,11 +84,14 @@ _UPSCALE = {
     ),
 }
 
-VALUES: list[list[str]] = [
-    *([*FIT, f"--{key}", value] for key, values in _FIT.items() for value in values),
+# What the command itself reads and writes by names.
+OF_UPSCALE: list[list[str]] = [
     *([*UPSCALE, f"--{key}", value] for key, values in _UPSCALE.items() for value in values),
     *(["upscale", name] for name in ("nothing.png", "mine.yaml", "photos.zip", "~no_user", "o\0")),
     *(["upscale", name] for name in ("/dev/zero", "/dev/null", "x" * 300, "[/x].png", "")),
+]
+VALUES: list[list[str]] = [
+    *([*FIT, f"--{key}", value] for key, values in _FIT.items() for value in values),
     *(["export", "w.safetensors", "--out", to] for to in ("/proc/x.pt2", "a.png", "a.png/o.pt2")),
     *(["export", "w.safetensors", "--out", "o.pt2", "--size", n, n] for n in ("0", "-1")),
     *(["export", "w.safetensors", "--out", "o.pt2", "--scale", n] for n in ("0", "nan", "inf")),
@@ -115,7 +118,7 @@ VALUES: list[list[str]] = [
     *(["doctor", "run", "--expect", text] for text in ("x", "nan", "30/x", "inf/inf")),
     *(["doctor", name] for name in ("~no_user", "nothing", "a.png", "photos.zip", "/dev/zero")),
     *(
-        ["prepare", "set5", "--from", name]
+        ["prepare", "set5", "--from", name, "--data-root", "d"]
         for name in ("nothing", "/dev/zero", "~no_user", "mine.yaml")
     ),
     *(["prepare", "set5", "--from", "photos", "--data-root", to] for to in ("/proc/x", "a.png")),
