@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sr_lightning.colour import rgb_to_y
+from sr_lightning.colour import RGB_TO_Y
 from sr_lightning.metrics.quality import METRICS
 
 __all__ = ["PROTOCOLS", "Protocol", "get_protocol"]
@@ -133,10 +133,21 @@ class Protocol:
         if grey and self.grey == "direct":
             y = levels.mean(dim=1, keepdim=True)
         else:
-            y = rgb_to_y((levels.flip(1) if self.channel == "y_bgr" else levels) / 255).mul_(255)
+            y = _luminance(levels.flip(1) if self.channel == "y_bgr" else levels)
             if self.channel == "y_full":
                 y = (y - 16) * (255 / 219)
         return _quantised(y, self.quantise_y)
+
+
+def _luminance(levels: Tensor) -> Tensor:
+    """Y in [16, 235] of RGB levels in [0, 255], (N, 3, H, W) to (N, 1, H, W).
+
+    The numbers of :func:`~sr_lightning.colour.rgb_to_y` without its copies of all three channels,
+    which would take longer than SSIM's share of a strip.
+    """
+    red, green, blue = (levels[:, channel, None] for channel in range(3))
+    r, g, b = (weight / 255 for weight in RGB_TO_Y)
+    return (red * r).add_(green, alpha=g).add_(blue, alpha=b).add_(16)
 
 
 def _quantised(levels: Tensor, how: Rounding) -> Tensor:
