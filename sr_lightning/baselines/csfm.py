@@ -24,9 +24,9 @@ class ModulatedBlock(nn.Module):
     """CSAR: two convolutions, channel and spatial attention of the result, a 1x1 fusion, a skip.
 
     Args:
-        channels: in and out.
-        reduction: of the channel attention's bottleneck.
-        increase: by which the spatial attention widens.
+        channels: Number of channels in and out.
+        reduction: Factor by which the channel attention's bottleneck reduces the channels.
+        increase: Factor by which the spatial attention widens.
     """
 
     def __init__(self, channels: int, reduction: int, increase: int) -> None:
@@ -55,12 +55,12 @@ class CSFM(SRNetwork):
 
     Args:
         scale: 2, 3, 4 or 8.
-        channels: of the features.
+        channels: Number of channels of the features.
         modules: M, FMM modules. inferred: 8 with 16 blocks each, after a re-implementation whose
             size fits what is remembered of the paper's.
         blocks: B, CSAR blocks of a module. inferred, the same.
-        reduction: of the channel attention, 16 in the paper.
-        increase: of the spatial attention, 2 in the paper.
+        reduction: Factor by which the channel attention reduces the channels, 16 in the paper.
+        increase: Factor of the spatial attention, 2 in the paper.
     """
 
     def __init__(

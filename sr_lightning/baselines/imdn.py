@@ -26,8 +26,8 @@ class ContrastAttention(nn.Module):
     """CCA: channels weighted by their standard deviation and mean over the image (equation 5).
 
     Args:
-        channels: of the feature map.
-        reduction: of the bottleneck.
+        channels: Number of channels of the feature map.
+        reduction: Factor by which the bottleneck reduces the channels.
     """
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
@@ -48,7 +48,7 @@ class MultiDistillationBlock(nn.Module):
     """IMDB: four convolutions, each of which but the last passes three quarters on.
 
     Args:
-        channels: in and out.
+        channels: Number of channels in and out.
     """
 
     def __init__(self, channels: int) -> None:
@@ -79,9 +79,9 @@ class IMDN(SRNetwork):
     """Information multi-distillation network.
 
     Args:
-        scale: by which it upscales.
-        channels: of the features.
-        blocks: multi-distillation blocks.
+        scale: Scale by which it upscales.
+        channels: Number of channels of the features.
+        blocks: Number of multi-distillation blocks.
     """
 
     def __init__(self, scale: int = 4, channels: int = 64, blocks: int = 6) -> None:

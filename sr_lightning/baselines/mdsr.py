@@ -24,9 +24,9 @@ class MDSR(SRNetwork):
     """MDSR; the defaults are the full network, 16 blocks the baseline.
 
     Args:
-        scale: those that it is made for, each 2, 3, 4 or 8.
-        channels: of the trunk.
-        blocks: residual blocks of the trunk.
+        scale: Scales that it is made for, each 2, 3, 4 or 8.
+        channels: Number of channels of the trunk.
+        blocks: Number of residual blocks of the trunk.
     """
 
     takes_scale = True
@@ -62,7 +62,7 @@ class MDSR(SRNetwork):
 
         Args:
             lr: (N, 3, H, W) RGB in [0, 1].
-            scale: one of `scales`; default: the only one.
+            scale: Scale, one of `scales`; default: the only one.
         """
         by = str(int(self.resolved(scale)))
         x = self.prepare[by](self.head(self.shift(lr)))

@@ -24,8 +24,8 @@ class AttentionBlock(nn.Module):
     """RCAB: convolution, ReLU, convolution, channel attention, added to the input.
 
     Args:
-        channels: in and out.
-        reduction: of the attention.
+        channels: Number of channels in and out.
+        reduction: Factor by which the attention reduces the channels.
     """
 
     def __init__(self, channels: int, reduction: int) -> None:
@@ -56,10 +56,10 @@ class RCAN(SRNetwork):
 
     Args:
         scale: 2, 3, 4 or 8.
-        channels: of the trunk.
-        groups: residual groups.
-        blocks: residual blocks of a group.
-        reduction: of the channel attention.
+        channels: Number of channels of the trunk.
+        groups: Number of residual groups.
+        blocks: Number of residual blocks of a group.
+        reduction: Factor by which the channel attention reduces the channels.
     """
 
     def __init__(

@@ -24,9 +24,9 @@ class ResidualDenseBlock(nn.Module):
     """RDB: each convolution sees the block's input and all outputs before it (equations 5 to 7).
 
     Args:
-        channels: in and out, G0 of the paper.
-        growth: channels that each convolution adds, G.
-        layers: convolutions, C.
+        channels: Number of channels in and out, G0 of the paper.
+        growth: Channels that each convolution adds, G.
+        layers: Number of convolutions, C.
     """
 
     def __init__(self, channels: int, growth: int, layers: int) -> None:
@@ -49,10 +49,10 @@ class ResidualDenseTrunk(nn.Module):
     """Image to features: two convolutions, residual dense blocks, global fusion and skip.
 
     Args:
-        channels: of the features.
-        growth: of the blocks.
+        channels: Number of channels of the features.
+        growth: Growth rate of the blocks.
         blocks: D of the paper.
-        layers: of a block.
+        layers: Number of layers of a block.
     """
 
     def __init__(self, channels: int, growth: int, blocks: int, layers: int) -> None:
@@ -83,10 +83,10 @@ class RDN(SRNetwork):
 
     Args:
         scale: 2, 3, 4 or 8.
-        channels: of the features, G0.
-        growth: of the blocks, G.
+        channels: Number of channels of the features, G0.
+        growth: Growth rate of the blocks, G.
         blocks: D.
-        layers: of a block, C.
+        layers: Number of layers of a block, C.
     """
 
     def __init__(

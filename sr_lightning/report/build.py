@@ -53,11 +53,11 @@ def build_report(
     """Set everything that was measured beside everything that was published.
 
     Args:
-        evidence: what was published and measured.
-        table: only this published table, ``file/table``, and its studies.
-        pictures: folder of the cells' run folders, or None for no pictures.
-        comparisons: folder of ``sr-lightning compare``, or None for no pictures of the weights.
-        own_alone: the user's own studies and nothing else.
+        evidence: What was published and measured.
+        table: Only this published table, ``file/table``, and its studies.
+        pictures: Folder of the cells' run folders, or None for no pictures.
+        comparisons: Folder of ``sr-lightning compare``, or None for no pictures of the weights.
+        own_alone: The user's own studies and nothing else.
 
     Raises:
         UserError: there is no such table.

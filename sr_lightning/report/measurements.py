@@ -44,11 +44,11 @@ class Measurement:
 
     Attributes:
         value: PSNR in dB, or SSIM.
-        deviation: standard deviation over seeds, or None.
-        protocol: that it was measured under.
-        by: what was measured, in words.
-        origin: where it comes from.
-        whole: whether the network had its full size.
+        deviation: Standard deviation over seeds, or None.
+        protocol: Protocol that it was measured under.
+        by: What was measured, in words.
+        origin: Where it comes from.
+        whole: Whether the network had its full size.
     """
 
     value: float
@@ -63,11 +63,11 @@ class Evidence:
     """Everything that was measured or can be counted.
 
     Args:
-        root: the checkout.
-        ledger: of finished runs.
-        weights: records of shipped weights; default those of the package.
-        considered: budgets whose runs count; default all.
-        own: studies of the user's own, whose results lie beside them and answer nothing published.
+        root: The checkout.
+        ledger: Ledger of finished runs.
+        weights: Records of shipped weights; default those of the package.
+        considered: Budgets whose runs count; default all.
+        own: Studies of the user's own, whose results lie beside them and answer nothing published.
     """
 
     def __init__(
@@ -218,9 +218,9 @@ class Evidence:
         """What a weight file's paper prints of its network, or None where it prints nothing.
 
         Args:
-            record: of the weights, which may be smaller than the paper's network.
-            name: of the image set.
-            scale: of the number.
+            record: Record of the weights, which may be smaller than the paper's network.
+            name: Name of the image set.
+            scale: Scale of the number.
             metric: "psnr" or "ssim".
         """
         found = [
@@ -317,9 +317,9 @@ class Evidence:
         """Parameters and MACs of a network for an output size, or None where it is not known.
 
         Args:
-            experiment: experiment or weights; a ``+`` at its end is ignored.
+            experiment: Experiment or weights; a ``+`` at its end is ignored.
             hr_size: (H, W) of the output.
-            scale: default the network's first.
+            scale: Default the network's first.
         """
         network = self.network(experiment)
         if network is None:
@@ -336,8 +336,8 @@ class Evidence:
         An experiment of the same name may have another size.
 
         Args:
-            record: of the weights.
-            scale: that the network can do.
+            record: Record of the weights.
+            scale: Scale that the network can do.
         """
         if not record.file.is_file():
             return None
@@ -398,8 +398,8 @@ def origin_of_weights(record: WeightRecord, protocol: str) -> Provenance:
     """Where a number of shipped weights comes from.
 
     Args:
-        record: of the weights.
-        protocol: that they were measured under.
+        record: Record of the weights.
+        protocol: Protocol that they were measured under.
     """
     return Provenance(
         f"Weights {record.name}",
@@ -428,9 +428,9 @@ def origin_of_runs(runs: Sequence[RunRecord], title: str, protocol: str) -> Prov
     """Where the mean over some runs comes from.
 
     Args:
-        runs: of the ledger, one for each seed.
-        title: what the number is.
-        protocol: that it was measured under.
+        runs: Runs of the ledger, one for each seed.
+        title: What the number is.
+        protocol: Protocol that it was measured under.
     """
 
     def shared(values: Iterator[str]) -> str:

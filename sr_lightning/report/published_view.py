@@ -21,7 +21,7 @@ def published_table(evidence: Evidence, name: str) -> Table:
     """A published table with a second line under every row that we have an experiment for.
 
     Args:
-        evidence: what was published and measured.
+        evidence: What was published and measured.
         name: ``file/table``.
 
     Raises:
@@ -162,9 +162,9 @@ def printed(cell: Cell, marks: tuple[int, ...], digits: Mapping[str, int]) -> Nu
     """A published number with its source, protocol and errata.
 
     Args:
-        cell: to show.
-        marks: places of its remarks among the table's notes.
-        digits: after the point, by metric.
+        cell: Cell to show.
+        marks: Places of its remarks among the table's notes.
+        digits: Digits after the point, by metric.
     """
     facts = [("source", cell.source)]
     if cell.protocol is not None:
@@ -248,7 +248,7 @@ def claims_table(evidence: Evidence, name: str) -> Table | None:
     A claim about many cells (best on all sets) is one row that counts them.
 
     Args:
-        evidence: what was published and measured.
+        evidence: What was published and measured.
         name: ``file/table``.
     """
     claims = evidence.published.claims_of(name)
@@ -310,8 +310,8 @@ def claim_verdict(evidence: Evidence, claim: Claim) -> str:
     """The verdict of a claim's study at its highest budget, or of single runs, in words.
 
     Args:
-        evidence: what was published and measured.
-        claim: of a published table.
+        evidence: What was published and measured.
+        claim: Claim of a published table.
     """
     for study in evidence.studies_of(claim.table):
         asked = [*table_claims([claim], study.levels, study.measure.metric, study.scale)]

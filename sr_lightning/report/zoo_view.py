@@ -39,8 +39,8 @@ def zoo_view(evidence: Evidence, pictures: Path | None = None) -> ZooView:
     """Everything about the weights of the package.
 
     Args:
-        evidence: what was published and measured.
-        pictures: folder that ``sr-lightning compare`` wrote, or None for no pictures.
+        evidence: What was published and measured.
+        pictures: Folder that ``sr-lightning compare`` wrote, or None for no pictures.
     """
     records = list(evidence.weights.values())
     measured = sorted({scale for record in records for scale in _scales(record)})
