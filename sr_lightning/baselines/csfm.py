@@ -11,11 +11,14 @@ Cost: 12,071,875, 12,256,515, 12,219,587 parameters and 2,756, 1,246, 724 GMACs 
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
 from sr_lightning.nn.layers import ChannelAttention, MeanShift, SubPixelUpsample
 from sr_lightning.nn.network import SRNetwork
+from sr_lightning.nn.start import carry_image
 
 __all__ = ["CSFM"]
 
@@ -61,6 +64,8 @@ class CSFM(SRNetwork):
         blocks: B, CSAR blocks of a module. inferred, the same.
         reduction: Factor by which the channel attention reduces the channels, 16 in the paper.
         increase: Factor of the spatial attention, 2 in the paper.
+        start: "bilinear", the untrained network interpolates the image; or "random", PyTorch's
+            start. inferred: ours, "bilinear", which saves the first thousand steps or so.
     """
 
     def __init__(
@@ -71,6 +76,7 @@ class CSFM(SRNetwork):
         blocks: int = 16,
         reduction: int = 16,
         increase: int = 2,
+        start: Literal["bilinear", "random"] = "bilinear",
     ) -> None:
         super().__init__()
         self.scales = (scale,)
@@ -87,6 +93,8 @@ class CSFM(SRNetwork):
         self.third = nn.Conv2d(channels, channels, 3, padding=1)
         self.upsample = SubPixelUpsample(channels, scale)
         self.last = nn.Conv2d(channels, 3, 3, padding=1)
+        if start == "bilinear":
+            carry_image(self.first, [self.third], self.upsample, self.last)
 
     def forward(self, lr: Tensor) -> Tensor:
         """Upscale RGB images; see :meth:`SRNetwork.forward`."""

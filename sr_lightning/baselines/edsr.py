@@ -51,6 +51,8 @@ class EDSR(SRNetwork):
         channels: Number of channels of the trunk.
         blocks: Number of residual blocks.
         residual_scale: Factor of each block's residual.
+        start: "bilinear", the untrained network interpolates the image; or "random", PyTorch's
+            start. inferred: ours, "bilinear", which saves the first thousand steps or so.
     """
 
     def __init__(
@@ -73,7 +75,7 @@ class EDSR(SRNetwork):
         self.upsample = SubPixelUpsample(channels, scale)
         self.tail = nn.Conv2d(channels, 3, 3, padding=1)
         if start == "bilinear":
-            carry_image(self.head, self.body[-1], self.upsample, self.tail)  # type: ignore[arg-type]
+            carry_image(self.head, [self.body[-1]], self.upsample, self.tail)
 
     @property
     def receptive_field(self) -> int:

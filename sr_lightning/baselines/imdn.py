@@ -10,12 +10,15 @@ Cost: 694,404, 703,059 and 715,176 parameters at x2, x3, x4, as published (694k,
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sr_lightning.nn.layers import ConvShuffle
 from sr_lightning.nn.network import SRNetwork
+from sr_lightning.nn.start import carry_image
 
 __all__ = ["IMDN"]
 
@@ -82,9 +85,17 @@ class IMDN(SRNetwork):
         scale: Scale by which it upscales.
         channels: Number of channels of the features.
         blocks: Number of multi-distillation blocks.
+        start: "bilinear", the untrained network interpolates the image; or "random", PyTorch's
+            start. inferred: ours, "bilinear", which saves the first thousand steps or so.
     """
 
-    def __init__(self, scale: int = 4, channels: int = 64, blocks: int = 6) -> None:
+    def __init__(
+        self,
+        scale: int = 4,
+        channels: int = 64,
+        blocks: int = 6,
+        start: Literal["bilinear", "random"] = "bilinear",
+    ) -> None:
         super().__init__()
         self.scales = (scale,)
         self.first = nn.Conv2d(3, channels, 3, padding=1)
@@ -92,6 +103,8 @@ class IMDN(SRNetwork):
         self.fusion = nn.Conv2d(blocks * channels, channels, 1)
         self.last = nn.Conv2d(channels, channels, 3, padding=1)
         self.upsample = ConvShuffle(channels, 3, scale)
+        if start == "bilinear":
+            carry_image(self.first, [self.last], self.upsample, None)
 
     def forward(self, lr: Tensor) -> Tensor:
         """Upscale RGB images; see :meth:`SRNetwork.forward`."""

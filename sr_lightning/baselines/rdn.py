@@ -11,11 +11,14 @@ Cost (published in brackets): 22,123,395, 22,308,035, 22,271,107 parameters [22M
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
 from sr_lightning.nn.layers import MeanShift, SubPixelUpsample
 from sr_lightning.nn.network import SRNetwork
+from sr_lightning.nn.start import carry_image
 
 __all__ = ["RDN", "ResidualDenseTrunk"]
 
@@ -87,6 +90,8 @@ class RDN(SRNetwork):
         growth: Growth rate of the blocks, G.
         blocks: D.
         layers: Number of layers of a block, C.
+        start: "bilinear", the untrained network interpolates the image; or "random", PyTorch's
+            start. inferred: ours, "bilinear", which saves the first thousand steps or so.
     """
 
     def __init__(
@@ -96,6 +101,7 @@ class RDN(SRNetwork):
         growth: int = 64,
         blocks: int = 16,
         layers: int = 8,
+        start: Literal["bilinear", "random"] = "bilinear",
     ) -> None:
         super().__init__()
         self.scales = (scale,)
@@ -103,6 +109,8 @@ class RDN(SRNetwork):
         self.trunk = ResidualDenseTrunk(channels, growth, blocks, layers)
         self.upsample = SubPixelUpsample(channels, scale)
         self.tail = nn.Conv2d(channels, 3, 3, padding=1)
+        if start == "bilinear":
+            carry_image(self.trunk.first, [self.trunk.last], self.upsample, self.tail)
 
     @property
     def receptive_field(self) -> int:

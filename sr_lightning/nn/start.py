@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -140,28 +140,39 @@ def bilinear(like: Tensor, factor: int) -> Tensor:
 
 
 @torch.no_grad()
-def carry_image(head: nn.Conv2d, residual: nn.Conv2d, upsample: nn.Module, tail: nn.Conv2d) -> None:
+def carry_image(
+    head: nn.Module, residuals: Sequence[nn.Module], upsample: nn.Module, tail: nn.Module | None
+) -> None:
     """Let a network without a skip from its input start as bilinear interpolation, in place.
 
     The first three channels carry the image past the trunk; the others start as they were drawn,
-    and the last layer learns to read them.
+    and the last layer learns to read them. The trunk's residuals start without those channels.
 
     Args:
-        head: From the image to features, 3x3.
-        residual: Last layer of what is added to the head's features.
+        head: Convolution from the image to features, 3x3.
+        residuals: Last convolution of each sum that the features pass after the head.
         upsample: Sub-pixel convolutions without activations.
-        tail: From features to the image, 3x3.
+        tail: Convolution from features to the image, 3x3; None where the shuffle gives the image.
     """
-    head.weight[:3] = passage(head.weight[:3])
-    residual.weight[:3] = 0
-    tail.weight.copy_(passage(tail.weight))
-    steps = [step for step in upsample.modules() if isinstance(step, ConvShuffle)]
-    for step in steps:
-        rows = 3 * step.factor**2
-        step.weight[:rows] = bilinear(step.weight[:rows], step.factor)
-        step.get_parameter("bias")[:rows] = 0
-    for layer in (head, residual, tail):
+    image = _weight(head)[:3]
+    image.copy_(passage(image))
+    kept = [head, *residuals]
+    for residual in residuals:
+        _weight(residual)[:3] = 0
+    for step in upsample.modules():
+        if isinstance(step, ConvShuffle):
+            rows = 3 * step.factor**2
+            step.weight[:rows] = bilinear(step.weight[:rows], step.factor)
+            step.get_parameter("bias")[:rows] = 0
+    if tail is not None:
+        _weight(tail).copy_(passage(_weight(tail)))
+        kept.append(tail)
+    for layer in kept:
         layer.get_parameter("bias")[:3] = 0
+
+
+def _weight(layer: nn.Module) -> Tensor:
+    return layer.get_parameter("weight")
 
 
 def zero(*layers: nn.Module) -> None:

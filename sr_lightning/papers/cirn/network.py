@@ -151,6 +151,8 @@ class CIRN(SRNetwork):
             write two stages with features of different layers.
         gain: Initial value of the attention's learned factors. inferred: 0, CCNet's, so that the
             network starts as the one without ISAB.
+        start: "bilinear", the untrained network interpolates the image; or "random", PyTorch's
+            start. inferred: ours, "bilinear", which saves the first thousand steps or so.
 
     Raises:
         ValueError: there is no group, no block, or no channel left for keys; or another scale.
@@ -187,7 +189,7 @@ class CIRN(SRNetwork):
         self.upsample = SubPixelUpsample(channels, scale)
         self.tail = nn.Conv2d(channels, 3, 3, padding=1)
         if start == "bilinear":
-            carry_image(self.head, self.last, self.upsample, self.tail)
+            carry_image(self.head, [self.last], self.upsample, self.tail)
 
     @property
     def receptive_field(self) -> int | None:
