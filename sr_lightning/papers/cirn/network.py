@@ -63,7 +63,7 @@ class ISAB(nn.Module):
         reading: Literal["interlaced", "mutual"] = "interlaced",
         reduction: int = 8,
         shared: bool = False,
-        gain: float = 0.0,
+        gain: float = 1.0,
     ) -> None:
         super().__init__()
         self.reading = reading
@@ -149,8 +149,9 @@ class CIRN(SRNetwork):
             CCNet's.
         shared: Whether both stages of an ISAB have the same projections. inferred: no; the slides
             write two stages with features of different layers.
-        gain: Initial value of the attention's learned factors. inferred: 0, CCNet's, so that the
-            network starts as the one without ISAB.
+        gain: Initial value of the attention's learned factors. inferred: 1, for the slides' formula
+            has no factor; with CCNet's 0 the network starts as the one without ISAB, and short
+            trainings leave it there.
         start: "bilinear", the untrained network interpolates the image; or "random", PyTorch's
             start. inferred: ours, "bilinear", which saves the first thousand steps or so.
 
@@ -167,7 +168,7 @@ class CIRN(SRNetwork):
         isab: Literal["interlaced", "mutual", "none"] = "interlaced",
         reduction: int = 8,
         shared: bool = False,
-        gain: float = 0.0,
+        gain: float = 1.0,
         start: Literal["bilinear", "random"] = "bilinear",
     ) -> None:
         super().__init__()
