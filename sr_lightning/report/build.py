@@ -220,7 +220,7 @@ def _plot(
         ]
         for method, cell in quality.items():
             answer, counted = evidence.answer(cell), evidence.counted(costs[method])
-            if answer is not None and counted is not None and counted.value is not None:
+            if answer is not None and answer.whole and counted is not None and counted.value:
                 points.append(Point(f"{method} here", counted.value, answer.value, measured=True))
         return CostPlot(f"{cells[0].paper}: {name} x{scale:g}", cost, tuple(points))
     return None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from sr_lightning.experiments import experiment_file
+from sr_lightning.metrics.protocol import PROTOCOLS
 from sr_lightning.nn.complexity import HR_720P, Complexity, complexity, parameter_count
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.report.document import Number, Provenance
@@ -38,6 +40,10 @@ def group_name(set: str | None, scale: float | None) -> str:
     return f"{set}_x{scale:g}" if scale is not None else str(set)
 
 
+_BICUBIC = "Bicubic"
+"""What published tables call bicubic interpolation."""
+
+
 @dataclass(frozen=True)
 class Measurement:
     """A measured number that answers a published cell.
@@ -48,6 +54,9 @@ class Measurement:
         protocol: Protocol that it was measured under.
         by: What was measured, in words.
         origin: Where it comes from.
+        network: Which network it is of: that of the same weights, at whatever scales, or of the
+            same level, study and budget.
+        rank: Its place among what answers the same cell, lowest first.
         whole: Whether the network had its full size.
     """
 
@@ -56,6 +65,8 @@ class Measurement:
     protocol: str
     by: str
     origin: Provenance
+    network: str
+    rank: tuple[int, int]
     whole: bool = True
 
 
@@ -153,20 +164,35 @@ class Evidence:
         return [study for study in self.studies if study.table == table]
 
     def answer(self, cell: Cell) -> Measurement | None:
-        """The measured PSNR or SSIM that answers a cell, or None where there is none.
+        """The measured PSNR or SSIM that answers a cell by itself, or None where there is none."""
+        return self.answers([cell])[0]
 
-        Shipped weights of the paper's size come first; then runs, at the highest budget first: of
-        the level of a study that the cell is about, or of its experiment unchanged; then lighter
-        weights. A row of an ablation is answered by runs first, as its neighbours are. Numbers
-        under the cell's own protocol are preferred.
+    def answers(self, cells: Sequence[Cell | None]) -> list[Measurement | None]:
+        """The measured PSNR and SSIM that answer a row of cells, all of one network.
+
+        Shipped weights come first, those of the paper's size before lighter ones; then runs, at the
+        highest budget first: of the level of a study that a cell is about, or of its experiment
+        unchanged. A row of an ablation is answered by runs first, as its neighbours are. Of equal
+        candidates the one that fills most cells is taken. Numbers under a cell's own protocol are
+        preferred.
         """
+        found = [{} if cell is None else self._candidates(cell) for cell in cells]
+        filled = Counter(network for candidates in found for network in candidates)
+        ranks = {m.network: m.rank for candidates in found for m in candidates.values()}
+        best = min(filled, key=lambda network: (ranks[network], -filled[network]), default=None)
+        return [None if best is None else candidates.get(best) for candidates in found]
+
+    def _candidates(self, cell: Cell) -> dict[str, Measurement]:
+        """What answers a cell, by network; each under the cell's own protocol if it can be."""
+        found: dict[str, Measurement] = {}
         if cell.metric not in ("psnr", "ssim"):
-            return None
-        weights, runs = [*self._of_weights(cell)], [*self._of_runs(cell)]
-        whole = [] if cell.factors and runs else [found for found in weights if found.whole]
-        candidates = (*whole, *runs, *weights)
-        exact = (found for found in candidates if found.protocol == cell.protocol)
-        return next(exact, next(iter(candidates), None))
+            return found
+        for one in (*self._of_bicubic(cell), *self._of_weights(cell), *self._of_runs(cell)):
+            if one.network not in found or found[one.network].protocol != cell.protocol:
+                found.setdefault(one.network, one)
+                if one.protocol == cell.protocol:
+                    found[one.network] = one
+        return found
 
     def expected(self, cell: Cell) -> bool:
         """Whether a cell waits for a number measured here: an experiment or a study is about it."""
@@ -197,6 +223,20 @@ class Evidence:
                 ]
         return found
 
+    def _of_bicubic(self, cell: Cell) -> Iterator[Measurement]:
+        """Bicubic interpolation, which is measured beside all weights."""
+        if cell.method != _BICUBIC:
+            return
+        group, key = group_name(cell.set, cell.scale), f"bicubic_{cell.metric}"
+        for protocol in dict.fromkeys((cell.protocol, *PROTOCOLS)):
+            for record in self.weights.values():
+                value = record.measured.get(protocol or "", {}).get(group, {}).get(key)
+                if protocol is not None and value is not None:
+                    facts = (("protocol", protocol), ("measured with", record.name))
+                    origin = Provenance(f"{_BICUBIC}: {group_text(group)}", facts)
+                    yield Measurement(value, None, protocol, "bicubic", origin, _BICUBIC, (0, 0))
+                    break
+
     def _of_weights(self, cell: Cell) -> Iterator[Measurement]:
         found = [r for r in self.weights.values() if self._is_of(cell, r)]
         # Weights of the experiment's own name come first, then the larger ones.
@@ -212,7 +252,9 @@ class Evidence:
                 value = cells.get(group_name(cell.set, cell.scale), {}).get(key)
                 if protocol is not None and value is not None:
                     origin = origin_of_weights(record, protocol)
-                    yield Measurement(value, None, protocol, by, origin, whole)
+                    network = f"weights {record.name.removesuffix(f'_x{cell.scale:g}')}"
+                    rank = (int(bool(cell.factors)), int(not whole))
+                    yield Measurement(value, None, protocol, by, origin, network, rank, whole)
 
     def paper_cell(self, record: WeightRecord, name: str, scale: float, metric: str) -> Cell | None:
         """What a weight file's paper prints of its network, or None where it prints nothing.
@@ -276,7 +318,7 @@ class Evidence:
 
     def _of_runs(self, cell: Cell) -> Iterator[Measurement]:
         group = group_name(cell.set, cell.scale)
-        for budget in reversed(BUDGETS):
+        for place, budget in enumerate(reversed(BUDGETS)):
             for study, level in self._levels(cell):
                 runs = [e for e in self.entries(study, budget) if e.level == level]
                 for protocol in dict.fromkeys((cell.protocol, study.measure.protocol)):
@@ -293,8 +335,16 @@ class Evidence:
                             protocol,
                         )
                         by = f"{budget_text(study, budget)}, n = {len(values)}"
-                        whole = not reduces(study, budget)
-                        yield Measurement(mean, deviation, protocol, by, origin, whole)
+                        yield Measurement(
+                            mean,
+                            deviation,
+                            protocol,
+                            by,
+                            origin,
+                            network=f"{study.name} {level} {budget}",
+                            rank=(int(not cell.factors), place),
+                            whole=not reduces(study, budget),
+                        )
 
     # ---- cost ---------------------------------------------------------------------------------
 
