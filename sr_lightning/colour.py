@@ -9,11 +9,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["rgb_to_y", "rgb_to_ycbcr", "ycbcr_to_rgb"]
+__all__ = ["RGB_TO_Y", "rgb_to_y", "rgb_to_ycbcr", "ycbcr_to_rgb"]
 
+RGB_TO_Y = (65.481, 128.553, 24.966)
+"""What red, green and blue in [0, 1] add to Y in [16, 235]."""
 # MATLAB's rgb2ycbcr for RGB in [0, 1], result in [0, 255].
 _MATRIX = (
-    (65.481, 128.553, 24.966),
+    RGB_TO_Y,
     (-37.797, -74.203, 112.0),
     (112.0, -93.786, -18.214),
 )

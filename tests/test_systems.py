@@ -62,7 +62,7 @@ def kept(root: Path) -> Path:
 
 
 def save(*options: str) -> None:
-    main(["complexity", "experiments/compared/espcn_x2.yaml", "--save", *options])
+    main(["complexity", "experiments/espcn_x2.yaml", "--save", *options])
 
 
 def row(**changed) -> SpeedRow:

@@ -64,7 +64,7 @@ def scales_of(table: Table) -> list[str]:
 
 def test_weights_stand_between_bicubic_and_their_papers_own_row(checkout):
     table = zoo_view(evidence_of(checkout, weights=(weights(),))).tables[0]
-    costs = ["761.4k", "211.1G"]
+    costs = ["761.4k", "115.5G"]
     assert shown(table) == [
         ["bicubic", "x4", "", "", "28.43", "0.8113", "", "", "", ""],
         # Its file does not exist, so its MACs are not known.
@@ -116,6 +116,25 @@ def test_light_weights_answer_their_paper_without_a_difference(checkout):
     assert row.cells[0].delta == pytest.approx(-0.2)
 
 
+def test_a_row_holds_the_numbers_of_one_network(checkout):
+    known = {"psnr": 29.8, "bicubic_psnr": 28.43, "bicubic_ssim": 0.8113}
+    shipped = weights(measured={"edsr2017": {"Set5_x4": known}})
+    evidence = evidence_of(checkout, run("full", 0, 29.0), weights=(shipped,))
+    row = rows_of(published_table(evidence, "toy/results"))["x4", "Toy", "measured"]
+    assert row.remark == "weights toy_x4, edsr2017"
+    # The run has an SSIM, but is of another training.
+    assert [cell_text(cell) for cell in row.cells] == ["29.80", "not run"]
+
+
+def test_bicubic_is_measured_beside_weights(checkout):
+    own = PUBLISHED.replace("Old:", "Bicubic:").replace("method: Old", "method: Bicubic")
+    (checkout / "experiments" / "published" / "toy.yaml").write_text(own)
+    evidence = evidence_of(checkout, weights=(weights(),))
+    row = rows_of(published_table(evidence, "toy/results"))["x4", "Bicubic", "measured"]
+    assert [cell_text(cell) for cell in row.cells] == ["28.43", "0.8113"]
+    assert row.remark == "bicubic, edsr2017"
+
+
 def test_rows_of_an_ablation_are_answered_by_its_runs(checkout):
     light = weights(name="toy_small_x4", parameters=1000)
     for shipped in (light, weights()):
@@ -154,7 +173,7 @@ def test_published_row_is_of_the_table_that_tells_most(checkout):
 
 def test_any_scale_weights_show_usual_scales_first(checkout):
     arbitrary_scale = weights(("x1.5", "x2", "x4", "x2.8"), arbitrary_scale=True)
-    usual, _, others = zoo_view(evidence_of(checkout, weights=(arbitrary_scale,))).tables
+    usual, _, _, others = zoo_view(evidence_of(checkout, weights=(arbitrary_scale,))).tables
     assert (usual.name, scales_of(usual)) == ("weights", ["x2", "x4"])
     assert (others.name, scales_of(others)) == ("weights/toy_x4", ["x1.5", "x2", "x2.8", "x4"])
     assert [row.labels[0] for row in others.rows] == ["bicubic", "toy_x4"] * 4

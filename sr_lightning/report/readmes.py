@@ -24,7 +24,7 @@ from sr_lightning.studies.located_yaml import meant
 
 __all__ = ["lasting_evidence", "refresh", "stale"]
 
-_PLOT = re.compile(r"\]\((\.readme/(\w+)_x([\d.]+)\.svg)\)")
+_PLOT = re.compile(r"\]\(((?:\.\./)*\.readme/(\w+)_x([\d.]+)\.svg)\)")
 _BLOCK = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
@@ -32,7 +32,7 @@ def lasting_evidence(root: Path) -> Evidence:
     """What READMEs are written from: not the quick runs, which anyone's machine makes and forgets.
 
     Args:
-        root: the checkout.
+        root: The checkout.
     """
     ledger = Ledger(root / "experiments" / "results")
     return Evidence(root, ledger, considered=("short", "medium", "paper"))
@@ -42,7 +42,7 @@ def stale(evidence: Evidence) -> dict[Path, str]:
     """The READMEs and plots that are not what the ledger gives, and what they should be.
 
     Args:
-        evidence: of the checkout.
+        evidence: Evidence of the checkout.
 
     Raises:
         UserError: a README names a table or a plot that does not exist.
@@ -75,7 +75,7 @@ def refresh(evidence: Evidence) -> list[Path]:
     """Bring the tables of all READMEs up to date.
 
     Args:
-        evidence: of the checkout.
+        evidence: Evidence of the checkout.
 
     Returns:
         The files that were changed.
@@ -100,7 +100,7 @@ def _plots(evidence: Evidence, readme: Path, text: str) -> dict[Path, str]:
         title = f"{name} x{scale}"
         if title not in known:
             raise UserError(f"{readme}: there is no plot of {title}{meant(title, known)}.")
-        drawn[readme.parent / path] = standalone(cost_plot(known[title]))
+        drawn[(readme.parent / path).resolve()] = standalone(cost_plot(known[title]))
     return drawn
 
 

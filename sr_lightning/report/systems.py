@@ -26,7 +26,7 @@ def systems_tables(evidence: Evidence) -> tuple[Table, ...]:
     """A table for each machine that times were measured on; none without such times.
 
     Args:
-        evidence: what was measured.
+        evidence: What was measured.
 
     Raises:
         UserError: a file of times is damaged.
@@ -75,7 +75,7 @@ def _table(evidence: Evidence, file: SpeedFile) -> Table:
 def _systems(evidence: Evidence, file: SpeedFile) -> Iterator[_System]:
     """Every system of the papers, then the compared networks that were timed."""
     files = experiment_files(evidence.root)
-    own = [path.stem for path in files if _PAPERS in path.read_text()]
+    own = sorted(path.stem for path in files if _PAPERS in path.read_text())
     others = {row.experiment for row in file.rows} - set(own)
     for name in (*own, *sorted(others)):
         network = evidence.network(name)

@@ -39,8 +39,8 @@ def zoo_view(evidence: Evidence, pictures: Path | None = None) -> ZooView:
     """Everything about the weights of the package.
 
     Args:
-        evidence: what was published and measured.
-        pictures: folder that ``sr-lightning compare`` wrote, or None for no pictures.
+        evidence: What was published and measured.
+        pictures: Folder that ``sr-lightning compare`` wrote, or None for no pictures.
     """
     records = list(evidence.weights.values())
     measured = sorted({scale for record in records for scale in _scales(record)})
@@ -48,7 +48,7 @@ def zoo_view(evidence: Evidence, pictures: Path | None = None) -> ZooView:
     title = "Weights that come with the package"
     tables = [_quality(evidence, "weights", title, usual)]
     if records:
-        tables.append(_training(records))
+        tables += [_training(records), _summary(records)]
     tables += [_any_scale(evidence, record) for record in records if record.arbitrary_scale]
     return ZooView(
         tables=tuple(tables),
@@ -60,6 +60,27 @@ def zoo_view(evidence: Evidence, pictures: Path | None = None) -> ZooView:
 def _scales(record: WeightRecord) -> list[float]:
     cells = record.measured.get(PROTOCOL, {})
     return sorted({float(group.rpartition("_x")[2]) for group in cells})
+
+
+def _summary(records: Sequence[WeightRecord]) -> Table:
+    """One line for each weight file: what it is for, its size, and what it reaches on Set5."""
+    rows = []
+    for record in sorted(records, key=lambda one: one.name):
+        origin = origin_of_weights(record, PROTOCOL)
+        cells: list[Number | None] = [Number(record.parameters, "parameters", "computed")]
+        for scale in _USUAL_SCALES:
+            psnr = _measured(record, "Set5", scale).get("psnr")
+            cells.append(None if psnr is None else Number(psnr, "psnr", "measured", origin=origin))
+        rows.append(Row((record.name,), tuple(cells), "both"))
+    heads = ["parameters", *(f"Set5 x{scale} (dB)" for scale in _USUAL_SCALES)]
+    return Table(
+        name="weights/summary",
+        title="Weights in short",
+        source=f"PSNR on luminance under {PROTOCOL}.",
+        stubs=("weights",),
+        columns=tuple(Column(("", head)) for head in heads),
+        rows=tuple(rows),
+    )
 
 
 # What they reach ---------------------------------------------------------------------------------
@@ -80,8 +101,8 @@ def _quality(evidence: Evidence, name: str, title: str, scales: Sequence[float])
         source = (
             f"PSNR (dB) and SSIM on luminance under {PROTOCOL}. Light weights are of a smaller "
             "network than the paper's, whose published row stands below them; previews do not "
-            "reach VDSR's published Set5 PSNR. Parameters and MACs (for a 1280x720 output) are "
-            "counted from the networks, also those of published rows."
+            "reach VDSR's published Set5 PSNR. Parameters and MACs (true count, "
+            "for a 1280x720 output) are counted from the networks, also those of published rows."
         )
     return Table(
         name=name,
@@ -104,7 +125,8 @@ def _any_scale(evidence: Evidence, record: WeightRecord) -> Table:
     return Table(
         name=f"weights/{record.name}",
         title=f"{record.name} at every scale that it was measured at",
-        source=f"PSNR (dB) and SSIM on luminance under {PROTOCOL}; MACs for a 1280x720 output.",
+        source=f"PSNR (dB) and SSIM on luminance under {PROTOCOL}; MACs (true count) for a "
+        "1280x720 output.",
         stubs=("weights", "scale"),
         columns=_quality_columns(),
         rows=tuple(rows),
@@ -184,7 +206,7 @@ def _macs(cost: Complexity | None, what: str) -> Number | None:
         ("MACs", f"{cost.macs:,}, true count"),
         ("in tables", f"{cost.macs_out:,}, deconvolutions once per output pixel"),
     )
-    return Number(cost.macs_out, "macs", "computed", origin=Provenance(f"Counted: {what}", facts))
+    return Number(cost.macs, "macs", "computed", origin=Provenance(f"Counted: {what}", facts))
 
 
 def _published_rows(
