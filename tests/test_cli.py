@@ -200,13 +200,13 @@ def test_a_checkpoint_that_is_none_is_refused_in_one_sentence(
 
 def test_a_plateau_schedule_follows_the_validations(tmp_path, train_folder, val_folder):
     given = tiny_fit("hfdn_x4", tmp_path, train_folder, val_folder, trainer__max_steps=6)
-    main([*given, *SMALL_HFDN, "--model.optimizer.lr", "1e-9",
+    main([*given, *SMALL_HFDN, "--model.optimizer.lr", "1e-3",
           "--model.scheduler", "lightning.pytorch.cli.ReduceLROnPlateau",
           "--model.scheduler.monitor", "val/edsr2017/psnr", "--model.scheduler.mode", "max",
           "--model.scheduler.patience", "0", "--model.scheduler.threshold", "1"])  # fmt: skip
     with (only_run(tmp_path) / "metrics.csv").open() as file:
         rates = [float(row["lr-Adam"]) for row in csv.DictReader(file) if row["lr-Adam"]]
-    assert rates[0] == pytest.approx(1e-9)
+    assert rates[0] == pytest.approx(1e-3)
     assert rates[-1] < rates[0]
 
 
