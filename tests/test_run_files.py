@@ -17,6 +17,7 @@ from PIL import Image
 
 from sr_lightning.cli import main
 from sr_lightning.papers.hfdn.network import HFDN
+from sr_lightning.training.wandb_logging import WandbOptions, make_logger
 from sr_lightning.weights.files import save_network
 
 
@@ -86,6 +87,12 @@ def test_offline_wandb_runs_hold_config_group_and_table(finished_commands):
     table = json.loads(tables[0].read_text())
     assert len(table["data"]) == 3 * 2
     assert table["columns"][:5] == ["set", "scale", "image", "method", "protocol"]
+
+
+def test_wandb_can_be_disabled_by_its_own_variable(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert make_logger(WandbOptions(), tmp_path, name="a", job_type="fit") is None
+    assert not list(tmp_path.iterdir())
 
 
 def test_wandb_leaves_nothing_in_the_environment(finished_run):

@@ -112,8 +112,8 @@ def _without_places(value: Any) -> Any:
 def make_logger(
     options: WandbOptions, folder: Path, *, name: str, job_type: str
 ) -> WandbLogger | None:
-    """The logger of a run, or None where W&B is disabled."""
-    if options.mode == "disabled":
+    """The logger of a run, or None where W&B is disabled, by WANDB_MODE too."""
+    if "disabled" in {options.mode, os.environ.get("WANDB_MODE")}:
         return None
     import wandb
 
