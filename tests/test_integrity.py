@@ -13,7 +13,15 @@ from PIL import Image
 
 from sr_lightning.data import integrity
 from sr_lightning.data.catalog import ImageSet, SetFacts, find_set, known_set
-from sr_lightning.data.integrity import Report, check_set, is_lossy, measure, references
+from sr_lightning.data.integrity import (
+    Report,
+    check_set,
+    is_lossy,
+    measure,
+    recognised,
+    references,
+    unrecorded,
+)
 from sr_lightning.data.store import PixelStore
 
 NAMES = ("ant", "bee", "cow")
@@ -210,6 +218,27 @@ def test_the_true_size_of_urban100_is_accepted(tmp_path):
 def test_a_jpeg_copy_of_urban100_is_refused(tmp_path):
     (problem,) = urban(tmp_path, 1024, "jpg").problems
     assert "4 images as JPEG" in problem
+
+
+@pytest.mark.parametrize(
+    ("folder", "names", "name"),
+    [
+        ("Urban100/image_SRF_2", ["a", "b"], "Urban100"),
+        ("urban-100", ["a", "b"], "Urban100"),
+        ("mine", [f"img_{number:03}_SRF_2_HR" for number in range(1, 101)], "Urban100"),
+        ("mine", [f"img_{number:03}" for number in range(1, 50)], None),
+        ("Set5", ["a", "b"], None),
+    ],
+)
+def test_a_set_without_references_is_recognised_by_names(folder, names, name, tmp_path):
+    for title in names:
+        save(tmp_path / folder / f"{title}.png", smooth(1, 16, 16))
+    facts = recognised(measure(files_of(tmp_path / folder)))
+    assert (facts and facts.name) == name
+
+
+def test_benchmarks_without_references_are_named():
+    assert unrecorded() == ["Urban100", "Manga109"]
 
 
 def test_a_few_images_of_another_size_are_only_noted(tmp_path):

@@ -1,16 +1,24 @@
-"""What doctor found, as data; :mod:`sr_lightning.doctor.cli` shows it."""
+"""What the doctor found, as data; :mod:`sr_lightning.doctor.cli` shows it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 
 from sr_lightning.data.integrity import listed
 
-__all__ = ["Diagnosis", "Fault", "Finding", "Numbers", "Table", "mean_numbers", "tell_faults"]
+__all__ = [
+    "Diagnosis",
+    "Fault",
+    "Finding",
+    "Numbers",
+    "Table",
+    "faults_found",
+    "mean_numbers",
+]
 
 Numbers = dict[str, float]
 """Values by metric."""
@@ -26,9 +34,9 @@ class Finding:
     """One thing that was found.
 
     Attributes:
-        kind: "problem" makes numbers incomparable; "note" is good to know.
-        text: a sentence.
-        remedy: what to do about it; empty where there is nothing to do.
+        kind: "problem" for what makes numbers incomparable, "note" for what is good to know.
+        text: Sentence that says what was found.
+        remedy: What to do about it; empty where there is nothing to do.
     """
 
     kind: Literal["problem", "note"]
@@ -36,58 +44,48 @@ class Finding:
     remedy: str = ""
 
 
-class _Named(Protocol):
-    @property
-    def name(self) -> str:
-        """Of the file that was looked at."""
-
-
-Seen = TypeVar("Seen", bound=_Named)
-
-
 @dataclass(frozen=True)
-class Fault(Generic[Seen]):
+class Fault:
     """A row of a table of faults that image files can have.
 
     Attributes:
-        test: what is true of a file that has it; a text says more about the file.
-        text: a sentence. ``{are}`` becomes which files are so ("2 of 5 SR files (a.png, b.png)
-            are"), ``{those}`` their names, ``{some}`` their number and ``{list}`` their names with
-            what the test says of each.
-        remedy: what to do about it; empty where there is nothing to do.
-        kind: see :class:`Finding`.
+        test: Whether a file has it, judged by what was seen of the file; a text says more.
+        text: Sentence in which ``{are}`` becomes which files are so ("2 of 5 SR files (a.png,
+            b.png) are"), ``{those}`` their names, ``{some}`` their number and ``{list}`` their
+            names with what the test says of each.
+        remedy: What to do about it; empty where there is nothing to do.
+        kind: See :class:`Finding`.
     """
 
-    test: Callable[[Seen], bool | str]
+    test: Callable[[Any], bool | str]
     text: str
     remedy: str
     kind: Literal["problem", "note"] = "problem"
 
 
-def tell_faults(faults: Sequence[Fault[Seen]], images: Sequence[Seen], files: str) -> list[Finding]:
+def faults_found(faults: Sequence[Fault], images: Sequence[Any], files: str) -> list[Finding]:
     """The faults that any file has, with the files that have them.
 
     Args:
-        faults: to look for.
-        images: what was seen of each file.
-        files: what to call them: "SR file", "LR file".
+        faults: Table of what to look for.
+        images: What was seen of each file; all have a ``name``.
+        files: What to call a file: "SR file", "LR file".
     """
     found = []
     for fault in faults:
-        told = {image.name: said for image in images if (said := fault.test(image))}
-        if not told:
+        having = {image.name: said for image in images if (said := fault.test(image))}
+        if not having:
             continue
-        every = len(told) == len(images)
-        those = (
-            (f"all {files}s" if len(images) > 1 else f"the {files}") if every else listed([*told])
-        )
-        some = f"{len(told)} of {len(images)} {files}s"
-        verb = "are" if len(told) > 1 else "is"
+        names, every = [*having], len(having) == len(images)
+        all_of_them = f"all {files}s" if len(images) > 1 else f"the {files}"
+        those = all_of_them if every else listed(names)
+        some = f"{len(having)} of {len(images)} {files}s"
+        verb = "are" if len(having) > 1 else "is"
         words = {
-            "are": f"{those if every else f'{some} ({listed([*told], 3)})'} {verb}",
+            "are": f"{those if every else f'{some} ({listed(names, 3)})'} {verb}",
             "those": those,
             "some": some,
-            "list": listed([f"{name} {said}" for name, said in told.items()], 3),
+            "list": listed([f"{name} {said}" for name, said in having.items()], 3),
         }
         found.append(Finding(fault.kind, fault.text.format_map(words), fault.remedy))
     return found
@@ -98,10 +96,10 @@ class Table:
     """Rows for people, already formatted.
 
     Attributes:
-        title: what it shows.
-        columns: headings; the first column is text, the others are numbers.
-        rows: cells.
-        note: a line below; may be empty.
+        title: What it shows.
+        columns: Headings; the first column is text, the others are numbers.
+        rows: Cells of each row.
+        note: Line below the table; may be empty.
     """
 
     title: str
@@ -116,11 +114,11 @@ class Diagnosis:
 
     Attributes:
         kind: "lr", "sr", "set" or "run".
-        subject: what was looked at.
-        verdict: one sentence, the answer.
-        findings: problems first.
-        tables: evidence for people.
-        facts: the same for machines.
+        subject: What was looked at.
+        verdict: Sentence that is the answer.
+        findings: What was found, problems first.
+        tables: Evidence for people.
+        facts: The same for machines.
     """
 
     kind: Literal["lr", "sr", "set", "run"]

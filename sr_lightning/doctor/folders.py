@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from sr_lightning.data.images import find_images
-from sr_lightning.doctor.known_sets import high_of
 from sr_lightning.doctor.pairs import image_size, pair_files, scale_in_name
+from sr_lightning.doctor.sets import high_of
 from sr_lightning.errors import UserError
 
 __all__ = ["Case", "beside_known_set", "look_into"]
@@ -29,10 +29,10 @@ class Case:
 
     Attributes:
         kind: "lr" or "sr" beside HR images, a "set" of HR images, or a "run".
-        folder: of LR or SR images, of the set or the run.
+        folder: Folder of the LR or SR images, of the set or of the run.
         high: HR files.
         other: LR or SR files.
-        scale: where folder or file names tell it.
+        scale: Scale that folder or file names have, if any.
     """
 
     kind: Literal["lr", "sr", "set", "run"]

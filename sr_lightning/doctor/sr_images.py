@@ -1,0 +1,439 @@
+"""SR files beside their HR files: sizes, levels, shift, numbers under each protocol, faults."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from PIL import Image
+
+from sr_lightning.data.images import read_picture, to_tensor
+from sr_lightning.data.integrity import is_lossy, listed
+from sr_lightning.data.near_duplicates import perceptual_hash
+from sr_lightning.doctor.conventions import (
+    BASE,
+    Compared,
+    Convention,
+    Pixels,
+    on_files,
+    set_psnrs,
+)
+from sr_lightning.doctor.diagnosis import Fault, Finding, Numbers, faults_found
+from sr_lightning.doctor.estimators import (
+    Levels,
+    Shift,
+    is_colourless,
+    jpeg_quality,
+    levels_of,
+    luminance,
+    moved,
+    shift_of,
+    wrong_partners,
+)
+from sr_lightning.doctor.pairs import FilePair, Progress
+from sr_lightning.doctor.resizers import REFERENCE, UPSCALERS
+from sr_lightning.errors import UserError
+from sr_lightning.metrics.protocol import PROTOCOLS
+
+__all__ = ["Correction", "SRImage", "SRImages", "examined", "find_faults"]
+
+# Whether SR images are only interpolated is looked at on the first few.
+_LOOKED_AT = 3
+
+# PSNR between two 8-bit images that were upscaled in the same way but rounded otherwise.
+_SAME = 47.0
+
+# Truncation to 8 bits takes half a level on average; this puts it back.
+_ROUNDED = replace(BASE, protocol=replace(BASE.protocol, quantise="none"), level_shift=0.5)
+
+
+@dataclass(frozen=True)
+class Correction:
+    """Faults of the files that can be undone, the same in most of them.
+
+    Attributes:
+        swapped: Whether red and blue are swapped.
+        squeezed: Whether levels were squeezed into 16 to 235.
+        stretched: Whether levels were stretched as if they had been 16 to 235.
+        shift: Pixels that images lie too low and too far right.
+    """
+
+    swapped: bool
+    squeezed: bool
+    stretched: bool
+    shift: tuple[int, int]
+
+    @property
+    def text(self) -> str:
+        """What is undone, in words; empty for nothing."""
+        parts = (
+            (self.swapped, "red and blue put right"),
+            (self.squeezed, "16-235 spread to 0-255"),
+            (self.stretched, "levels squeezed to 16-235"),
+            (self.shift != (0, 0), "the shift undone"),
+        )
+        undone = ", ".join(text for true, text in parts if true)
+        return f"the SR files corrected ({undone})" if undone else ""
+
+    def applied(self, pixels: Pixels) -> Pixels:
+        """SR pixels (H, W, 3) without the faults."""
+        if self.swapped:
+            pixels = np.ascontiguousarray(pixels[..., ::-1])
+        if self.squeezed or self.stretched:
+            levels = pixels.astype(np.float64)
+            levels = (levels - 16) * 255 / 219 if self.squeezed else levels * 219 / 255 + 16
+            pixels = np.floor(levels + 0.5).clip(0, 255).astype(np.uint8)
+        return moved(pixels, *self.shift) if self.shift != (0, 0) else pixels
+
+
+@dataclass(frozen=True)
+class SRImage:
+    """What one pair of files shows.
+
+    Attributes:
+        pair: The two files.
+        compared: Their pixels.
+        size: In words, what had to be cropped; empty where nothing had.
+        rows: Numbers under each protocol.
+        lossy: Whether the SR file is JPEG or lossy WebP.
+        quality: Quality of JPEG that its pixels once went through; None for none.
+        colourless: Whether it is grey though the HR image is in colour.
+        swapped: Whether red and blue are swapped.
+        shift: Where it lies beside the HR image.
+        levels: How its levels follow those of the HR image.
+        clipped: Whether its levels end at 16 and 235 though those of the HR image do not.
+        upscaler: Interpolation that made it out of the usual LR image; None for none.
+        hashes: Perceptual hashes of the HR image and of the SR image.
+    """
+
+    pair: FilePair
+    compared: Compared
+    size: str
+    rows: dict[str, Numbers]
+    lossy: bool
+    quality: int | None
+    colourless: bool
+    swapped: bool
+    shift: Shift
+    levels: Levels
+    clipped: bool
+    upscaler: str | None
+    hashes: tuple[str, str]
+
+    @property
+    def name(self) -> str:
+        """Name of the SR file."""
+        return self.pair.other.name
+
+    @property
+    def odd_levels(self) -> bool:
+        """Whether contrast or brightness differ from those of the HR image."""
+        return abs(self.levels.slope - 1) > 0.05 or abs(self.levels.bias) > 2
+
+
+@dataclass(frozen=True)
+class SRImages:
+    """The images that were looked at, and what most of them share.
+
+    Attributes:
+        images: Those that could be measured.
+        strange: Sentences on those whose size is not that of their HR image.
+        scale: Scale of the task.
+    """
+
+    images: list[SRImage]
+    strange: list[str]
+    scale: float
+
+    def most(self, test: Callable[[SRImage], bool]) -> bool:
+        """Whether at least half of the images are so."""
+        return 2 * sum(map(test, self.images)) >= len(self.images)
+
+    @cached_property
+    def correction(self) -> Correction:
+        """Faults that at least half of the images share and that can be undone."""
+        shift, count = Counter(one.shift.whole for one in self.images).most_common(1)[0]
+        gains = [one.shift.gain for one in self.images if one.shift.whole == shift]
+        common = 2 * count >= len(self.images) and float(np.median(gains)) > 0.1
+        return Correction(
+            swapped=self.most(lambda one: one.swapped),
+            squeezed=self.most(lambda one: one.levels.squeezed),
+            stretched=self.most(lambda one: one.levels.stretched),
+            shift=shift if common else (0, 0),
+        )
+
+    @cached_property
+    def compared(self) -> list[Compared]:
+        """Pixels of all images, corrected where they can be."""
+        pixels = [one.compared for one in self.images]
+        if not self.correction.text:
+            return pixels
+        return [replace(one, corrected=self.correction.applied(one.sr)) for one in pixels]
+
+    @property
+    def truncated(self) -> bool:
+        """Whether SR pixels are half a level too dark on average: truncated when saved."""
+        bias = [one.levels.bias for one in self.images]
+        return (
+            not (self.correction.squeezed or self.correction.stretched)
+            and -0.65 < float(np.median(bias)) < -0.35
+            and max(bias) < -0.2
+            and min(bias) > -0.8
+        )
+
+    @property
+    def upscaler(self) -> str | None:
+        """The interpolation that made the images, if they are no network's output."""
+        ways = {one.upscaler for one in self.images[:_LOOKED_AT]}
+        return ways.pop() if len(ways) == 1 else None
+
+    @property
+    def shift(self) -> Shift | None:
+        """The median shift, if at least half of the images have it and it is notable."""
+        down = float(np.median([one.shift.down for one in self.images]))
+        right = float(np.median([one.shift.right for one in self.images]))
+        alike = self.most(
+            lambda one: abs(one.shift.down - down) < 0.15 and abs(one.shift.right - right) < 0.15
+        )
+        median = Shift(down, right)
+        return median if median.notable and alike else None
+
+    def gain(self, convention: Convention) -> float:
+        """Mean dB that a convention gives above the base."""
+        numbers = set_psnrs(self.compared, [convention, BASE], self.scale)
+        return numbers[convention] - numbers[BASE]
+
+
+def examined(pairs: Sequence[FilePair], scale: float, progress: Progress) -> SRImages:
+    """Look at SR files.
+
+    Args:
+        pairs: HR and SR files.
+        scale: Scale of the task.
+        progress: Goes through pairs and shows how far it has come.
+
+    Raises:
+        UserError: none can be measured.
+    """
+    looked = SRImages([], [], scale)
+    for pair in progress(pairs, "Measuring"):
+        _examine(pair, looked)
+    if not looked.images:
+        raise UserError(
+            f"No SR image has a size that can be compared: {listed(looked.strange, 2)}; upscale "
+            "them by the scale first, or use --lr for LR images."
+        )
+    return looked
+
+
+def _examine(pair: FilePair, looked: SRImages) -> None:
+    scale = looked.scale
+    big, made = read_picture(pair.high), read_picture(pair.other)
+    fitted = _fitted(big.rgb, made.rgb, scale)
+    if fitted is None:
+        (h, w), (y, x) = made.rgb.shape[:2], big.rgb.shape[:2]
+        looked.strange.append(f"{pair.other} is {w} x {h}, but its HR image {x} x {y}")
+        return
+    compared, size = fitted
+    hr, sr = compared.hr, compared.sr
+    if min(sr.shape[:2]) <= 2 * round(scale):
+        looked.strange.append(
+            f"nothing is left of {pair.other}, {sr.shape[1]} x {sr.shape[0]}, without a border of "
+            f"{round(scale)} px"
+        )
+        return
+    compared = replace(compared, grey=big.grey, equal=not big.grey and is_colourless(big.rgb))
+    as_it_is, turned = (
+        float(np.square(hr.astype(np.float64) - one).mean()) for one in (sr, sr[..., ::-1])
+    )
+    looked.images.append(
+        SRImage(
+            pair=pair,
+            compared=compared,
+            size=size,
+            rows=_rows(compared, scale),
+            lossy=is_lossy(pair.other),
+            quality=jpeg_quality(made.rgb),
+            colourless=is_colourless(sr) and not is_colourless(hr),
+            swapped=turned < as_it_is / 1.5,
+            shift=shift_of(luminance(sr), luminance(hr)),
+            levels=levels_of(luminance(sr), luminance(hr)),
+            clipped=sr.min() >= 16 and sr.max() <= 235 and hr.min() < 8 and hr.max() > 243,
+            upscaler=_upscaler(compared, scale) if len(looked.images) < _LOOKED_AT else None,
+            hashes=(perceptual_hash(hr), perceptual_hash(sr)),
+        )
+    )
+
+
+def _rows(compared: Compared, scale: float) -> dict[str, Numbers]:
+    """Numbers of an image under each protocol."""
+    sr, hr = (to_tensor(pixels)[None] for pixels in (compared.sr, compared.hr))
+    # Several protocols are the same for 8-bit files.
+    alike = {name: on_files(protocol, compared.grey) for name, protocol in PROTOCOLS.items()}
+    measured = {
+        protocol: protocol.measure(sr, hr, scale, compared.grey) for protocol in set(alike.values())
+    }
+    return {name: measured[protocol] for name, protocol in alike.items()}
+
+
+def _fitted(hr: Pixels, sr: Pixels, scale: float) -> tuple[Compared, str] | None:
+    """HR and SR pixels of one size, and in words what had to be done; None if they are no pair."""
+    (y, x), (h, w) = hr.shape[:2], sr.shape[:2]
+    if (y, x) == (h, w):
+        return Compared(hr, sr), ""
+    sizes = f"{w} x {h} instead of {x} x {y}"
+    # Cropped images lack the same at each side, at most two pixels more than any script crops.
+    slack = 2 * (math.ceil(scale) + 8)
+    if abs(y - h) > slack or abs(x - w) > slack:
+        return None
+    if h > y or w > x:
+        height, width = min(y, h), min(x, w)
+        return Compared(hr[:height, :width], sr[:height, :width]), sizes
+    resized = np.asarray(Image.fromarray(hr).resize((w, h), Image.Resampling.BICUBIC))
+    top, left = (y - h) // 2, (x - w) // 2
+    corner, centre = hr[:h, :w], hr[top : top + h, left : left + w]
+    others = {"centre": centre, "resized": resized}
+    # Cropped to a multiple of the scale: what every paper does.
+    if y - h < scale and x - w < scale:
+        return Compared(corner, sr, others=others), ""
+    errors = [float(np.square(one.astype(np.float64) - sr).mean()) for one in (corner, centre)]
+    if y - h == x - w and errors[1] < errors[0]:
+        return Compared(centre, sr), f"saved without {top} px at each border"
+    return Compared(corner, sr, others=others), sizes
+
+
+def _upscaler(compared: Compared, scale: float) -> str | None:
+    """The interpolation that made an SR image out of the usual LR image, if one did."""
+    height, width = compared.hr.shape[:2]
+    if not float(scale).is_integer() or height % int(scale) or width % int(scale):
+        return None
+    small = REFERENCE.make(compared.hr, (height // int(scale), width // int(scale)))
+    near = {}
+    for label, make in UPSCALERS.items():
+        made = make(small, (height, width)).astype(np.float64)
+        error = float(np.square(made - compared.sr).mean())
+        near[label] = 10 * math.log10(255**2 / max(error, 1e-9))
+    best = max(near, key=lambda label: near[label])
+    return best if near[best] > _SAME else None
+
+
+# ---- faults --------------------------------------------------------------------------------------
+
+
+def find_faults(looked: SRImages) -> list[Finding]:
+    """What is wrong with the files, and what should be known of them.
+
+    Args:
+        looked: The images.
+    """
+    strange = Finding(
+        "problem",
+        f"left out, because their size does not fit: {listed(looked.strange, 2)}",
+        "upscale by the scale and compare with the HR images of the same set",
+    )
+    found = [strange] if looked.strange else []
+    return found + faults_found(_faults(looked), looked.images, "SR file")
+
+
+def _faults(looked: SRImages) -> list[Fault]:
+    images, correction, shift = looked.images, looked.correction, looked.shift
+    wrong = wrong_partners([one.name for one in images], [one.hashes for one in images])
+    # More than one fault at a time is rare; what they cost is said together.
+    cost = ""
+    if correction.text:
+        cost = f", worth {looked.gain(replace(BASE, corrected=True)):.2f} dB of PSNR-Y"
+    darker = looked.gain(_ROUNDED) if looked.truncated else 0.0
+    slope = float(np.median([one.levels.slope for one in images]))
+    bias = float(np.median([one.levels.bias for one in images]))
+    explained = (
+        looked.truncated or correction.squeezed or correction.stretched or correction.swapped
+    )
+    odd = not explained and looked.most(lambda one: one.odd_levels)
+    usual = (looked.upscaler or "").startswith("MATLAB")
+    return [
+        Fault(
+            lambda one: wrong.get(one.name, ""),
+            "{some} do not show their HR image: {list}",
+            "name SR files as their HR files; a sorted list of another order mixes them up",
+        ),
+        Fault(
+            lambda one: bool((one.compared.sr == one.compared.hr).all()),
+            "{are} the HR image itself",
+            "name the folder of the network's output in --sr",
+        ),
+        Fault(
+            lambda one: one.swapped,
+            "red and blue are swapped in {those}" + (cost if correction.swapped else ""),
+            "OpenCV reads and writes BGR: save image[..., ::-1]",
+        ),
+        Fault(
+            lambda _: correction.squeezed,
+            f"the levels were squeezed into 16-235 (video range){cost}",
+            "convert Y with MATLAB's ycbcr2rgb or save full-range RGB",
+        ),
+        Fault(
+            lambda _: correction.stretched,
+            f"the levels were stretched as if they had been 16-235{cost}",
+            "do not expand full-range RGB again when converting from YCbCr",
+        ),
+        Fault(
+            lambda one: one.clipped and not one.levels.squeezed,
+            "no level is below 16 or above 235 in {those}, though the HR images have them: RGB was "
+            "clipped to the range of Y",
+            "clip RGB to 0-255; only Y is limited to 16-235",
+        ),
+        Fault(
+            lambda _: shift is not None,
+            f"the SR images lie {shift} from where the HR images have their pixels"
+            + (cost if correction.shift != (0, 0) else ""),
+            "pixel centres differ: an LR pixel's centre is at (i + 0.5) * scale - 0.5; look for "
+            f"align_corners=True, x[::{looked.scale:g}, ::{looked.scale:g}] or nearest-neighbour "
+            "LR images, or an even kernel without its half-pixel padding",
+        ),
+        Fault(
+            lambda _: looked.truncated,
+            f"the SR images are {-bias:.2f} levels too dark on average, as truncation to 8 bits "
+            f"makes them; worth about {darker:.2f} dB",
+            "round when saving: (255 * x + 0.5) before astype('uint8')",
+        ),
+        Fault(
+            lambda one: odd and one.odd_levels,
+            "contrast or brightness differ from the HR images in {those} "
+            f"(contrast {slope:.3f}, {bias:+.1f} levels)",
+            "look for a missing or doubled mean shift, scaling or gamma where images are saved",
+        ),
+        Fault(
+            lambda one: one.colourless,
+            "{are} grey though the HR image is in colour; their Y cannot be compared with the HR's",
+            "save RGB: upscale Cb and Cr by bicubic and convert back",
+        ),
+        Fault(
+            lambda one: one.lossy,
+            "{are} JPEG or lossy WebP, and compression costs PSNR that nothing brings back",
+            "save SR images as PNG",
+        ),
+        Fault(
+            lambda one: not one.lossy and one.quality and f"(quality about {one.quality})",
+            "lossless files whose pixels once went through JPEG: {list}",
+            "save SR images as PNG right from the network's output",
+        ),
+        Fault(
+            lambda one: one.size and f"({one.size})",
+            "{some} have not the size of their HR image cropped to a multiple of the scale: "
+            "{list}; only what overlaps was measured",
+            "crop HR images to a multiple of the scale before making LR images; save SR images "
+            "whole, borders included",
+        ),
+        Fault(
+            lambda _: looked.upscaler is not None,
+            f"the SR images are {looked.upscaler} of the usual LR images: a baseline, not a "
+            "network's output"
+            + ("" if usual else "; published bicubic rows are MATLAB's (a=-0.5)"),
+            "" if usual else "upscale by MATLAB's bicubic: sr_lightning.nn.bicubic.bicubic",
+            "note",
+        ),
+    ]
