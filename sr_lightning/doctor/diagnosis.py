@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import yaml
 
 from sr_lightning.data.integrity import listed
 
 __all__ = [
     "Diagnosis",
-    "Fault",
     "Finding",
     "Numbers",
     "Table",
     "faults_found",
+    "finding",
     "mean_numbers",
 ]
 
@@ -37,57 +40,65 @@ class Finding:
         kind: "problem" for what makes numbers incomparable, "note" for what is good to know.
         text: Sentence that says what was found.
         remedy: What to do about it; empty where there is nothing to do.
+        key: Name for machines; empty for what checks of sets find.
     """
 
     kind: Literal["problem", "note"]
     text: str
     remedy: str = ""
+    key: str = ""
 
 
-@dataclass(frozen=True)
-class Fault:
-    """A row of a table of faults that image files can have.
-
-    Attributes:
-        test: Whether a file has it, judged by what was seen of the file; a text says more.
-        text: Sentence in which ``{are}`` becomes which files are so ("2 of 5 SR files (a.png,
-            b.png) are"), ``{those}`` their names, ``{some}`` their number and ``{list}`` their
-            names with what the test says of each.
-        remedy: What to do about it; empty where there is nothing to do.
-        kind: See :class:`Finding`.
-    """
-
-    test: Callable[[Any], bool | str]
-    text: str
-    remedy: str
-    kind: Literal["problem", "note"] = "problem"
+@cache
+def _known() -> dict[str, dict[str, Any]]:
+    text = Path(__file__).with_name("findings.yaml").read_text(encoding="utf-8")
+    known: dict[str, dict[str, Any]] = yaml.safe_load(text)
+    return known
 
 
-def faults_found(faults: Sequence[Fault], images: Sequence[Any], files: str) -> list[Finding]:
-    """The faults that any file has, with the files that have them.
+def finding(key: str, **words: object) -> Finding:
+    """A finding of ``findings.yaml``.
 
     Args:
-        faults: Table of what to look for.
+        key: Its name there.
+        **words: What stands in braces in its text and remedy.
+    """
+    row = {"kind": "problem", "remedy": "", **_known()[key]}
+    return Finding(row["kind"], row["text"].format(**words), row["remedy"].format(**words), key)
+
+
+def faults_found(
+    tests: Mapping[str, bool | Callable[[Any], object]],
+    images: Sequence[Any],
+    files: str,
+    **words: object,
+) -> list[Finding]:
+    """The findings that are true of any file, with the files of which they are.
+
+    Args:
+        tests: By the name of the finding, whether it is true of all files, or the test of what was
+            seen of one file; a text of the test says more about the file.
         images: What was seen of each file; all have a ``name``.
         files: What to call a file: "SR file", "LR file".
+        **words: What stands in braces in texts and remedies.
     """
     found = []
-    for fault in faults:
-        having = {image.name: said for image in images if (said := fault.test(image))}
-        if not having:
+    for key, test in tests.items():
+        said = {one.name: test(one) if callable(test) else test for one in images}
+        names = [name for name, true in said.items() if true]
+        if not names:
             continue
-        names, every = [*having], len(having) == len(images)
+        every, verb = len(names) == len(images), "are" if len(names) > 1 else "is"
         all_of_them = f"all {files}s" if len(images) > 1 else f"the {files}"
         those = all_of_them if every else listed(names)
-        some = f"{len(having)} of {len(images)} {files}s"
-        verb = "are" if len(having) > 1 else "is"
-        words = {
+        some = f"{len(names)} of {len(images)} {files}s"
+        words |= {
             "are": f"{those if every else f'{some} ({listed(names, 3)})'} {verb}",
             "those": those,
             "some": some,
-            "list": listed([f"{name} {said}" for name, said in having.items()], 3),
+            "list": listed([f"{name} {said[name]}" for name in names], 3),
         }
-        found.append(Finding(fault.kind, fault.text.format_map(words), fault.remedy))
+        found.append(finding(key, **words))
     return found
 
 

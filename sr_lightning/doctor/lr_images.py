@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,11 +18,11 @@ from sr_lightning.data.integrity import is_lossy, listed
 from sr_lightning.data.near_duplicates import perceptual_hash
 from sr_lightning.doctor.diagnosis import (
     Diagnosis,
-    Fault,
     Finding,
     Numbers,
     Table,
     faults_found,
+    finding,
     mean_numbers,
 )
 from sr_lightning.doctor.estimators import is_colourless, jpeg_quality, noise_level, wrong_partners
@@ -201,7 +201,8 @@ def diagnose_lr(
         )
     if network is not None and not network.supports_scale(scale):
         have = ", ".join(f"x{one:g}" for one in network.scales)
-        raise UserError(f"The weights of --weights upscale by {have}, not by x{scale:g}.")
+        what = type(network).__name__
+        raise UserError(f"The {what} of --weights upscales by {have}, not by x{scale:g}.")
     evidence = _Evidence()
     evaluator = Evaluator(network, [_PROTOCOL], bicubic=True)
     for pair in progress(pairs, "Comparing resizes"):
@@ -209,12 +210,10 @@ def diagnose_lr(
     if all(one.size for one in evidence.images):
         sizes = listed([f"{one.name} ({one.size})" for one in evidence.images], 3)
         raise UserError(f"No LR image has the size that x{scale:g} wants: {sizes}; check --scale.")
-    evidence.misfit = _misfit(named, scale)
-    findings += [
-        *([evidence.misfit] if evidence.misfit else []),
-        *faults_found(_faults(evidence.images, scale), evidence.images, "LR file"),
-        *hr_findings(high),
-    ]
+    if len(named) == 1 and None not in named and scale not in named:
+        evidence.misfit = finding("lr_of_other_hr", named=named.pop(), scale=scale)
+        findings.append(evidence.misfit)
+    findings += [*_file_findings(evidence.images, scale), *hr_findings(high)]
     name = type(network).__name__ if network is not None else None
     return _conclude(evidence, scale, subject, findings, name)
 
@@ -289,60 +288,19 @@ def _reached(
 # ---- conclusions ---------------------------------------------------------------------------------
 
 
-def _misfit(named: set[float | None], scale: float) -> Finding | None:
-    """What is said of LR files that are named after another scale than their sizes have."""
-    if len(named) != 1 or None in named or scale in named:
-        return None
-    return Finding(
-        "problem",
-        f"the LR files are called x{named.pop():g}, but beside these HR images their sizes are "
-        f"those of x{scale:g}",
-        "take HR images of full size; the 'HR' files of SelfExSR's image_SRF_2 are half the size",
-    )
-
-
-def _faults(images: Sequence[_Seen], scale: float) -> list[Fault]:
+def _file_findings(images: Sequence[_Seen], scale: float) -> list[Finding]:
     """Faults of single files."""
     wrong = wrong_partners([one.name for one in images], [one.hashes for one in images])
-    return [
-        Fault(
-            lambda one: one.lossy,
-            "{are} JPEG or lossy WebP; bicubic networks are not made to undo that, and bytes "
-            "cannot be compared",
-            "make LR images again and save them as PNG",
-        ),
-        Fault(
-            lambda one: one.quality and f"(quality about {one.quality})",
-            "lossless files whose pixels once went through JPEG: {list}",
-            "make LR images again from the HR images and save them as PNG",
-        ),
-        Fault(
-            lambda one: one.colourless,
-            "{are} grey though the HR image is in colour",
-            "make LR images in colour; networks that see only luminance convert by themselves",
-        ),
-        Fault(
-            lambda one: one.swapped,
-            "red and blue are swapped in {those} (OpenCV reads and writes BGR)",
-            "write image[..., ::-1]; below they are compared with their channels put right",
-        ),
-        Fault(
-            lambda one: wrong.get(one.name, ""),
-            "{some} do not show their HR image: {list}",
-            "give files the names of their HR images",
-        ),
-        Fault(
-            lambda one: one.larger,
-            f"{{those}}: a pixel larger than HR / {scale:g} rounded down, as resizes make of HR "
-            "images that were not cropped; upscaled again, they do not fit their HR image",
-            f"crop HR images to a multiple of {scale:g} first ('modcrop')",
-        ),
-        Fault(
-            lambda one: one.size and f"({one.size})",
-            f"not the size that x{scale:g} wants: {{list}}",
-            "leave these out, or give the LR files of this set and scale",
-        ),
-    ]
+    tests: dict[str, bool | Callable[[_Seen], object]] = {
+        "lr_lossy": lambda one: one.lossy,
+        "lr_was_jpeg": lambda one: one.quality and f"(quality about {one.quality})",
+        "lr_grey": lambda one: one.colourless,
+        "lr_swapped": lambda one: one.swapped,
+        "lr_wrong_partner": lambda one: wrong.get(one.name),
+        "lr_larger": lambda one: one.larger,
+        "lr_size": lambda one: one.size and f"({one.size})",
+    }
+    return faults_found(tests, images, "LR file", scale=scale)
 
 
 def _conclude(
@@ -401,52 +359,43 @@ def _verdict(
 ) -> tuple[str, Finding | None, str | None]:
     """The sentence, the finding with the remedy where one is needed, and what made the files."""
     best = ranked[0]
-    kind: Literal["problem", "note"] = "note" if best.resizer.same_task else "problem"
+    usual = best.resizer is REFERENCE
+    cause = None if usual else finding(best.resizer.finding, resize=best.resizer.label)
     if best.certain:
         sentence = _made_by(best, [m for m in ranked if m.same and m.images == best.images])
-        if best.resizer is REFERENCE:
-            return f"{sentence} Nothing needs to be corrected.", None, best.resizer.key
-        text = f"the LR images are not the usual ones: {best.resizer.label}"
-        return sentence, Finding(kind, text, best.resizer.remedy), best.resizer.key
-    mixed = {m.resizer.label: m.exact for m in ranked if 0 < len(m.exact) < len(m.images)}
+        if usual:
+            sentence += " Nothing needs to be corrected."
+        return sentence, cause, best.resizer.key
     near = (
         f"the nearest is {best.resizer.label} ({best.decibels:.1f} dB, {100 * best.share:.0f} % of "
         f"the bytes differ, by at most {best.largest})"
     )
     if evidence.compressed:
-        text = f"as far as JPEG lets tell: {best.resizer.label}"
-        usual = best.resizer is REFERENCE
-        return (
-            f"JPEG hides which resize made these LR images; {near}.",
-            None if usual else Finding("note", text, best.resizer.remedy),
-            None,
-        )
-    if mixed:
+        if cause is not None:
+            text = f"as far as JPEG lets tell: {best.resizer.label}"
+            cause = replace(cause, kind="note", text=text)
+        return f"JPEG hides which resize made these LR images; {near}.", cause, None
+    if mixed := {m.resizer.label: m.exact for m in ranked if 0 < len(m.exact) < len(m.images)}:
         parts = [f"{label}: {listed(names, 3)}" for label, names in list(mixed.items())[:3]]
         unknown = len(evidence.images) - len({name for names in mixed.values() for name in names})
         if unknown:
             parts.append(f"unknown: {unknown} files")
-        return (
-            f"These LR images were made in several ways ({'; '.join(parts)}).",
-            Finding("problem", "the LR images are a mixture", "make all of them again in one way"),
-            None,
-        )
+        sentence = f"These LR images were made in several ways ({'; '.join(parts)})."
+        return sentence, finding("lr_mixture"), None
     if (noise := evidence.noise) is not None:
-        return _noisy(noise)
+        is_dn = _DN[0] <= noise <= _DN[1]
+        sentence = (
+            f"These LR images are the usual ones (MATLAB's bicubic) with Gaussian noise of level "
+            f"{noise:.0f} added{', the DN degradation of the RDN paper' if is_dn else ''}."
+        )
+        cause = finding("lr_noise_dn" if is_dn else "lr_noise", level=noise)
+        return sentence, cause, "dn" if is_dn else None
     if evidence.misfit is not None:
         sentence = f"These LR images were not made of these HR images: {evidence.misfit.text}."
         return sentence, evidence.misfit, None
     count = len({resizer.key for resizer in DOWNSCALERS if not resizer.uncropped})
-    return (
-        f"None of the {count} resizes that doctor knows made these LR images; {near}.",
-        Finding(
-            "problem",
-            "the LR images come from an unknown resize, degradation or later edit",
-            "if the task is bicubic super-resolution, make them again from the HR images; else "
-            "compare only with numbers on the same files",
-        ),
-        None,
-    )
+    sentence = f"None of the {count} resizes that doctor knows made these LR images; {near}."
+    return sentence, finding("lr_unknown"), None
 
 
 def _made_by(best: _Match, alike: Sequence[_Match]) -> str:
@@ -464,27 +413,6 @@ def _made_by(best: _Match, alike: Sequence[_Match]) -> str:
             "versions and processors do)"
         )
     return f"These LR images were made by {best.resizer.label}, {exactness}."
-
-
-def _noisy(noise: float) -> tuple[str, Finding, str | None]:
-    """What is said of the usual LR images with Gaussian noise."""
-    added = f"Gaussian noise of level {noise:.0f}"
-    is_dn = _DN[0] <= noise <= _DN[1]
-    sentence = f"These LR images are the usual ones (MATLAB's bicubic) with {added} added"
-    if is_dn:
-        sentence += ", the 'DN' degradation of the RDN paper"
-    return (
-        f"{sentence}.",
-        Finding(
-            "problem",
-            f"the LR images have {added}",
-            "this is the DN degradation: compare with DN rows only"
-            if is_dn
-            else "published bicubic numbers are for LR images without noise, and those of the DN "
-            "degradation for level 30: compare only with numbers on the same noise",
-        ),
-        "dn" if is_dn else None,
-    )
 
 
 def _match_table(ranked: Sequence[_Match]) -> Table:

@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 
 from sr_lightning.data.images import find_images
 from sr_lightning.data.integrity import listed
-from sr_lightning.doctor.diagnosis import Finding
+from sr_lightning.doctor.diagnosis import Finding, finding
 from sr_lightning.errors import UserError
 
 __all__ = [
@@ -143,23 +143,17 @@ def paired(
             f"name ({other[0].name}, {high[0].name}); name matching folders in --hr and "
             f"--{kind.lower()}."
         )
-    first, missing = pairing.pairs[0], pairing.missing
-    order = Finding(
-        "note",
-        f"the {kind} files do not bear the names of HR files, so they were paired in their "
-        f"order: {first.other.name} with {first.high.name} and so on",
-        f"name {kind} files as their HR files, such as {first.high.stem}.png",
-    )
-    absent = Finding(
-        "problem",
-        f"{len(missing)} HR images have no {kind} file: {listed(missing)}",
-        "a mean over fewer images compares with nothing; add the missing files",
-    )
-    surplus = Finding(
-        "note", f"{kind} files without an HR image were left out: {listed(pairing.surplus)}"
-    )
-    said = ((pairing.by_order, order), (missing, absent), (pairing.surplus, surplus))
-    return pairing.pairs, [finding for true, finding in said if true]
+    said = []
+    if pairing.by_order:
+        first = pairing.pairs[0]
+        names = {"first": first.other.name, "high": first.high.name, "name": first.high.stem}
+        said.append(finding("paired_by_order", files=kind, **names))
+    if missing := pairing.missing:
+        absent = {"count": len(missing), "names": listed(missing)}
+        said.append(finding("partners_missing", files=kind, **absent))
+    if pairing.surplus:
+        said.append(finding("files_left_over", files=kind, names=listed(pairing.surplus)))
+    return pairing.pairs, said
 
 
 def _fits(key: str, stem: str) -> bool:

@@ -7,8 +7,8 @@ For whole scales the bytes are the same; for others some differ by one level.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache, partial
 
 import numpy as np
@@ -33,15 +33,6 @@ _ONE = 2**11
 # Float results that are whole numbers in exact arithmetic must not be truncated to the level below.
 _ULP = 1e-3
 
-_AGAIN = "make them again by MATLAB's bicubic ('sr-lightning test' makes its own from HR images)"
-_CLOSE = "results move by hundredths of a dB; for exact comparisons " + _AGAIN
-_DARK = "the images are half a level too dark: round (x + 0.5) when saving; " + _AGAIN
-_CROP = "crop HR images to a multiple of the scale first ('modcrop'); then " + _AGAIN
-_OTHER_TASK = (
-    "published numbers are for MATLAB's antialiased bicubic: numbers on these images compare with "
-    "none of them; " + _AGAIN
-)
-
 
 @dataclass(frozen=True)
 class Resizer:
@@ -51,17 +42,15 @@ class Resizer:
         key: Short name, for machines.
         label: Name for people.
         make: Function of uint8 pixels (H, W, 3) and a size (h, w) that gives uint8 (h, w, 3).
-        remedy: What to do about LR images that were made so; empty where nothing need be done.
-        same_task: Whether results on such images move by hundredths of a dB only.
+        finding: What is found in LR images that were made so; see ``findings.yaml``.
         uncropped: Whether it takes HR images whose sides are no multiples of the scale.
     """
 
     key: str
     label: str
     make: Make
-    remedy: str = _OTHER_TASK
-    same_task: bool = False
-    uncropped: bool = False
+    finding: str
+    uncropped: bool
 
 
 def _planes(pixels: Pixels) -> Tensor:
@@ -205,103 +194,87 @@ def _blurred(pixels: Pixels, size: Size, *, phase: float) -> Pixels:
     return _every(np.floor(blurred + 0.5).astype(np.uint8), size, phase=phase)
 
 
-def _close(key: str, label: str, make: Make, first: str = "") -> Resizer:
-    return Resizer(key, label, make, first + _CLOSE, same_task=True)
-
-
-def _bd(key: str, which: str, phase: float) -> Resizer:
-    label = f"Gaussian blur 7x7 sigma 1.6 and {which} ('BD')"
-    remedy = "this is the BD degradation: compare with BD rows only"
-    return Resizer(key, label, partial(_blurred, phase=phase), remedy)
-
-
 _Method = Image.Resampling
-REFERENCE = Resizer(
-    "matlab_classic", "MATLAB imresize, classic (the usual test LRs)", _matlab(), "", same_task=True
-)
-_CROPPED: tuple[Resizer, ...] = (
-    REFERENCE,
-    _close(
-        "matlab_symmetric",
-        "MATLAB imresize, modern (mirrored borders)",
-        _matlab("symmetric"),
-        "only the rim differs from the usual test LRs: ",
-    ),
-    _close("matlab_float", "MATLAB imresize of floats, modern; BasicSR", _matlab_float()),
-    Resizer(
-        "matlab_float_truncated",
+_WAYS: dict[str, tuple[str, Make]] = {
+    "matlab_classic_uncropped": ("MATLAB imresize, classic", _matlab_scale()),
+    "matlab_symmetric_uncropped": ("MATLAB imresize, modern", _matlab_scale("symmetric")),
+    "matlab_classic": ("MATLAB imresize, classic (the usual test LRs)", _matlab()),
+    "matlab_symmetric": ("MATLAB imresize, modern (mirrored borders)", _matlab("symmetric")),
+    "matlab_float": ("MATLAB imresize of floats, modern; BasicSR", _matlab_float()),
+    "matlab_float_truncated": (
         "MATLAB imresize of floats or BasicSR, truncated to 8 bits",
         _matlab_float(truncated=True),
-        _DARK,
     ),
-    _close(
-        "matlab_float_replicate", "MATLAB imresize of floats, classic", _matlab_float("replicate")
-    ),
-    Resizer(
-        "matlab_plain",
+    "matlab_float_replicate": ("MATLAB imresize of floats, classic", _matlab_float("replicate")),
+    "matlab_plain": (
         "bicubic a=-0.5 without antialiasing (TensorFlow 2, MATLAB 'Antialiasing' false)",
         _matlab(antialias=False),
     ),
-    _close("pil_bicubic", "Pillow BICUBIC (torchvision on images)", _pil(_Method.BICUBIC)),
-    _close("torch_antialias", "torch bicubic, antialias=True", _torch("bicubic", True)),
-    Resizer(
-        "torch_antialias_truncated",
+    "pil_bicubic": ("Pillow BICUBIC (torchvision on images)", _pil(_Method.BICUBIC)),
+    "torch_antialias": ("torch bicubic, antialias=True", _torch("bicubic", True)),
+    "torch_antialias_truncated": (
         "torch bicubic, antialias=True, truncated to 8 bits",
         _torch("bicubic", True, truncated=True),
-        _DARK,
     ),
-    Resizer(
-        "opencv_cubic", "OpenCV INTER_CUBIC (a=-0.75, no antialias)", partial(_opencv, cubic=True)
-    ),
-    Resizer("torch_plain", "torch bicubic, no antialias (a=-0.75)", _torch("bicubic")),
-    Resizer(
-        "torch_plain_truncated",
+    "opencv_cubic": ("OpenCV INTER_CUBIC (a=-0.75, no antialias)", partial(_opencv, cubic=True)),
+    "torch_plain": ("torch bicubic, no antialias (a=-0.75)", _torch("bicubic")),
+    "torch_plain_truncated": (
         "torch bicubic, no antialias (a=-0.75), truncated to 8 bits",
         _torch("bicubic", truncated=True),
     ),
-    Resizer("opencv_area", "OpenCV INTER_AREA (mean of each cell)", _area),
-    Resizer("opencv_linear", "OpenCV INTER_LINEAR (no antialias)", partial(_opencv, cubic=False)),
-    Resizer("torch_bilinear", "torch bilinear, no antialias", _torch("bilinear")),
-    Resizer("kornia", "kornia resize, antialias=True", _kornia),
-    Resizer("pil_bilinear", "Pillow BILINEAR", _pil(_Method.BILINEAR)),
-    Resizer("pil_lanczos", "Pillow LANCZOS", _pil(_Method.LANCZOS)),
-    Resizer("pil_box", "Pillow BOX", _pil(_Method.BOX)),
-    Resizer("pil_hamming", "Pillow HAMMING", _pil(_Method.HAMMING)),
-    Resizer(
-        "nearest_central",
+    "opencv_area": ("OpenCV INTER_AREA (mean of each cell)", _area),
+    "opencv_linear": ("OpenCV INTER_LINEAR (no antialias)", partial(_opencv, cubic=False)),
+    "torch_bilinear": ("torch bilinear, no antialias", _torch("bilinear")),
+    "kornia": ("kornia resize, antialias=True", _kornia),
+    "pil_bilinear": ("Pillow BILINEAR", _pil(_Method.BILINEAR)),
+    "pil_lanczos": ("Pillow LANCZOS", _pil(_Method.LANCZOS)),
+    "pil_box": ("Pillow BOX", _pil(_Method.BOX)),
+    "pil_hamming": ("Pillow HAMMING", _pil(_Method.HAMMING)),
+    "nearest_central": (
         "nearest neighbour, central pixel (Pillow, torch nearest-exact)",
         partial(_every, phase=0.5),
     ),
-    Resizer(
-        "nearest_first",
+    "nearest_first": (
         "nearest neighbour, first pixel (OpenCV, torch, x[::s, ::s])",
         partial(_every, phase=0.0),
-        _OTHER_TASK + "; they are also shifted by (s - 1) / 2 HR pixels",
     ),
-    _bd("blur_first", "every s-th pixel", 0.0),
-    _bd("blur_central", "central pixels", 0.5),
-)
-
-
-def _uncropped(resizer: Resizer) -> Resizer:
-    label = f"{resizer.label}, of HR images that were not cropped"
-    return replace(resizer, label=label, remedy=_CROP, same_task=False, uncropped=True)
-
-
-DOWNSCALERS: tuple[Resizer, ...] = (
-    *_CROPPED,
-    *map(
-        _uncropped,
-        (
-            Resizer("matlab_classic_uncropped", "MATLAB imresize, classic", _matlab_scale()),
-            Resizer(
-                "matlab_symmetric_uncropped", "MATLAB imresize, modern", _matlab_scale("symmetric")
-            ),
-            *_CROPPED,
-        ),
+    "blur_first": (
+        "Gaussian blur 7x7 sigma 1.6 and every s-th pixel ('BD')",
+        partial(_blurred, phase=0.0),
     ),
-)
-"""Every way that is known, the usual one first; commoner ones stand before others."""
+    "blur_central": (
+        "Gaussian blur 7x7 sigma 1.6 and central pixels ('BD')",
+        partial(_blurred, phase=0.5),
+    ),
+}
+# What is found in LR images that were made so; of all others, that they are for another task.
+_FINDINGS = {
+    "matlab_symmetric": "lr_other_borders",
+    "matlab_float": "lr_nearly_usual",
+    "matlab_float_truncated": "lr_truncated",
+    "matlab_float_replicate": "lr_nearly_usual",
+    "pil_bicubic": "lr_nearly_usual",
+    "torch_antialias": "lr_nearly_usual",
+    "torch_antialias_truncated": "lr_truncated",
+    "nearest_first": "lr_first_pixels",
+    "blur_first": "lr_bd",
+    "blur_central": "lr_bd",
+}
+
+
+def _resizers(uncropped: bool) -> Iterator[Resizer]:
+    of = ", of HR images that were not cropped" if uncropped else ""
+    for key, (label, make) in _WAYS.items():
+        if uncropped or not key.endswith("_uncropped"):
+            found = "lr_uncropped" if uncropped else _FINDINGS.get(key, "lr_other_task")
+            yield Resizer(key, label + of, make, found, uncropped)
+
+
+DOWNSCALERS = (*_resizers(uncropped=False), *_resizers(uncropped=True))
+"""Every way that is known, the usual one first."""
+
+REFERENCE = DOWNSCALERS[0]
+"""The way in which the usual LR images are made."""
 
 UPSCALERS: dict[str, Make] = {
     "MATLAB's bicubic upscaling": _matlab_float("replicate"),

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sr_lightning.doctor.diagnosis import Diagnosis, Finding, Table
+from sr_lightning.doctor.diagnosis import Diagnosis, Finding, Table, finding
 from sr_lightning.doctor.explain import Expected
 from sr_lightning.errors import UserError
 from sr_lightning.runs import RunFolder
@@ -62,16 +62,9 @@ def diagnose_run(folder: Path, expected: Expected | None = None) -> Diagnosis:
         if abs(one["psnr"] - must[0]) <= _CLOSE and abs(one["ssim"] - must[1]) <= _CLOSE / 10:
             sound.append(label)
         else:
-            findings.append(
-                Finding(
-                    "problem",
-                    f"bicubic has {one['psnr']:.2f} dB / {one['ssim']:.4f} on {label}, but must "
-                    f"have {must[0]:.2f} / {must[1]:.4f}: the images are not the set's, or the LR "
-                    "files not the usual ones",
-                    f"check them: sr-lightning prepare --check {group.lower()}; sr-lightning "
-                    "doctor --hr HR --lr LR",
-                )
-            )
+            numbers = {"psnr": one["psnr"], "ssim": one["ssim"], "set": group.lower()}
+            must_be = {"place": label, "must_psnr": must[0], "must_ssim": must[1]}
+            findings.append(finding("run_bicubic", **numbers, **must_be))
     nearest = _nearest(means, expected)
     return Diagnosis(
         "run",

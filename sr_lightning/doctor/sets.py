@@ -15,7 +15,7 @@ from sr_lightning.data.integrity import (
     recognised,
     unrecorded,
 )
-from sr_lightning.doctor.diagnosis import Diagnosis, Finding
+from sr_lightning.doctor.diagnosis import Diagnosis, Finding, finding
 from sr_lightning.errors import UserError
 
 __all__ = ["diagnose_set", "high_of", "hr_findings"]
@@ -52,33 +52,16 @@ def hr_findings(files: Sequence[Path]) -> list[Finding]:
         )
     if report.expected is None:
         return []
-    name, found = report.name, []
+    name = report.name
     if report.matching is None or not only_cropped(name, measured):
-        return [
-            Finding(
-                "problem",
-                f"the HR images are not {name} as papers use it: {problem}",
-                f"get the set again: sr-lightning prepare {name.lower()}",
-            )
-            for problem in report.problems
-        ]
+        words = {"set": name, "command": name.lower()}
+        return [finding("hr_not_the_set", problem=one, **words) for one in report.problems]
+    found = []
+    counts = {"set": name, "found": report.found, "expected": report.expected}
     if cropped := report.found - report.matching:
-        found.append(
-            Finding(
-                "note",
-                f"{cropped} of {report.found} HR images are {name}'s cropped by some pixels (as "
-                "for a multiple of the scale), so that their pixels cannot be checked against the "
-                "set's",
-            )
-        )
+        found.append(finding("hr_cropped", cropped=cropped, **counts))
     if report.found < report.expected:
-        found.append(
-            Finding(
-                "note",
-                f"the HR images are {report.found} of {name}'s {report.expected}; published means "
-                "are over all of them",
-            )
-        )
+        found.append(finding("hr_not_all", **counts))
     return found
 
 

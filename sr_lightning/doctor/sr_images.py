@@ -14,6 +14,7 @@ from PIL import Image
 from sr_lightning.data.images import read_picture, to_tensor
 from sr_lightning.data.integrity import is_lossy, listed
 from sr_lightning.data.near_duplicates import perceptual_hash
+from sr_lightning.doctor import estimators
 from sr_lightning.doctor.conventions import (
     BASE,
     Compared,
@@ -22,18 +23,8 @@ from sr_lightning.doctor.conventions import (
     on_files,
     set_psnrs,
 )
-from sr_lightning.doctor.diagnosis import Fault, Finding, Numbers, faults_found
-from sr_lightning.doctor.estimators import (
-    Levels,
-    Shift,
-    is_colourless,
-    jpeg_quality,
-    levels_of,
-    luminance,
-    moved,
-    shift_of,
-    wrong_partners,
-)
+from sr_lightning.doctor.diagnosis import Finding, Numbers, faults_found, finding
+from sr_lightning.doctor.estimators import Levels, Shift, is_colourless
 from sr_lightning.doctor.pairs import FilePair, Progress
 from sr_lightning.doctor.resizers import REFERENCE, UPSCALERS
 from sr_lightning.errors import UserError
@@ -87,7 +78,7 @@ class Correction:
             levels = pixels.astype(np.float64)
             levels = (levels - 16) * 255 / 219 if self.squeezed else levels * 219 / 255 + 16
             pixels = np.floor(levels + 0.5).clip(0, 255).astype(np.uint8)
-        return moved(pixels, *self.shift) if self.shift != (0, 0) else pixels
+        return estimators.moved(pixels, *self.shift) if self.shift != (0, 0) else pixels
 
 
 @dataclass(frozen=True)
@@ -257,11 +248,11 @@ def _examine(pair: FilePair, looked: SRImages) -> None:
             size=size,
             rows=_rows(compared, scale),
             lossy=is_lossy(pair.other),
-            quality=jpeg_quality(made.rgb),
+            quality=estimators.jpeg_quality(made.rgb),
             colourless=is_colourless(sr) and not is_colourless(hr),
             swapped=turned < as_it_is / 1.5,
-            shift=shift_of(luminance(sr), luminance(hr)),
-            levels=levels_of(luminance(sr), luminance(hr)),
+            shift=estimators.shift_of(estimators.luminance(sr), estimators.luminance(hr)),
+            levels=estimators.levels_of(estimators.luminance(sr), estimators.luminance(hr)),
             clipped=sr.min() >= 16 and sr.max() <= 235 and hr.min() < 8 and hr.max() > 243,
             upscaler=_upscaler(compared, scale) if len(looked.images) < _LOOKED_AT else None,
             hashes=(perceptual_hash(hr), perceptual_hash(sr)),
@@ -330,110 +321,53 @@ def find_faults(looked: SRImages) -> list[Finding]:
     Args:
         looked: The images.
     """
-    strange = Finding(
-        "problem",
-        f"left out, because their size does not fit: {listed(looked.strange, 2)}",
-        "upscale by the scale and compare with the HR images of the same set",
-    )
-    found = [strange] if looked.strange else []
-    return found + faults_found(_faults(looked), looked.images, "SR file")
-
-
-def _faults(looked: SRImages) -> list[Fault]:
+    found = []
+    if looked.strange:
+        found.append(finding("sr_left_out", names=listed(looked.strange, 2)))
     images, correction, shift = looked.images, looked.correction, looked.shift
-    wrong = wrong_partners([one.name for one in images], [one.hashes for one in images])
+    wrong = estimators.wrong_partners([one.name for one in images], [one.hashes for one in images])
     # More than one fault at a time is rare; what they cost is said together.
     cost = ""
     if correction.text:
         cost = f", worth {looked.gain(replace(BASE, corrected=True)):.2f} dB of PSNR-Y"
-    darker = looked.gain(_ROUNDED) if looked.truncated else 0.0
     slope = float(np.median([one.levels.slope for one in images]))
     bias = float(np.median([one.levels.bias for one in images]))
     explained = (
         looked.truncated or correction.squeezed or correction.stretched or correction.swapped
     )
     odd = not explained and looked.most(lambda one: one.odd_levels)
-    usual = (looked.upscaler or "").startswith("MATLAB")
-    return [
-        Fault(
-            lambda one: wrong.get(one.name, ""),
-            "{some} do not show their HR image: {list}",
-            "name SR files as their HR files; a sorted list of another order mixes them up",
+    upscaler = looked.upscaler or ""
+    tests: dict[str, bool | Callable[[SRImage], object]] = {
+        "sr_wrong_partner": lambda one: wrong.get(one.name),
+        "sr_is_hr": lambda one: bool((one.compared.sr == one.compared.hr).all()),
+        "sr_swapped": lambda one: one.swapped,
+        "sr_squeezed": correction.squeezed,
+        "sr_stretched": correction.stretched,
+        "sr_clipped": lambda one: one.clipped and not one.levels.squeezed,
+        "sr_shifted": shift is not None,
+        "sr_truncated": looked.truncated,
+        "sr_levels": lambda one: odd and one.odd_levels,
+        "sr_grey": lambda one: one.colourless,
+        "sr_lossy": lambda one: one.lossy,
+        "sr_was_jpeg": lambda one: (
+            one.quality and not one.lossy and f"(quality about {one.quality})"
         ),
-        Fault(
-            lambda one: bool((one.compared.sr == one.compared.hr).all()),
-            "{are} the HR image itself",
-            "name the folder of the network's output in --sr",
-        ),
-        Fault(
-            lambda one: one.swapped,
-            "red and blue are swapped in {those}" + (cost if correction.swapped else ""),
-            "OpenCV reads and writes BGR: save image[..., ::-1]",
-        ),
-        Fault(
-            lambda _: correction.squeezed,
-            f"the levels were squeezed into 16-235 (video range){cost}",
-            "convert Y with MATLAB's ycbcr2rgb or save full-range RGB",
-        ),
-        Fault(
-            lambda _: correction.stretched,
-            f"the levels were stretched as if they had been 16-235{cost}",
-            "do not expand full-range RGB again when converting from YCbCr",
-        ),
-        Fault(
-            lambda one: one.clipped and not one.levels.squeezed,
-            "no level is below 16 or above 235 in {those}, though the HR images have them: RGB was "
-            "clipped to the range of Y",
-            "clip RGB to 0-255; only Y is limited to 16-235",
-        ),
-        Fault(
-            lambda _: shift is not None,
-            f"the SR images lie {shift} from where the HR images have their pixels"
-            + (cost if correction.shift != (0, 0) else ""),
-            "pixel centres differ: an LR pixel's centre is at (i + 0.5) * scale - 0.5; look for "
-            f"align_corners=True, x[::{looked.scale:g}, ::{looked.scale:g}] or nearest-neighbour "
-            "LR images, or an even kernel without its half-pixel padding",
-        ),
-        Fault(
-            lambda _: looked.truncated,
-            f"the SR images are {-bias:.2f} levels too dark on average, as truncation to 8 bits "
-            f"makes them; worth about {darker:.2f} dB",
-            "round when saving: (255 * x + 0.5) before astype('uint8')",
-        ),
-        Fault(
-            lambda one: odd and one.odd_levels,
-            "contrast or brightness differ from the HR images in {those} "
-            f"(contrast {slope:.3f}, {bias:+.1f} levels)",
-            "look for a missing or doubled mean shift, scaling or gamma where images are saved",
-        ),
-        Fault(
-            lambda one: one.colourless,
-            "{are} grey though the HR image is in colour; their Y cannot be compared with the HR's",
-            "save RGB: upscale Cb and Cr by bicubic and convert back",
-        ),
-        Fault(
-            lambda one: one.lossy,
-            "{are} JPEG or lossy WebP, and compression costs PSNR that nothing brings back",
-            "save SR images as PNG",
-        ),
-        Fault(
-            lambda one: not one.lossy and one.quality and f"(quality about {one.quality})",
-            "lossless files whose pixels once went through JPEG: {list}",
-            "save SR images as PNG right from the network's output",
-        ),
-        Fault(
-            lambda one: one.size and f"({one.size})",
-            "{some} have not the size of their HR image cropped to a multiple of the scale: "
-            "{list}; only what overlaps was measured",
-            "crop HR images to a multiple of the scale before making LR images; save SR images "
-            "whole, borders included",
-        ),
-        Fault(
-            lambda _: looked.upscaler is not None,
-            f"the SR images are {looked.upscaler} of the usual LR images: a baseline, not a "
-            "network's output"
-            + ("" if usual else "; published bicubic rows are MATLAB's (a=-0.5)"),
-            "" if usual else "upscale by MATLAB's bicubic: sr_lightning.nn.bicubic.bicubic",
-            "note",
-        ),
-    ]
+        "sr_size": lambda one: one.size and f"({one.size})",
+        "sr_bicubic": upscaler.startswith("MATLAB"),
+        "sr_interpolated": upscaler != "" and not upscaler.startswith("MATLAB"),
+    }
+    return found + faults_found(
+        tests,
+        images,
+        "SR file",
+        scale=looked.scale,
+        cost=cost,
+        swap_cost=cost if correction.swapped else "",
+        shift=shift,
+        shift_cost=cost if correction.shift != (0, 0) else "",
+        darker=-bias,
+        truncation_cost=looked.gain(_ROUNDED) if looked.truncated else 0.0,
+        slope=slope,
+        bias=bias,
+        upscaler=upscaler,
+    )
