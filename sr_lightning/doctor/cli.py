@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import track
@@ -148,20 +146,13 @@ def _diagnose(
     if case.kind == "set":
         return diagnose_set(case.high)
     if case.kind == "lr":
-        return diagnose_lr(
-            case.high,
-            case.other,
-            options.scale,
-            subject=f"LR images in {case.folder}",
-            network=load_weights(options.weights).eval() if options.weights else None,
-            progress=progress,
-        )
+        network = load_weights(options.weights).eval() if options.weights else None
+        return diagnose_lr(case.high, case.other, options.scale, network=network, progress=progress)
     return diagnose_sr(
         case.high,
         case.other,
         options.scale or case.scale,
         expected=expected,
-        subject=f"SR images in {case.folder}",
         per_image=options.per_image,
         progress=progress,
     )
@@ -175,12 +166,14 @@ def _show(console: Console, diagnosis: Diagnosis) -> None:
     console.print(Text(diagnosis.subject, style="dim"), soft_wrap=True)
     console.print(Text(diagnosis.verdict, style="bold"))
     for finding in diagnosis.findings:
-        grave = finding.kind == "problem"
-        label = Text("problem  " if grave else "note     ", style="red" if grave else "cyan")
+        problem = finding.kind == "problem"
         grid = RichTable.grid(padding=0)
         grid.add_column(width=9)
         grid.add_column()
-        grid.add_row(label, Text(_sentence(finding.text)))
+        grid.add_row(
+            Text("problem" if problem else "note", style="red" if problem else "cyan"),
+            Text(_sentence(finding.text)),
+        )
         if finding.remedy:
             grid.add_row(Text("  remedy", style="green"), Text(_sentence(finding.remedy)))
         console.print(grid)
@@ -209,19 +202,10 @@ def _rich(table: Table) -> RichTable:
 
 
 def _write(path: Path, diagnoses: Sequence[Diagnosis]) -> None:
-    content = {"doctor": 1, "diagnoses": [_finite(one.as_json()) for one in diagnoses]}
+    text = json.dumps({"doctor": 1, "diagnoses": [one.as_json() for one in diagnoses]})
+    # JSON knows neither infinity (equal images) nor NaN (too small for SSIM): both become null.
+    content = json.loads(text, parse_constant=lambda _: None)
     try:
-        path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"Cannot write {path}: {error.strerror or error}.") from error
-
-
-def _finite(value: Any) -> Any:
-    """JSON knows neither infinity (equal images) nor NaN (too small for SSIM): both become null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    return value

@@ -14,7 +14,9 @@ from sr_lightning.data.near_duplicates import LOOKS_ALIKE, hash_distance
 __all__ = [
     "Levels",
     "Shift",
+    "difference",
     "is_colourless",
+    "is_swapped",
     "jpeg_quality",
     "levels_of",
     "luminance",
@@ -48,6 +50,16 @@ def luminance(pixels: NDArray[np.number]) -> Plane:
     """Luma of RGB levels: (H, W, 3) to (H, W), full range."""
     weighted: Plane = pixels.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
     return weighted
+
+
+def difference(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    """Mean squared difference of two images of one size, in squared levels."""
+    return float(np.square(a.astype(np.float64) - b).mean())
+
+
+def is_swapped(pixels: NDArray[np.uint8], truth: NDArray[np.uint8], times: float) -> bool:
+    """Whether red and blue are swapped: an image then is so many times nearer with them turned."""
+    return times * difference(truth, pixels[..., ::-1]) < difference(truth, pixels)
 
 
 def is_colourless(pixels: NDArray[np.uint8]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sr_lightning.cubic import upscaled_size
 from sr_lightning.data.batch import Batch
@@ -25,7 +27,13 @@ from sr_lightning.doctor.diagnosis import (
     finding,
     mean_numbers,
 )
-from sr_lightning.doctor.estimators import is_colourless, jpeg_quality, noise_level, wrong_partners
+from sr_lightning.doctor.estimators import (
+    is_colourless,
+    is_swapped,
+    jpeg_quality,
+    noise_level,
+    wrong_partners,
+)
 from sr_lightning.doctor.pairs import FilePair, Progress, paired, scale_in_name, scale_of_pairs
 from sr_lightning.doctor.resizers import DOWNSCALERS, REFERENCE, Pixels, Resizer
 from sr_lightning.doctor.sets import hr_findings
@@ -54,70 +62,64 @@ _PROTOCOL = PROTOCOLS["edsr2017"]
 
 @dataclass
 class _Match:
-    """How near one resize comes to the LR files, summed over images."""
+    """How near one resize comes to the LR files.
+
+    Attributes:
+        resizer: The resize.
+        sums: By image, the bytes that differ, those of them inside of the rim, the sum of squared
+            differences and the number of bytes.
+        largest: Largest difference, in levels.
+    """
 
     resizer: Resizer
-    images: list[str] = field(default_factory=list)
-    exact: list[str] = field(default_factory=list)
-    differing: int = 0
-    inside: int = 0
+    sums: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     largest: int = 0
-    squares: float = 0.0
-    count: int = 0
 
     def add(self, name: str, made: Pixels, there: Pixels) -> None:
-        error = np.abs(made.astype(np.int16) - there)
-        differs = error > 0
-        self.images.append(name)
-        self.differing += int(differs.sum())
-        self.inside += int(differs[_RIM:-_RIM, _RIM:-_RIM].sum())
+        error = np.abs(made.astype(np.float64) - there)
+        differing = (np.count_nonzero(one) for one in (error, error[_RIM:-_RIM, _RIM:-_RIM]))
+        self.sums[name] = np.array([*differing, np.square(error).sum(), error.size])
         self.largest = max(self.largest, int(error.max()))
-        self.squares += float(np.square(error.astype(np.float64)).sum())
-        self.count += error.size
-        if not differs.any():
-            self.exact.append(name)
 
     @property
-    def share(self) -> float:
-        """Part of the bytes that differ."""
-        return self.differing / self.count
+    def exact(self) -> list[str]:
+        """Images of which every byte is the same."""
+        return [name for name, (differing, *_) in self.sums.items() if not differing]
 
     @property
-    def error(self) -> float:
-        """Mean squared difference."""
-        return self.squares / self.count
+    def means(self) -> tuple[float, float, float]:
+        """Part of the bytes that differ, part that differs inside, and mean squared difference."""
+        differing, inside, squares, count = sum(self.sums.values(), np.zeros(4)).tolist()
+        return differing / count, inside / count, squares / count
 
     @property
     def decibels(self) -> float:
-        return float("inf") if self.squares == 0 else float(10 * np.log10(255**2 / self.error))
-
-    @property
-    def same(self) -> bool:
-        """Whether every byte is the same."""
-        return self.differing == 0
+        return 10 * math.log10(255**2 / self.means[2]) if self.largest else math.inf
 
     @property
     def certain(self) -> bool:
         """Whether this made the files: every byte is the same, but for the rounding of halves."""
-        return self.same or (self.largest <= 1 and self.share <= _ROUNDING)
+        return self.largest <= 1 and self.means[0] <= _ROUNDING
 
     def row(self) -> tuple[str, ...]:
-        if self.same:
+        if not self.largest:
             return (self.resizer.label, "0 %", "0", "identical")
-        share = f"{100 * self.share:.2f} %" if self.share < 0.1 else f"{100 * self.share:.0f} %"
+        percent = 100 * self.means[0]
+        share = f"{percent:.2f} %" if percent < 10 else f"{percent:.0f} %"
         return (self.resizer.label, share, str(self.largest), f"{self.decibels:.1f} dB")
 
     def as_json(self) -> dict[str, Any]:
+        differing, inside, _ = self.means
         return {
             "resize": self.resizer.key,
             "label": self.resizer.label,
             "uncropped_hr": self.resizer.uncropped,
-            "images": len(self.images),
+            "images": len(self.sums),
             "identical_images": len(self.exact),
-            "differing_bytes": self.share,
-            "differing_bytes_inside": self.inside / self.count,
+            "differing_bytes": differing,
+            "differing_bytes_inside": inside,
             "max_difference": self.largest,
-            "psnr_between": None if self.same else self.decibels,
+            "psnr_between": self.decibels if self.largest else None,
         }
 
 
@@ -146,25 +148,20 @@ class _Evidence:
     misfit: Finding | None = None
 
     @property
-    def compressed(self) -> bool:
-        """Whether JPEG changed any file."""
-        return any(one.lossy or one.quality for one in self.images)
-
-    @property
     def noise(self) -> float | None:
         """Mean level of the Gaussian noise of all images; None where one has something else."""
         levels = [one.noise for one in self.images if one.noise is not None]
         usual, best = self.matches.get(REFERENCE), self.ranked()[0]
         # Of images that were blurred before, another resize would be nearer.
-        fits = usual is not None and usual.error <= 1.01 * best.error
+        fits = usual is not None and usual.means[2] <= 1.01 * best.means[2]
         return float(np.mean(levels)) if fits and len(levels) == len(self.images) else None
 
     def ranked(self) -> list[_Match]:
         """Nearest first; a resize that was not tried on every image comes after."""
-        most = max((len(match.images) for match in self.matches.values()), default=0)
+        most = max((len(match.sums) for match in self.matches.values()), default=0)
         return sorted(
             self.matches.values(),
-            key=lambda m: (len(m.images) < most, m.error, m.resizer.uncropped),
+            key=lambda one: (len(one.sums) < most, one.means[2], one.resizer.uncropped),
         )
 
 
@@ -173,7 +170,6 @@ def diagnose_lr(
     low: Sequence[Path],
     scale: float | None = None,
     *,
-    subject: str = "LR images",
     network: SRNetwork | None = None,
     progress: Progress = lambda pairs, _: iter(pairs),
 ) -> Diagnosis:
@@ -183,7 +179,6 @@ def diagnose_lr(
         high: HR files.
         low: LR files.
         scale: Scale of the task; default: what the sizes tell.
-        subject: What is looked at, for the title.
         network: Network in evaluation mode, to say what other LR images cost it; what they cost
             bicubic is always said.
         progress: Goes through pairs and shows how far it has come.
@@ -215,6 +210,7 @@ def diagnose_lr(
         findings.append(evidence.misfit)
     findings += [*_file_findings(evidence.images, scale), *hr_findings(high)]
     name = type(network).__name__ if network is not None else None
+    subject = f"LR images in {low[0].parent if len(low) > 1 else low[0]}"
     return _conclude(evidence, scale, subject, findings, name)
 
 
@@ -238,10 +234,7 @@ def _examine(pair: FilePair, scale: float, evidence: _Evidence, evaluator: Evalu
     if cut != hr.shape[:2]:
         sources[True] = hr
     usual = REFERENCE.make(next(iter(sources.values())), (lr.shape[0], lr.shape[1]))
-    as_it_is, turned = (
-        float(np.square(usual.astype(np.float64) - one).mean()) for one in (lr, lr[..., ::-1])
-    )
-    seen.swapped = turned < as_it_is / 2
+    seen.swapped = is_swapped(lr, usual, 2)
     if seen.swapped:
         lr = np.ascontiguousarray(lr[..., ::-1])
     seen.noise = noise_level(lr, usual)
@@ -262,9 +255,9 @@ def _compare(name: str, sources: Mapping[bool, Pixels], lr: Pixels, evidence: _E
             if resizer.uncropped not in sources or (only is not None and resizer not in only):
                 continue
             match = evidence.matches.setdefault(resizer, _Match(resizer))
-            if name not in match.images:
+            if name not in match.sums:
                 match.add(name, resizer.make(sources[resizer.uncropped], size), lr)
-        done = [match for match in evidence.matches.values() if name in match.images]
+        done = [match for match in evidence.matches.values() if name in match.sums]
         if any(name in match.exact for match in done) or not any(match.exact for match in done):
             break
 
@@ -362,20 +355,23 @@ def _verdict(
     usual = best.resizer is REFERENCE
     cause = None if usual else finding(best.resizer.finding, resize=best.resizer.label)
     if best.certain:
-        sentence = _made_by(best, [m for m in ranked if m.same and m.images == best.images])
+        alike = [one for one in ranked if not one.largest and one.sums.keys() == best.sums.keys()]
+        sentence = _made_by(best, alike)
         if usual:
             sentence += " Nothing needs to be corrected."
         return sentence, cause, best.resizer.key
     near = (
-        f"the nearest is {best.resizer.label} ({best.decibels:.1f} dB, {100 * best.share:.0f} % of "
-        f"the bytes differ, by at most {best.largest})"
+        f"the nearest is {best.resizer.label} ({best.decibels:.1f} dB, {100 * best.means[0]:.0f} % "
+        f"of the bytes differ, by at most {best.largest})"
     )
-    if evidence.compressed:
+    if any(one.lossy or one.quality for one in evidence.images):
         if cause is not None:
             text = f"as far as JPEG lets tell: {best.resizer.label}"
             cause = replace(cause, kind="note", text=text)
         return f"JPEG hides which resize made these LR images; {near}.", cause, None
-    if mixed := {m.resizer.label: m.exact for m in ranked if 0 < len(m.exact) < len(m.images)}:
+    if mixed := {
+        one.resizer.label: one.exact for one in ranked if 0 < len(one.exact) < len(one.sums)
+    }:
         parts = [f"{label}: {listed(names, 3)}" for label, names in list(mixed.items())[:3]]
         unknown = len(evidence.images) - len({name for names in mixed.values() for name in names})
         if unknown:
@@ -400,17 +396,17 @@ def _verdict(
 
 def _made_by(best: _Match, alike: Sequence[_Match]) -> str:
     """The sentence on a resize that is certain, and on those that make the same bytes here."""
-    if best.same and len(alike) > 1:
+    if len(alike) > 1:
         *some, last = [match.resizer.label for match in alike]
         return (
             f"These LR images were made, byte for byte, by {', '.join(some)} or {last}, which "
             "cannot be told apart here."
         )
     exactness = "byte for byte"
-    if not best.same:
+    if best.largest:
         exactness = (
-            f"but for rounding ({100 * best.share:.2f} % of the bytes differ by one level, which "
-            "versions and processors do)"
+            f"but for rounding ({100 * best.means[0]:.2f} % of the bytes differ by one level, "
+            "which versions and processors do)"
         )
     return f"These LR images were made by {best.resizer.label}, {exactness}."
 
@@ -418,14 +414,12 @@ def _made_by(best: _Match, alike: Sequence[_Match]) -> str:
 def _match_table(ranked: Sequence[_Match]) -> Table:
     # The usual one is what a user compares with.
     shown = [*ranked[:6], *(match for match in ranked[6:] if match.resizer is REFERENCE)]
-    only_rim = not ranked[0].same and ranked[0].inside == 0
+    note = f"The nearest differs only in the outermost {_RIM} pixels, where borders matter."
     return Table(
         "LR files beside what each resize makes of the HR images",
         ("resize", "differing bytes", "largest difference", "PSNR between"),
         tuple(match.row() for match in shown),
-        f"The nearest differs only in the outermost {_RIM} pixels, where borders matter."
-        if only_rim
-        else "",
+        note if ranked[0].largest and ranked[0].means[1] == 0 else "",
     )
 
 

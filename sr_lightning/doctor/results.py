@@ -48,7 +48,6 @@ def diagnose_sr(
     scale: float | None = None,
     *,
     expected: Expected | None = None,
-    subject: str = "SR images",
     per_image: bool = False,
     progress: Progress = lambda pairs, _: iter(pairs),
 ) -> Diagnosis:
@@ -59,7 +58,6 @@ def diagnose_sr(
         sr: SR files.
         scale: Scale of the task; default: the one in file and folder names.
         expected: Mean over the set that the user expected.
-        subject: What is looked at, for the title.
         per_image: Show a row per image.
         progress: Goes through pairs and shows how far it has come.
 
@@ -88,6 +86,7 @@ def diagnose_sr(
         facts["expectation"] = answer.as_json()
         tables.append(_answer_table(answer))
         verdict = _answer_verdict(means[_BASE], problems, answer)
+    subject = f"SR images in {sr[0].parent if len(sr) > 1 else sr[0]}"
     return Diagnosis("sr", subject, verdict, tuple(findings), tuple(tables), facts)
 
 

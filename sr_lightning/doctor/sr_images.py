@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 from PIL import Image
@@ -24,7 +24,7 @@ from sr_lightning.doctor.conventions import (
     set_psnrs,
 )
 from sr_lightning.doctor.diagnosis import Finding, Numbers, faults_found, finding
-from sr_lightning.doctor.estimators import Levels, Shift, is_colourless
+from sr_lightning.doctor.estimators import Levels, Shift, difference, is_colourless
 from sr_lightning.doctor.pairs import FilePair, Progress
 from sr_lightning.doctor.resizers import REFERENCE, UPSCALERS
 from sr_lightning.errors import UserError
@@ -86,17 +86,10 @@ class SRImage:
     """What one pair of files shows.
 
     Attributes:
-        pair: The two files.
-        compared: Their pixels.
-        size: In words, what had to be cropped; empty where nothing had.
+        size: What had to be cropped to compare them, in words; empty where nothing had to.
         rows: Numbers under each protocol.
-        lossy: Whether the SR file is JPEG or lossy WebP.
-        quality: Quality of JPEG that its pixels once went through; None for none.
-        colourless: Whether it is grey though the HR image is in colour.
-        swapped: Whether red and blue are swapped.
-        shift: Where it lies beside the HR image.
-        levels: How its levels follow those of the HR image.
-        clipped: Whether its levels end at 16 and 235 though those of the HR image do not.
+        quality: Quality of JPEG that the SR pixels once went through; None for none.
+        clipped: Whether levels end at 16 and 235 though those of the HR image do not.
         upscaler: Interpolation that made it out of the usual LR image; None for none.
         hashes: Perceptual hashes of the HR image and of the SR image.
     """
@@ -238,9 +231,6 @@ def _examine(pair: FilePair, looked: SRImages) -> None:
         )
         return
     compared = replace(compared, grey=big.grey, equal=not big.grey and is_colourless(big.rgb))
-    as_it_is, turned = (
-        float(np.square(hr.astype(np.float64) - one).mean()) for one in (sr, sr[..., ::-1])
-    )
     looked.images.append(
         SRImage(
             pair=pair,
@@ -250,7 +240,7 @@ def _examine(pair: FilePair, looked: SRImages) -> None:
             lossy=is_lossy(pair.other),
             quality=estimators.jpeg_quality(made.rgb),
             colourless=is_colourless(sr) and not is_colourless(hr),
-            swapped=turned < as_it_is / 1.5,
+            swapped=estimators.is_swapped(sr, hr, 1.5),
             shift=estimators.shift_of(estimators.luminance(sr), estimators.luminance(hr)),
             levels=estimators.levels_of(estimators.luminance(sr), estimators.luminance(hr)),
             clipped=sr.min() >= 16 and sr.max() <= 235 and hr.min() < 8 and hr.max() > 243,
@@ -263,12 +253,10 @@ def _examine(pair: FilePair, looked: SRImages) -> None:
 def _rows(compared: Compared, scale: float) -> dict[str, Numbers]:
     """Numbers of an image under each protocol."""
     sr, hr = (to_tensor(pixels)[None] for pixels in (compared.sr, compared.hr))
+    grey = compared.grey
     # Several protocols are the same for 8-bit files.
-    alike = {name: on_files(protocol, compared.grey) for name, protocol in PROTOCOLS.items()}
-    measured = {
-        protocol: protocol.measure(sr, hr, scale, compared.grey) for protocol in set(alike.values())
-    }
-    return {name: measured[protocol] for name, protocol in alike.items()}
+    measure = cache(lambda protocol: protocol.measure(sr, hr, scale, grey))
+    return {name: measure(on_files(protocol, grey)) for name, protocol in PROTOCOLS.items()}
 
 
 def _fitted(hr: Pixels, sr: Pixels, scale: float) -> tuple[Compared, str] | None:
@@ -291,8 +279,7 @@ def _fitted(hr: Pixels, sr: Pixels, scale: float) -> tuple[Compared, str] | None
     # Cropped to a multiple of the scale: what every paper does.
     if y - h < scale and x - w < scale:
         return Compared(corner, sr, others=others), ""
-    errors = [float(np.square(one.astype(np.float64) - sr).mean()) for one in (corner, centre)]
-    if y - h == x - w and errors[1] < errors[0]:
+    if y - h == x - w and difference(centre, sr) < difference(corner, sr):
         return Compared(centre, sr), f"saved without {top} px at each border"
     return Compared(corner, sr, others=others), sizes
 
@@ -303,13 +290,12 @@ def _upscaler(compared: Compared, scale: float) -> str | None:
     if not float(scale).is_integer() or height % int(scale) or width % int(scale):
         return None
     small = REFERENCE.make(compared.hr, (height // int(scale), width // int(scale)))
-    near = {}
-    for label, make in UPSCALERS.items():
-        made = make(small, (height, width)).astype(np.float64)
-        error = float(np.square(made - compared.sr).mean())
-        near[label] = 10 * math.log10(255**2 / max(error, 1e-9))
-    best = max(near, key=lambda label: near[label])
-    return best if near[best] > _SAME else None
+    errors = {
+        label: difference(make(small, (height, width)), compared.sr)
+        for label, make in UPSCALERS.items()
+    }
+    best = min(errors, key=lambda label: errors[label])
+    return best if errors[best] < 255**2 / 10 ** (_SAME / 10) else None
 
 
 # ---- faults --------------------------------------------------------------------------------------
