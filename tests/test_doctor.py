@@ -257,7 +257,7 @@ def test_a_network_tells_its_own_loss(photographs, high, tmp_path):
     diagnosis = diagnose_lr(high, low, network=Nearest())
     assert diagnosis.facts["upscaled"]["Nearest/usual"]["psnr"] > 10
     assert "Nearest " in diagnosis.verdict
-    with pytest.raises(UserError, match="upscale by x3, not by x2"):
+    with pytest.raises(UserError, match="upscales by x3, not by x2"):
         diagnose_lr(high, low, 2, network=Nearest())
 
 
@@ -350,6 +350,20 @@ def test_the_half_size_urban100_is_recognised_by_its_folder(tmp_path):
     assert "image_SRF_4" in problems(diagnosis)
     low = save(tmp_path / "LR", {name: pixels[::2, ::2] for name, pixels in files.items()})
     assert "the HR images are not Urban100" in problems(diagnose_lr(high, low))
+
+
+def test_lr_images_of_urban100_are_compared_with_its_hr_images(tmp_path, monkeypatch):
+    """Its pixels are not recorded: the name of the folder tells."""
+    rng = np.random.default_rng(6)
+    files = {f"img_{n:03}": rng.integers(0, 255, (512, 1024, 3), np.uint8) for n in range(1, 4)}
+    monkeypatch.setenv("SR_DATA", str(tmp_path / "data"))
+    high = save(tmp_path / "data" / "benchmarks" / "Urban100" / "HR", files)
+    small = {f"{name}x4": pixels[::4, ::4] for name, pixels in files.items()}
+    low = save(tmp_path / "mine" / "Urban100" / "X4", small)
+    (case,) = look_into(tmp_path / "mine")
+    case = beside_known_set(case)
+    assert (case.kind, case.scale, case.other) == ("lr", 4, tuple(low))
+    assert case.high == tuple(high)
 
 
 def test_a_set_that_is_not_known_is_told_whose_checksums_are_missing(high):

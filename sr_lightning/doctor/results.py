@@ -196,8 +196,9 @@ def _answer_verdict(here: Numbers, problems: Sequence[Finding], answer: Answer) 
     have = f"Under protocol {_BASE} these images have {numbers_text(here)}."
     also = f" Besides, {_first(problems)}." if problems else ""
     if answer.band == 2:
-        decibels, _ = expected.gaps(best)
-        near = f"of {answer.tried} tried, the nearest is {abs(decibels):.2f} dB off"
+        decibels, similar = map(abs, expected.gaps(best))
+        off = f"{decibels:.2f} dB" + (f" and {similar:.4f} of SSIM" if expected.ssim else "")
+        near = f"of {answer.tried} tried, the nearest is {off} off"
         if expected.ssim is not None and answer.psnr_alone is not None:
             similar = expected.gaps(answer.psnr_alone)[1]
             near = (

@@ -75,7 +75,8 @@ def high_of(files: Sequence[Path], root: Path | None = None) -> tuple[Path, ...]
     if len(files) > _MOST:
         return None
     report, _ = _report(files)
-    facts = known_set(report.name) if report.matching == 0 else None
+    foreign = report.expected is not None and not report.matching
+    facts = known_set(report.name) if foreign else None
     there = locate_set(facts, root) if facts is not None else None
     if there is None or there.folder.resolve() == files[0].parent.resolve():
         return None
@@ -110,7 +111,7 @@ def diagnose_set(files: Sequence[Path]) -> Diagnosis:
             "with published ones."
         )
     elif report.matching is None:
-        verdict = f"By their names and sizes these are {name}: {report.summary}."
+        verdict = f"By their names and sizes these may be {name}: {report.summary}."
     else:
         verdict = f"This is {name}: {report.summary}."
     findings = [
