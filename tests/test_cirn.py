@@ -20,7 +20,7 @@ from sr_lightning.papers.cirn.network import ISAB, CrissCross
 from sr_lightning.training.complexity import network_of_config
 from sr_lightning.weights.files import load_network, save_network
 
-SMALL = {"groups": 3, "blocks": 1, "channels": 16, "gain": 0.5}
+SMALL = {"start": "random", "groups": 3, "blocks": 1, "channels": 16, "gain": 0.5}
 LIGHT = {"groups": 6, "blocks": 4, "channels": 48}
 
 
@@ -103,11 +103,11 @@ def test_one_stage_reaches_a_cross_and_two_interlaced_stages_everything():
 
 def test_network_sees_from_corner_to_corner_and_says_so():
     torch.manual_seed(0)
-    network = CIRN(2, groups=2, blocks=1, channels=16, gain=0.5).double()
+    network = CIRN(2, groups=2, blocks=1, channels=16, gain=0.5, start="random").double()
     assert network.receptive_field is None
     assert CIRN(isab="mutual", **SMALL).receptive_field is None
     lr = torch.rand(1, 3, 40, 44, dtype=torch.float64, requires_grad=True)
-    local = CIRN(2, groups=2, blocks=1, channels=16, isab="none").receptive_field
+    local = CIRN(2, groups=2, blocks=1, channels=16, isab="none", start="random").receptive_field
     assert local < 40
     network(lr)[..., -1, -1].sum().backward()
     assert (lr.grad.abs().sum(dim=(0, 1)) > 0).all()

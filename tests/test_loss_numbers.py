@@ -73,7 +73,7 @@ CASES: dict[str, tuple[type, dict[str, Any], type, dict[str, Any], float]] = {
         {**CMSC_SIZE, "scale": 2},
         2,
     ),
-    "CIRN": (CIRNModule, {}, CIRN, {**CIRN_SIZE, "scale": 2}, 2),
+    "CIRN": (CIRNModule, {}, CIRN, {**CIRN_SIZE, "scale": 2} | RANDOM, 2),
     "LESRCNN": (LESRCNNModule, {}, LESRCNN, {"scale": [2, 3], "channels": 8, "pairs": 2}, 2),
     "LESRCNN L1": (LESRCNNModule, {"loss": "l1"}, LESRCNN, {"channels": 8, "pairs": 2}, 4),
     "ASDN level": (ASDNModule, {}, ASDN, ASDN_SIZE, 1.3),
@@ -109,7 +109,7 @@ CASES: dict[str, tuple[type, dict[str, Any], type, dict[str, Any], float]] = {
         {"scale": [2, 4, 8], "recursions": 2} | RANDOM,
         8,
     ),
-    "L1": (SRModule, {}, EDSR, {"scale": 3, "channels": 8, "blocks": 2}, 3),
+    "L1": (SRModule, {}, EDSR, {"scale": 3, "channels": 8, "blocks": 2} | RANDOM, 3),
     "MSE": (
         SRModule,
         {"loss": "mse"},
@@ -121,7 +121,7 @@ CASES: dict[str, tuple[type, dict[str, Any], type, dict[str, Any], float]] = {
         SRModule,
         {"loss": "charbonnier"},
         EDSR,
-        {"scale": 2, "channels": 8, "blocks": 2},
+        {"scale": 2, "channels": 8, "blocks": 2} | RANDOM,
         2,
     ),
 }

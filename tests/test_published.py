@@ -17,7 +17,8 @@ from sr_lightning.papers.hfdn import HFDN
 from sr_lightning.studies.published import METRICS, PublishedNumbers, load_published
 
 # Experiments that published cells wait for. Take out what exists; the test below insists.
-NOT_YET: set[str] = set()
+# Tables quote them: SRCNN and EDSR at x8, and LapSRN at x3, which it reaches through x4.
+NOT_YET = {"edsr_x8", "lapsrn_x3", "srcnn_x8"}
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import pytest
@@ -40,6 +41,16 @@ WITH_SKIP = {
     "dncnn3": {"layers": 5},
     "idn_x4": {},
     "lcscnet_x4": {"channels": 16, "blocks": 2},
+}
+# Those that have none, and carry the image past their trunk at first.
+WITHOUT_SKIP = {
+    "cirn_x4": {"groups": 2, "blocks": 1, "channels": 16, "gain": 1.0},
+    "edsr_baseline_x3": {"channels": 8, "blocks": 2},
+    "mdsr": {"channels": 8, "blocks": 2},
+    "rcan_x8": {"groups": 2, "blocks": 1, "channels": 16},
+    "rdn_x4": {"blocks": 2, "layers": 2, "channels": 8, "growth": 8},
+    "csfm_x2": {"channels": 16},
+    "imdn_x2": {"channels": 32, "blocks": 1},
 }
 
 
@@ -86,9 +97,28 @@ def test_an_untrained_pyramid_doubles_by_bilinear_interpolation():
         assert torch.allclose(image[..., 8:-8, 8:-8], expected[..., 8:-8, 8:-8], atol=1e-6)
 
 
-@pytest.mark.parametrize("experiment", WITH_SKIP)
+@pytest.mark.parametrize("experiment", WITHOUT_SKIP)
+def test_an_untrained_network_without_a_skip_interpolates_bilinearly(network_of, experiment):
+    network = network_of(experiment, **WITHOUT_SKIP[experiment])
+    lr = to_tensor(picture(2, 12, 15))[None]
+    for scale in network.scales:
+        expected = lr
+        for factor in (3,) if scale == 3 else (2,) * int(math.log2(scale)):
+            expected = nn.functional.interpolate(expected, scale_factor=factor, mode="bilinear")
+        with torch.inference_mode():
+            sr = network.upscale(lr, scale)
+        # Convolutions see zeros beyond the border where interpolation repeats it.
+        inside = (
+            ...,
+            slice(3 * int(scale), -3 * int(scale)),
+            slice(3 * int(scale), -3 * int(scale)),
+        )
+        torch.testing.assert_close(sr[inside], expected[inside], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("experiment", WITH_SKIP | WITHOUT_SKIP)
 def test_the_papers_or_pytorchs_start_is_an_argument(network_of, experiment):
-    network = network_of(experiment, **WITH_SKIP[experiment], start="random")
+    network = network_of(experiment, **(WITH_SKIP | WITHOUT_SKIP)[experiment], start="random")
     scale = network.scales[-1]
     lr = to_tensor(picture(2, 12, 15))[None]
     with torch.inference_mode():

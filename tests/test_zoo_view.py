@@ -64,7 +64,7 @@ def scales_of(table: Table) -> list[str]:
 
 def test_weights_stand_between_bicubic_and_their_papers_own_row(checkout):
     table = zoo_view(evidence_of(checkout, weights=(weights(),))).tables[0]
-    costs = ["761.4k", "211.1G"]
+    costs = ["761.4k", "115.5G"]
     assert shown(table) == [
         ["bicubic", "x4", "", "", "28.43", "0.8113", "", "", "", ""],
         # Its file does not exist, so its MACs are not known.
@@ -114,6 +114,25 @@ def test_light_weights_answer_their_paper_without_a_difference(checkout):
     both = evidence_of(checkout, weights=(light, weights()))
     row = rows_of(published_table(both, "toy/results"))["x4", "Toy", "measured"]
     assert row.cells[0].delta == pytest.approx(-0.2)
+
+
+def test_a_row_holds_the_numbers_of_one_network(checkout):
+    known = {"psnr": 29.8, "bicubic_psnr": 28.43, "bicubic_ssim": 0.8113}
+    shipped = weights(measured={"edsr2017": {"Set5_x4": known}})
+    evidence = evidence_of(checkout, run("full", 0, 29.0), weights=(shipped,))
+    row = rows_of(published_table(evidence, "toy/results"))["x4", "Toy", "measured"]
+    assert row.remark == "weights toy_x4, edsr2017"
+    # The run has an SSIM, but is of another training.
+    assert [cell_text(cell) for cell in row.cells] == ["29.80", "not run"]
+
+
+def test_bicubic_is_measured_beside_weights(checkout):
+    own = PUBLISHED.replace("Old:", "Bicubic:").replace("method: Old", "method: Bicubic")
+    (checkout / "experiments" / "published" / "toy.yaml").write_text(own)
+    evidence = evidence_of(checkout, weights=(weights(),))
+    row = rows_of(published_table(evidence, "toy/results"))["x4", "Bicubic", "measured"]
+    assert [cell_text(cell) for cell in row.cells] == ["28.43", "0.8113"]
+    assert row.remark == "bicubic, edsr2017"
 
 
 def test_rows_of_an_ablation_are_answered_by_its_runs(checkout):

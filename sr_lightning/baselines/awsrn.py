@@ -29,9 +29,9 @@ class NormedConvolution(nn.Conv2d):
     """Convolution with weight normalisation (Salimans and Kingma 2016): gain * v / |v|.
 
     Args:
-        inputs: channels in.
-        outputs: channels out.
-        kernel: side of the kernel.
+        inputs: Channels in.
+        outputs: Number of channels of the output.
+        kernel: Side of the kernel.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 3) -> None:
@@ -60,8 +60,8 @@ class AdaptiveResidualUnit(nn.Module):
     """AWRU: convolution to `wide` channels, ReLU, convolution back; both summands are weighted.
 
     Args:
-        channels: in and out.
-        wide: between the convolutions.
+        channels: Number of channels in and out.
+        wide: Number of channels between the convolutions.
     """
 
     def __init__(self, channels: int, wide: int) -> None:
@@ -81,9 +81,9 @@ class LocalFusionBlock(nn.Module):
     """LFB: units in a row, whose outputs are concatenated and fused, and a weighted skip.
 
     Args:
-        channels: in and out.
-        wide: inside the units.
-        units: number of them.
+        channels: Number of channels in and out.
+        wide: Number of channels inside the units.
+        units: Number of them.
     """
 
     def __init__(self, channels: int, wide: int, units: int) -> None:
@@ -109,8 +109,8 @@ class MultiScaleReconstruction(nn.Module):
     Which is one 9x9 convolution by the weighted sum of the kernels, with half of the MACs.
 
     Args:
-        channels: of the features.
-        outputs: channels of the shuffled image.
+        channels: Number of channels of the features.
+        outputs: Channels of the shuffled image.
     """
 
     def __init__(self, channels: int, outputs: int) -> None:
@@ -139,10 +139,10 @@ class AWSRN(SRNetwork):
 
     Args:
         scale: 2, 3, 4 or 8.
-        channels: of the features.
-        wide: inside the residual units.
-        blocks: local fusion blocks.
-        units: of a block.
+        channels: Number of channels of the features.
+        wide: Number of channels inside the residual units.
+        blocks: Number of local fusion blocks.
+        units: Number of units of a block.
     """
 
     def __init__(

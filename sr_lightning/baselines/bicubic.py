@@ -22,7 +22,7 @@ class Bicubic(SRNetwork):
     """Bicubic upscaling.
 
     Args:
-        scale: at least 1, or several; images can be upscaled by others too.
+        scale: Scale, at least 1, or several; images can be upscaled by others too.
     """
 
     takes_scale = True
@@ -42,6 +42,6 @@ class Bicubic(SRNetwork):
 
         Args:
             lr: (N, 3, H, W) RGB in [0, 1].
-            scale: default: the first of `scales`.
+            scale: Scale; default: the first of `scales`.
         """
         return bicubic(lr, self.scales[0] if scale is None else scale)

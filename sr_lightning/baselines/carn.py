@@ -28,7 +28,7 @@ class ResidualUnit(nn.Module):
     """Two convolutions with a skip; of CARN-M two grouped ones and a 1x1 (ResNet-E block).
 
     Args:
-        channels: in and out.
+        channels: Number of channels in and out.
         groups: 1 for CARN.
     """
 
@@ -55,8 +55,8 @@ class Cascade(nn.Module):
     The network is a cascade of blocks, a block a cascade of residual units.
 
     Args:
-        channels: in and out.
-        parts: the chain; of CARN-M's blocks, one unit several times.
+        channels: Number of channels in and out.
+        parts: The chain; of CARN-M's blocks, one unit several times.
     """
 
     def __init__(self, channels: int, parts: list[nn.Module]) -> None:
@@ -83,11 +83,11 @@ class CARN(SRNetwork):
 
     Args:
         scale: 2, 3 or 4, or several for the paper's one network for all.
-        channels: of the features.
-        blocks: cascading blocks.
-        units: residual units of a block.
-        groups: of the residual units' and the upsamplers' 3x3 convolutions.
-        recursive: the units of a block share their weights.
+        channels: Number of channels of the features.
+        blocks: Number of cascading blocks.
+        units: Number of residual units of a block.
+        groups: Number of groups of the residual units' and the upsamplers' 3x3 convolutions.
+        recursive: The units of a block share their weights.
     """
 
     mean: Tensor
@@ -136,7 +136,7 @@ class CARN(SRNetwork):
 
         Args:
             lr: (N, 3, H, W) RGB in [0, 1].
-            scale: one of `scales`; a network of one scale needs none.
+            scale: Scale, one of `scales`; a network of one scale needs none.
         """
         by = self.resolved(scale)
         features = self.body(self.first(lr - self.mean))

@@ -11,11 +11,14 @@ Cost: 12,071,875, 12,256,515, 12,219,587 parameters and 2,756, 1,246, 724 GMACs 
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
 from sr_lightning.nn.layers import ChannelAttention, MeanShift, SubPixelUpsample
 from sr_lightning.nn.network import SRNetwork
+from sr_lightning.nn.start import carry_image
 
 __all__ = ["CSFM"]
 
@@ -24,9 +27,9 @@ class ModulatedBlock(nn.Module):
     """CSAR: two convolutions, channel and spatial attention of the result, a 1x1 fusion, a skip.
 
     Args:
-        channels: in and out.
-        reduction: of the channel attention's bottleneck.
-        increase: by which the spatial attention widens.
+        channels: Number of channels in and out.
+        reduction: Factor by which the channel attention's bottleneck reduces the channels.
+        increase: Factor by which the spatial attention widens.
     """
 
     def __init__(self, channels: int, reduction: int, increase: int) -> None:
@@ -55,12 +58,14 @@ class CSFM(SRNetwork):
 
     Args:
         scale: 2, 3, 4 or 8.
-        channels: of the features.
+        channels: Number of channels of the features.
         modules: M, FMM modules. inferred: 8 with 16 blocks each, after a re-implementation whose
             size fits what is remembered of the paper's.
         blocks: B, CSAR blocks of a module. inferred, the same.
-        reduction: of the channel attention, 16 in the paper.
-        increase: of the spatial attention, 2 in the paper.
+        reduction: Factor by which the channel attention reduces the channels, 16 in the paper.
+        increase: Factor of the spatial attention, 2 in the paper.
+        start: "bilinear", the untrained network interpolates the image; or "random", PyTorch's
+            start. inferred: ours, "bilinear", which saves the first thousand steps or so.
     """
 
     def __init__(
@@ -71,6 +76,7 @@ class CSFM(SRNetwork):
         blocks: int = 16,
         reduction: int = 16,
         increase: int = 2,
+        start: Literal["bilinear", "random"] = "bilinear",
     ) -> None:
         super().__init__()
         self.scales = (scale,)
@@ -87,6 +93,8 @@ class CSFM(SRNetwork):
         self.third = nn.Conv2d(channels, channels, 3, padding=1)
         self.upsample = SubPixelUpsample(channels, scale)
         self.last = nn.Conv2d(channels, 3, 3, padding=1)
+        if start == "bilinear":
+            carry_image(self.first, [self.third], self.upsample, self.last)
 
     def forward(self, lr: Tensor) -> Tensor:
         """Upscale RGB images; see :meth:`SRNetwork.forward`."""

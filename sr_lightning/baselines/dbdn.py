@@ -30,10 +30,10 @@ class IntraDenseBlock(nn.Module):
     """Squeezes what it is given, adds densely connected convolutions, fuses them, and a skip.
 
     Args:
-        inputs: channels of all blocks' outputs before it.
-        channels: of its output.
-        growth: channels that each convolution adds.
-        layers: number of them.
+        inputs: Channels of all blocks' outputs before it.
+        channels: Number of channels of its output.
+        growth: Channels that each convolution adds.
+        layers: Number of them.
     """
 
     def __init__(self, inputs: int, channels: int, growth: int, layers: int) -> None:
@@ -59,11 +59,11 @@ class DBDN(SRNetwork):
 
     Args:
         scale: 2, 3, 4 or 8.
-        channels: of the blocks' outputs.
-        growth: of the blocks.
-        blocks: number of them.
-        layers: dense convolutions of a block. inferred: 6, with which the published plot's size
-            comes out.
+        channels: Number of channels of the blocks' outputs.
+        growth: Growth rate of the blocks.
+        blocks: Number of them.
+        layers: Number of dense convolutions of a block. inferred: 6, with which the published
+            plot's size comes out.
 
     Raises:
         ValueError: there is no such scale.

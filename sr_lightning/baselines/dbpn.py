@@ -53,10 +53,10 @@ class ProjectionUnit(nn.Module):
     """Up- or down-projection: there, back, and there again for what was lost (equations 1 to 10).
 
     Args:
-        inputs: how many feature maps are concatenated; more than one are squeezed to one first.
-        channels: of each.
-        scale: of the network.
-        up: whether it upscales.
+        inputs: How many feature maps are concatenated; more than one are squeezed to one first.
+        channels: Number of channels of each.
+        scale: Scale of the network.
+        up: Whether it upscales.
     """
 
     def __init__(self, inputs: int, channels: int, scale: int, up: bool) -> None:
@@ -84,9 +84,9 @@ class DBPN(SRNetwork):
 
     Args:
         scale: 2, 4 or 8.
-        channels: of the units.
-        shallow: channels of the first layer.
-        stages: up-projections.
+        channels: Number of channels of the units.
+        shallow: Channels of the first layer.
+        stages: Number of up-projections.
 
     Raises:
         ValueError: there is no such scale.

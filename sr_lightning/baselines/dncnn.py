@@ -28,12 +28,12 @@ class DnCNN(PreUpsamplingYNetwork):
     """DnCNN on the interpolated image; the defaults are DnCNN-3.
 
     Args:
-        scale: one or several.
-        layers: convolutions, the first and the last included.
-        channels: between them.
-        batch_norm: normalise after each convolution but the first and the last, as in training.
+        scale: Scale, or several.
+        layers: Number of convolutions, the first and the last included.
+        channels: Number of channels between them.
+        batch_norm: Normalise after each convolution but the first and the last, as in training.
             The released weights have the normalisation merged into the convolutions.
-        start: of the last layer: zero, so that the untrained network gives its "skip", the
+        start: Start of the last layer: zero, so that the untrained network gives its "skip", the
             bicubic image; or "random", the paper's start (He et al.). inferred: ours, "skip".
     """
 

@@ -29,10 +29,10 @@ class DRCN(PreUpsamplingYNetwork):
     """Deeply-recursive convolutional network.
 
     Args:
-        scale: one, or several.
-        channels: of the features.
+        scale: Scale, or several.
+        channels: Number of channels of the features.
         recursions: D.
-        start: of the last layer: zero, so that the untrained network gives its "skip", the
+        start: Start of the last layer: zero, so that the untrained network gives its "skip", the
             bicubic image; or "random", PyTorch's start. inferred: ours, "skip".
     """
 

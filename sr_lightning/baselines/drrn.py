@@ -38,8 +38,8 @@ class RecursiveBlock(nn.Module):
     """A convolution and residual units that share two more.
 
     Args:
-        inputs: channels.
-        channels: of the output.
+        inputs: Number of channels of the input.
+        channels: Number of channels of the output.
         units: U, how often the residual unit recurs.
     """
 
@@ -65,12 +65,12 @@ class DRRN(PreUpsamplingYNetwork):
     """DRRN; the defaults are the paper's B1U25 of 52 layers.
 
     Args:
-        scale: one, or several for the paper's one network for all.
-        channels: of the features.
+        scale: Scale, or several for the paper's one network for all.
+        channels: Number of channels of the features.
         blocks: B, recursive blocks.
         units: U, residual units of each.
-        start: of the last convolution: zero, so that the untrained network gives its "skip", the
-            bicubic image; or "random", PyTorch's start. inferred: ours, "skip".
+        start: Start of the last convolution: zero, so that the untrained network gives its "skip",
+            the bicubic image; or "random", PyTorch's start. inferred: ours, "skip".
     """
 
     def __init__(

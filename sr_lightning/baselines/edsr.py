@@ -9,10 +9,13 @@ network 40,729,603, 43,680,003, 43,089,923 parameters [43M] and 9,385, 4,480, 2,
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor, nn
 
 from sr_lightning.nn.layers import MeanShift, SubPixelUpsample
 from sr_lightning.nn.network import SRNetwork
+from sr_lightning.nn.start import carry_image
 
 __all__ = ["EDSR", "ResidualBlock"]
 
@@ -21,9 +24,9 @@ class ResidualBlock(nn.Module):
     """Convolution, ReLU, convolution, scaled and added to the input (paper, figure 2c).
 
     Args:
-        channels: in and out.
-        residual_scale: factor of what is added; 0.1 keeps wide networks stable.
-        kernel: side of both convolutions.
+        channels: Number of channels in and out.
+        residual_scale: Factor of what is added; 0.1 keeps wide networks stable.
+        kernel: Side of both convolutions.
     """
 
     def __init__(self, channels: int, residual_scale: float = 1.0, kernel: int = 3) -> None:
@@ -45,13 +48,20 @@ class EDSR(SRNetwork):
 
     Args:
         scale: 2, 3, 4 or 8.
-        channels: of the trunk.
-        blocks: residual blocks.
-        residual_scale: of each block's residual.
+        channels: Number of channels of the trunk.
+        blocks: Number of residual blocks.
+        residual_scale: Factor of each block's residual.
+        start: "bilinear", the untrained network interpolates the image; or "random", PyTorch's
+            start. inferred: ours, "bilinear", which saves the first thousand steps or so.
     """
 
     def __init__(
-        self, scale: int = 4, channels: int = 64, blocks: int = 16, residual_scale: float = 1.0
+        self,
+        scale: int = 4,
+        channels: int = 64,
+        blocks: int = 16,
+        residual_scale: float = 1.0,
+        start: Literal["bilinear", "random"] = "bilinear",
     ) -> None:
         super().__init__()
         self.scales = (scale,)
@@ -64,6 +74,8 @@ class EDSR(SRNetwork):
         )
         self.upsample = SubPixelUpsample(channels, scale)
         self.tail = nn.Conv2d(channels, 3, 3, padding=1)
+        if start == "bilinear":
+            carry_image(self.head, [self.body[-1]], self.upsample, self.tail)
 
     @property
     def receptive_field(self) -> int:

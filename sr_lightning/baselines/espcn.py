@@ -25,8 +25,8 @@ class ESPCN(YNetwork):
 
     Args:
         scale: 2, 3, 4 or any other whole number.
-        channels: of the two hidden layers.
-        kernels: of the three convolutions.
+        channels: Number of channels of the two hidden layers.
+        kernels: Kernel sizes of the three convolutions.
     """
 
     def __init__(

@@ -27,9 +27,9 @@ class FSRCNN(YNetwork):
 
     Args:
         scale: 2, 3 or 4.
-        channels: d, of the features.
-        shrunk: s, inside the mapping.
-        depth: m, convolutions of the mapping.
+        channels: Number of channels of the features, d.
+        shrunk: Number of channels inside the mapping, s.
+        depth: Number of convolutions of the mapping, m.
     """
 
     def __init__(

@@ -42,9 +42,9 @@ class DistillationBlock(nn.Module):
     through the second triple, whose output is added to both (paper, equations 3 to 5).
 
     Args:
-        channels: in and out.
+        channels: Number of channels in and out.
         difference: D of the paper, by which the layers' widths differ.
-        groups: of the second convolution of each triple.
+        groups: Number of groups of the second convolution of each triple.
     """
 
     def __init__(self, channels: int, difference: int, groups: int) -> None:
@@ -83,11 +83,11 @@ class IDN(YNetwork):
 
     Args:
         scale: 2, 3 or 4.
-        channels: of the features.
-        blocks: distillation blocks.
-        difference: of the widths within a block.
-        groups: of the grouped convolutions.
-        start: of the deconvolution: zero, so that the untrained network gives its "skip", the
+        channels: Number of channels of the features.
+        blocks: Number of distillation blocks.
+        difference: Difference of the widths within a block.
+        groups: Number of groups of the grouped convolutions.
+        start: Start of the deconvolution: zero, so that the untrained network gives its "skip", the
             bicubic image; or "random", the paper's start (He et al.). inferred: ours, "skip".
 
     Raises:

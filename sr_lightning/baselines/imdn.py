@@ -10,12 +10,15 @@ Cost: 694,404, 703,059 and 715,176 parameters at x2, x3, x4, as published (694k,
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sr_lightning.nn.layers import ConvShuffle
 from sr_lightning.nn.network import SRNetwork
+from sr_lightning.nn.start import carry_image
 
 __all__ = ["IMDN"]
 
@@ -26,8 +29,8 @@ class ContrastAttention(nn.Module):
     """CCA: channels weighted by their standard deviation and mean over the image (equation 5).
 
     Args:
-        channels: of the feature map.
-        reduction: of the bottleneck.
+        channels: Number of channels of the feature map.
+        reduction: Factor by which the bottleneck reduces the channels.
     """
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
@@ -48,7 +51,7 @@ class MultiDistillationBlock(nn.Module):
     """IMDB: four convolutions, each of which but the last passes three quarters on.
 
     Args:
-        channels: in and out.
+        channels: Number of channels in and out.
     """
 
     def __init__(self, channels: int) -> None:
@@ -79,12 +82,20 @@ class IMDN(SRNetwork):
     """Information multi-distillation network.
 
     Args:
-        scale: by which it upscales.
-        channels: of the features.
-        blocks: multi-distillation blocks.
+        scale: Scale by which it upscales.
+        channels: Number of channels of the features.
+        blocks: Number of multi-distillation blocks.
+        start: "bilinear", the untrained network interpolates the image; or "random", PyTorch's
+            start. inferred: ours, "bilinear", which saves the first thousand steps or so.
     """
 
-    def __init__(self, scale: int = 4, channels: int = 64, blocks: int = 6) -> None:
+    def __init__(
+        self,
+        scale: int = 4,
+        channels: int = 64,
+        blocks: int = 6,
+        start: Literal["bilinear", "random"] = "bilinear",
+    ) -> None:
         super().__init__()
         self.scales = (scale,)
         self.first = nn.Conv2d(3, channels, 3, padding=1)
@@ -92,6 +103,8 @@ class IMDN(SRNetwork):
         self.fusion = nn.Conv2d(blocks * channels, channels, 1)
         self.last = nn.Conv2d(channels, channels, 3, padding=1)
         self.upsample = ConvShuffle(channels, 3, scale)
+        if start == "bilinear":
+            carry_image(self.first, [self.last], self.upsample, None)
 
     def forward(self, lr: Tensor) -> Tensor:
         """Upscale RGB images; see :meth:`SRNetwork.forward`."""

@@ -62,8 +62,8 @@ class PyramidLevel(nn.Module):
     """One doubling of LapSRN: embedding, upscaled features, residual and image.
 
     Args:
-        depth: convolutions before the upscaling.
-        channels: of the features.
+        depth: Number of convolutions before the upscaling.
+        channels: Number of channels of the features.
     """
 
     def __init__(self, depth: int, channels: int) -> None:
@@ -88,9 +88,9 @@ class LapSRN(YNetwork):
 
     Args:
         scale: 2, 4 or 8.
-        depth: convolutions of a level before its upscaling.
-        channels: of the features.
-        start: residuals are zero, so that the untrained network gives its "skip", bilinear
+        depth: Number of convolutions of a level before its upscaling.
+        channels: Number of channels of the features.
+        start: Residuals are zero, so that the untrained network gives its "skip", bilinear
             doublings; or "random", the release's start. inferred: ours, "skip".
 
     Raises:
@@ -139,10 +139,10 @@ class MSLapSRN(YNetwork):
         scale: 2, 4 or 8, or several for the paper's one network for all.
         depth: D, convolutions of the block.
         recursions: R of a level.
-        channels: of the features.
-        skip: to the "source" (the level's input), to the recursion's own input ("distinct"), or
-            "none": SS, DS and NS of the paper's ablation.
-        start: residuals are zero, so that the untrained network gives its "skip", bilinear
+        channels: Number of channels of the features.
+        skip: Skip to the "source" (the level's input), to the recursion's own input ("distinct"),
+            or "none": SS, DS and NS of the paper's ablation.
+        start: Residuals are zero, so that the untrained network gives its "skip", bilinear
             doublings; or "random", the release's start. inferred: ours, "skip".
 
     Raises:

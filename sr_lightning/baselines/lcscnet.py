@@ -34,8 +34,8 @@ class CompressingUnit(nn.Module):
     """LCSC unit: a 1x1 compression of the input beside a 3x3 convolution of its ReLU.
 
     Args:
-        channels: in and out.
-        fresh: of them found by the 3x3 convolution.
+        channels: Number of channels in and out.
+        fresh: Number of them that are found by the 3x3 convolution.
     """
 
     def __init__(self, channels: int, fresh: int) -> None:
@@ -55,8 +55,8 @@ class Reconstruction(nn.Module):
     MACs at x4.
 
     Args:
-        channels: of the features.
-        scale: by which they are upscaled.
+        channels: Number of channels of the features.
+        scale: Scale by which they are upscaled.
     """
 
     def __init__(self, channels: int, scale: int) -> None:
@@ -90,11 +90,11 @@ class LCSCNet(YNetwork):
 
     Args:
         scale: 2, 3 or 4.
-        channels: of the features.
-        blocks: whose outputs are reconstructed; new features go from 3/4 of the channels in the
-            first to 1/2 in the last.
-        units: of a block.
-        start: of the last layer: zero, so that the untrained network gives its "skip", the
+        channels: Number of channels of the features.
+        blocks: Number of blocks whose outputs are reconstructed; new features go from 3/4 of the
+            channels in the first to 1/2 in the last.
+        units: Number of units of a block.
+        start: Start of the last layer: zero, so that the untrained network gives its "skip", the
             bicubic image; or "random", PyTorch's start. inferred: ours, "skip".
     """
 

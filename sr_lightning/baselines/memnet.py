@@ -34,9 +34,9 @@ class MemoryBlock(nn.Module):
     """Recursions of one residual unit, and the gate.
 
     Args:
-        channels: of the features.
+        channels: Number of channels of the features.
         recursions: R; the two convolutions are shared, the norms are not.
-        memories: features that the gate sees besides the recursions.
+        memories: Features that the gate sees besides the recursions.
     """
 
     def __init__(self, channels: int, recursions: int, memories: int) -> None:
@@ -68,12 +68,12 @@ class MemNet(PreUpsamplingYNetwork):
     """MemNet; the defaults are the paper's M6R6 of 80 layers.
 
     Args:
-        scale: one, or several for the paper's one network for all.
-        channels: of the features.
+        scale: Scale, or several for the paper's one network for all.
+        channels: Number of channels of the features.
         blocks: M, memory blocks.
         recursions: R, of each.
-        start: of the reconstruction: zero, so that the untrained network gives its "skip", the
-            bicubic image; or "random", PyTorch's start. inferred: ours, "skip".
+        start: Start of the reconstruction: zero, so that the untrained network gives its "skip",
+            the bicubic image; or "random", PyTorch's start. inferred: ours, "skip".
     """
 
     def __init__(

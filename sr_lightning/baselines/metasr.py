@@ -40,9 +40,9 @@ class MetaUpscale(nn.Module):
     class of q x q share their filters, and at a whole scale all of them: one sub-pixel convolution.
 
     Args:
-        channels: of the features.
-        hidden: between the two layers.
-        kernel: side of the filters.
+        channels: Number of channels of the features.
+        hidden: Number of channels between the two layers.
+        kernel: Side of the filters.
     """
 
     def __init__(self, channels: int, hidden: int = 256, kernel: int = 3) -> None:
@@ -56,10 +56,11 @@ class MetaUpscale(nn.Module):
         """Filters (rows, most, columns, most, C * k^2, 3) of LR pixels' HR pixels.
 
         Args:
-            ratio: the scale.
-            rows: of LR pixels.
-            columns: of LR pixels. `most` HR pixels, ceil(r), are taken of each row and column,
-                beginning with the first that lies in it; the last of them may lie in the next.
+            ratio: The scale.
+            rows: Rows of LR pixels.
+            columns: Columns of LR pixels. `most` HR pixels, ceil(r), are taken of each row and
+                column, beginning with the first that lies in it; the last of them may lie in the
+                next.
         """
         most, like = math.ceil(ratio), next(self.parameters())
 
@@ -125,7 +126,7 @@ class MetaNetwork(SRNetwork):
         trunk: (N, 3, H, W) to (N, C, H, W) at LR.
         reach: LR pixels to each side that it sees.
         channels: C.
-        scales: trained and validated at; images can be upscaled by any.
+        scales: Scales that it is trained and validated at; images can be upscaled by any.
     """
 
     takes_scale = True
@@ -150,7 +151,7 @@ class MetaNetwork(SRNetwork):
 
         Args:
             lr: (N, 3, H, W) RGB in [0, 1].
-            scale: any of at least 1; default: the only one of `scales`.
+            scale: Any scale of at least 1; default: the only one of `scales`.
         """
         by = self.scale if scale is None else scale
         return self.shift.back(self.upscaler(self.trunk(self.shift(lr)), by))
@@ -160,8 +161,8 @@ class EDSRTrunk(nn.Module):
     """EDSR up to its upsampler: a convolution, residual blocks, a convolution, a skip.
 
     Args:
-        channels: of the features.
-        blocks: residual blocks.
+        channels: Number of channels of the features.
+        blocks: Number of residual blocks.
     """
 
     def __init__(self, channels: int, blocks: int) -> None:
@@ -183,9 +184,9 @@ class MetaEDSR(MetaNetwork):
     """Meta-EDSR; the defaults are the released options', EDSR's baseline.
 
     Args:
-        scale: those that it is trained and validated at.
-        channels: of the features.
-        blocks: residual blocks.
+        scale: Scales that it is trained and validated at.
+        channels: Number of channels of the features.
+        blocks: Number of residual blocks.
     """
 
     def __init__(
@@ -198,11 +199,11 @@ class MetaRDN(MetaNetwork):
     """Meta-RDN; the defaults are RDN's.
 
     Args:
-        scale: those that it is trained and validated at.
-        channels: of the features, G0.
-        growth: of the blocks, G.
+        scale: Scales that it is trained and validated at.
+        channels: Number of channels of the features, G0.
+        growth: Growth rate of the blocks, G.
         blocks: D.
-        layers: of a block, C.
+        layers: Number of layers of a block, C.
     """
 
     def __init__(

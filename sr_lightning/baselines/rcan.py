@@ -12,10 +12,13 @@ frozen mean shifts of the release] and 3,527, 1,588, 917 GMACs at x2, x3, x4 (12
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor, nn
 
 from sr_lightning.nn.layers import ChannelAttention, MeanShift, SubPixelUpsample
 from sr_lightning.nn.network import SRNetwork
+from sr_lightning.nn.start import carry_image
 
 __all__ = ["RCAN"]
 
@@ -24,8 +27,8 @@ class AttentionBlock(nn.Module):
     """RCAB: convolution, ReLU, convolution, channel attention, added to the input.
 
     Args:
-        channels: in and out.
-        reduction: of the attention.
+        channels: Number of channels in and out.
+        reduction: Factor by which the attention reduces the channels.
     """
 
     def __init__(self, channels: int, reduction: int) -> None:
@@ -56,10 +59,12 @@ class RCAN(SRNetwork):
 
     Args:
         scale: 2, 3, 4 or 8.
-        channels: of the trunk.
-        groups: residual groups.
-        blocks: residual blocks of a group.
-        reduction: of the channel attention.
+        channels: Number of channels of the trunk.
+        groups: Number of residual groups.
+        blocks: Number of residual blocks of a group.
+        reduction: Factor by which the channel attention reduces the channels.
+        start: "bilinear", the untrained network interpolates the image; or "random", PyTorch's
+            start. inferred: ours, "bilinear", which saves the first thousand steps or so.
     """
 
     def __init__(
@@ -69,6 +74,7 @@ class RCAN(SRNetwork):
         groups: int = 10,
         blocks: int = 20,
         reduction: int = 16,
+        start: Literal["bilinear", "random"] = "bilinear",
     ) -> None:
         super().__init__()
         self.scales = (scale,)
@@ -84,6 +90,8 @@ class RCAN(SRNetwork):
         )
         self.upsample = SubPixelUpsample(channels, scale)
         self.tail = nn.Conv2d(channels, 3, 3, padding=1)
+        if start == "bilinear":
+            carry_image(self.head, [self.body[-1]], self.upsample, self.tail)
 
     def forward(self, lr: Tensor) -> Tensor:
         """Upscale RGB images; see :meth:`SRNetwork.forward`."""

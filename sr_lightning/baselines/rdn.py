@@ -11,11 +11,14 @@ Cost (published in brackets): 22,123,395, 22,308,035, 22,271,107 parameters [22M
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
 from sr_lightning.nn.layers import MeanShift, SubPixelUpsample
 from sr_lightning.nn.network import SRNetwork
+from sr_lightning.nn.start import carry_image
 
 __all__ = ["RDN", "ResidualDenseTrunk"]
 
@@ -24,9 +27,9 @@ class ResidualDenseBlock(nn.Module):
     """RDB: each convolution sees the block's input and all outputs before it (equations 5 to 7).
 
     Args:
-        channels: in and out, G0 of the paper.
-        growth: channels that each convolution adds, G.
-        layers: convolutions, C.
+        channels: Number of channels in and out, G0 of the paper.
+        growth: Channels that each convolution adds, G.
+        layers: Number of convolutions, C.
     """
 
     def __init__(self, channels: int, growth: int, layers: int) -> None:
@@ -49,10 +52,10 @@ class ResidualDenseTrunk(nn.Module):
     """Image to features: two convolutions, residual dense blocks, global fusion and skip.
 
     Args:
-        channels: of the features.
-        growth: of the blocks.
+        channels: Number of channels of the features.
+        growth: Growth rate of the blocks.
         blocks: D of the paper.
-        layers: of a block.
+        layers: Number of layers of a block.
     """
 
     def __init__(self, channels: int, growth: int, blocks: int, layers: int) -> None:
@@ -83,10 +86,12 @@ class RDN(SRNetwork):
 
     Args:
         scale: 2, 3, 4 or 8.
-        channels: of the features, G0.
-        growth: of the blocks, G.
+        channels: Number of channels of the features, G0.
+        growth: Growth rate of the blocks, G.
         blocks: D.
-        layers: of a block, C.
+        layers: Number of layers of a block, C.
+        start: "bilinear", the untrained network interpolates the image; or "random", PyTorch's
+            start. inferred: ours, "bilinear", which saves the first thousand steps or so.
     """
 
     def __init__(
@@ -96,6 +101,7 @@ class RDN(SRNetwork):
         growth: int = 64,
         blocks: int = 16,
         layers: int = 8,
+        start: Literal["bilinear", "random"] = "bilinear",
     ) -> None:
         super().__init__()
         self.scales = (scale,)
@@ -103,6 +109,8 @@ class RDN(SRNetwork):
         self.trunk = ResidualDenseTrunk(channels, growth, blocks, layers)
         self.upsample = SubPixelUpsample(channels, scale)
         self.tail = nn.Conv2d(channels, 3, 3, padding=1)
+        if start == "bilinear":
+            carry_image(self.trunk.first, [self.trunk.last], self.upsample, self.tail)
 
     @property
     def receptive_field(self) -> int:

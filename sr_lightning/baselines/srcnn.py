@@ -28,8 +28,8 @@ class SRCNN(PreUpsamplingYNetwork):
 
     Args:
         scale: 2, 3 or 4, or several for one model of all.
-        channels: of the two hidden layers.
-        kernels: of the three convolutions.
+        channels: Number of channels of the two hidden layers.
+        kernels: Kernel sizes of the three convolutions.
     """
 
     def __init__(

@@ -27,9 +27,9 @@ class DenseBlock(nn.Module):
     """Convolutions that see all before them in the block; the output holds all of them.
 
     Args:
-        inputs: channels of the input, which only the first convolution sees.
-        growth: channels of each convolution.
-        layers: number of convolutions.
+        inputs: Channels of the input, which only the first convolution sees.
+        growth: Channels of each convolution.
+        layers: Number of convolutions.
     """
 
     def __init__(self, inputs: int, growth: int, layers: int) -> None:
@@ -52,10 +52,10 @@ class SRDenseNet(YNetwork):
 
     Args:
         scale: 2, 4 or 8: one deconvolution by 2 after another.
-        blocks: dense blocks.
-        layers: of a block.
-        growth: channels that each layer adds.
-        bottleneck: channels after the 1x1 convolution and of the deconvolutions, whose kernels of 2
+        blocks: Number of dense blocks.
+        layers: Number of layers of a block.
+        growth: Channels that each layer adds.
+        bottleneck: Channels after the 1x1 convolution and of the deconvolutions, whose kernels of 2
             are inferred from CARN's count of MACs; that the first features have as many channels
             as a block's output is inferred too.
 

@@ -32,12 +32,13 @@ class SRMDNF(SRNetwork):
 
     Args:
         scale: 2, 3 or 4.
-        channels: between the layers.
-        layers: convolutions.
-        code_size: coefficients of a blur kernel; 15 of the authors' PCA basis.
+        channels: Number of channels between the layers.
+        layers: Number of convolutions.
+        code_size: Coefficients of a blur kernel; 15 of the authors' PCA basis.
 
     Attributes:
-        code: that :meth:`forward` uses, (code_size,): bicubic downscaling without further blur.
+        code: Code that :meth:`forward` uses, (code_size,): bicubic downscaling without further
+            blur.
             inferred: the first unit vector, as the authors' basis is a file of theirs; a network
             trained with it constant learns to do with any.
     """
@@ -68,7 +69,7 @@ class SRMDNF(SRNetwork):
 
         Args:
             lr: (N, 3, H, W) RGB in [0, 1].
-            code: of the blur kernels, (N, code_size), or (N, code_size, H, W) where they vary.
+            code: Code of the blur kernels, (N, code_size), or (N, code_size, H, W) where they vary.
         """
         if code.ndim == 2:
             code = code[:, :, None, None].expand(-1, -1, *lr.shape[2:])

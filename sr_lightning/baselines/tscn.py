@@ -41,9 +41,9 @@ class FusionModule(nn.Module):
     """MIF: two triples of convolutions; input and both outputs are fused by a 1x1 convolution.
 
     Args:
-        channels: in and out.
-        narrow: within a triple.
-        groups: of the second convolution of each triple.
+        channels: Number of channels in and out.
+        narrow: Number of channels within a triple.
+        groups: Number of groups of the second convolution of each triple.
     """
 
     def __init__(self, channels: int, narrow: int, groups: int) -> None:
@@ -92,10 +92,10 @@ class TSCN(YNetwork):
         scale: 2, 3 or 4.
         stage: "both"; "first", the coarse stage alone, as the release trains it first; or
             "second", both with the first frozen, as it is trained then.
-        channels: of the features.
+        channels: Number of channels of the features.
         modules: MIF modules of the first stage.
-        units: residual units of the second.
-        start: the refinement's last layer is zero, so that the second stage starts with what the
+        units: Number of residual units of the second.
+        start: The refinement's last layer is zero, so that the second stage starts with what the
             first gives ("skip"); or "random", the paper's start (He et al.). inferred: ours.
 
     Raises:

@@ -27,13 +27,13 @@ class VDSR(PreUpsamplingYNetwork):
     """VDSR: a plain chain of 3x3 convolutions that predicts what bicubic interpolation lacks.
 
     Args:
-        scale: one, or several for the paper's one network for all.
-        layers: convolutions, the first and the last included.
-        channels: between them.
-        clip: bring the interpolated luminance back into [16, 235] / 255, beyond which bicubic
+        scale: Scale, or several for the paper's one network for all.
+        layers: Number of convolutions, the first and the last included.
+        channels: Number of channels between them.
+        clip: Bring the interpolated luminance back into [16, 235] / 255, beyond which bicubic
             overshoots at sharp edges. inferred: the released weights give the paper's Set14 with
             it (0.03 dB less than without).
-        start: of the last layer: zero, so that the untrained network gives its "skip", the
+        start: Start of the last layer: zero, so that the untrained network gives its "skip", the
             bicubic image; or "random", the paper's start (He et al.). inferred: ours, "skip".
     """
 

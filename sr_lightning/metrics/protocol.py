@@ -27,26 +27,26 @@ class Protocol:
     """How a super-resolved image is compared with its HR image.
 
     Attributes:
-        name: short name, printed beside every number.
-        summary: one line for people.
-        channel: compare luminance ("y", MATLAB's BT.601) or all of "rgb". Scripts that differ by
+        name: Short name, printed beside every number.
+        summary: One line for people.
+        channel: Compare luminance ("y", MATLAB's BT.601) or all of "rgb". Scripts that differ by
             mistake compare "y_full", luminance of the full range 0 to 255 as OpenCV and kornia
             make it, or "y_bgr", luminance of blue taken for red.
-        quantise: how float SR pixels become 8 bits before anything else: "round" to the nearest,
+        quantise: How float SR pixels become 8 bits before anything else: "round" to the nearest,
             "truncate", or "none".
-        quantise_y: how luminance becomes whole levels: "round" to the nearest, "truncate", or
+        quantise_y: How luminance becomes whole levels: "round" to the nearest, "truncate", or
             "none".
-        lr: what the network is given: "rgb_uint8" is the usual LR image file; "rgb_float" is the
+        lr: What the network is given: "rgb_uint8" is the usual LR image file; "rgb_float" is the
             same, not rounded; "ycbcr_float" is made from the rounded YCbCr of the HR image and
             never rounded, as the SRCNN and VDSR scripts do.
-        grey: what the luminance of a one-channel HR file (Set14's ``bridge``) is: "direct" takes
+        grey: What the luminance of a one-channel HR file (Set14's ``bridge``) is: "direct" takes
             its grey level as it is, "matrix" sends it through RGB -> Y as three equal channels,
             which compresses the range and adds 1.32 dB (0.094 dB to Set14's mean).
-        grey_input: what a luminance network is given of a one-channel HR file: "rgb" sends its LR
+        grey_input: What a luminance network is given of a one-channel HR file: "rgb" sends its LR
             image through RGB -> Y like any other; "y" gives its grey levels as luminance, as the
             scripts of the luminance networks do.
-        crop_border: pixels cropped at each border beyond the scale; None crops nothing at all.
-        ssim_border: where SSIM is averaged: "valid", wherever the window fits, as the original
+        crop_border: Pixels cropped at each border beyond the scale; None crops nothing at all.
+        ssim_border: Where SSIM is averaged: "valid", wherever the window fits, as the original
             script of Wang et al. does; or "replicate", everywhere, borders repeated, as MATLAB's
             own ``ssim`` does.
     """
@@ -74,10 +74,10 @@ class Protocol:
 
         Args:
             sr: (1, 3, H, W) or (3, H, W) float RGB, about [0, 1], as it comes from the network.
-            hr: the same shape, RGB in [0, 1] holding 8-bit levels.
-            scale: of the task; it sets the border that is cropped.
-            grey: whether the HR file holds one channel.
-            metrics: names in :data:`~sr_lightning.metrics.quality.METRICS`.
+            hr: The same shape, RGB in [0, 1] holding 8-bit levels.
+            scale: Scale of the task; it sets the border that is cropped.
+            grey: Whether the HR file holds one channel.
+            metrics: Names in :data:`~sr_lightning.metrics.quality.METRICS`.
 
         Returns:
             A number for each metric: PSNR of identical images is infinite, and SSIM of an image

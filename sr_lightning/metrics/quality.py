@@ -54,10 +54,10 @@ def ssim(
     :func:`~sr_lightning.training.losses.ssim_loss`.
 
     Args:
-        a: images.
-        b: images to compare them with.
-        window: side of the window.
-        border: see :class:`~sr_lightning.metrics.protocol.Protocol`.
+        a: Images.
+        b: Images to compare them with.
+        window: Side of the window.
+        border: See :class:`~sr_lightning.metrics.protocol.Protocol`.
     """
     if min(a.shape[-2:]) < window:
         return a.new_full(a.shape[:1], math.nan, dtype=_exact(a))
@@ -92,14 +92,14 @@ class Metric:
     """A number that says how good a super-resolved image is.
 
     Attributes:
-        name: in configs, files and logs.
-        label: in tables.
-        unit: in tables; empty for none.
-        digits: after the point, as papers print it.
-        stored_digits: after the point, as records keep it.
-        function: takes the SR image, the HR image, (1, C, H, W) float64 in [0, 255] each as the
+        name: Name in configs, files and logs.
+        label: Label in tables.
+        unit: Unit in tables; empty for none.
+        digits: Digits after the point, as papers print it.
+        stored_digits: Stored digits after the point, as records keep it.
+        function: Takes the SR image, the HR image, (1, C, H, W) float64 in [0, 255] each as the
             protocol prepared them, and the protocol; gives one number.
-        higher_is_better: false for distances.
+        higher_is_better: False for distances.
     """
 
     name: str
@@ -130,8 +130,8 @@ def numbers_text(numbers: Mapping[str, float | None], unit: bool = True) -> str:
     """Numbers in the order of :data:`METRICS`: ``28.43 dB / 0.8113``.
 
     Args:
-        numbers: by metric; other keys are left out.
-        unit: whether units are written.
+        numbers: Numbers by metric; other keys are left out.
+        unit: Whether units are written.
     """
     return " / ".join(
         metric.text(numbers[name]) + (f" {metric.unit}" if unit and metric.unit else "")

@@ -20,8 +20,8 @@ class ImageScores(Metric):
     devices, the repeats are dropped here.
 
     Args:
-        names: of the numbers.
-        **kwargs: of :class:`torchmetrics.Metric`.
+        names: Names of the numbers.
+        **kwargs: Arguments of :class:`torchmetrics.Metric`.
     """
 
     full_state_update = False
@@ -40,8 +40,8 @@ class ImageScores(Metric):
         """Add an image.
 
         Args:
-            numbers: of the image, one for each of `names`.
-            index: of the image in its set.
+            numbers: Numbers of the image, one for each of `names`.
+            index: Index of the image in its set.
         """
         row = [numbers[name] for name in self.names]
         self.values.append(torch.tensor([row], dtype=torch.float32, device=self.device))

@@ -29,11 +29,11 @@ class Similarity:
     values are taken relative to one of its pixels.
 
     Args:
-        height: of the planes, at least the window's side.
-        width: of the planes, at least the window's side.
-        window: side of the Gaussian window of sigma 1.5.
-        dtype: of the arithmetic.
-        device: where the planes are.
+        height: Height of the planes, at least the window's side.
+        width: Width of the planes, at least the window's side.
+        window: Side of the Gaussian window of sigma 1.5.
+        dtype: Precision of the arithmetic.
+        device: Where the planes are.
     """
 
     def __init__(

@@ -21,16 +21,16 @@ class Adapted(SRNetwork):
     """Wraps a module that maps an LR image to an HR image and knows nothing of this suite.
 
     Args:
-        module: its class and arguments, as ``{class_path: mynet.Net, init_args: {width: 8}}``.
-        scale: factor that it upscales by.
+        module: Its class and arguments, as ``{class_path: mynet.Net, init_args: {width: 8}}``.
+        scale: Factor that it upscales by.
         colour: "rgb" where it takes and gives three channels, "y" where it takes and gives one,
             luminance (MATLAB's BT.601, 16 to 235 of 255).
-        range: value of full white in its images, 1 or 255.
-        mean: subtracted from each channel of its input and added to its output, in [0, 1]; default
+        range: Value of full white in its images, 1 or 255.
+        mean: Subtracted from each channel of its input and added to its output, in [0, 1]; default
             nothing.
-        multiple: it only takes images whose sides are a multiple of this; others are padded at the
+        multiple: It only takes images whose sides are a multiple of this; others are padded at the
             right and the bottom by repeating their border, and the result is cropped.
-        receptive_field: side of the square of LR pixels that an LR pixel's output depends on; None
+        receptive_field: Side of the square of LR pixels that an LR pixel's output depends on; None
             where it is not known or the whole image, so that tiles only approximate.
 
     Raises:

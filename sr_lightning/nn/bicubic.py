@@ -26,7 +26,7 @@ def bicubic(image: Tensor, scale: float) -> Tensor:
 
     Args:
         image: (N, C, H, W).
-        scale: at least 1; the output size is :func:`~sr_lightning.cubic.upscaled_size`.
+        scale: Scale, at least 1; the output size is :func:`~sr_lightning.cubic.upscaled_size`.
     """
     height, width = image.shape[-2:]
     if float(scale).is_integer():
@@ -69,7 +69,7 @@ class BicubicUpsample(nn.Module):
     """:func:`bicubic` by a fixed scale, as a layer.
 
     Args:
-        scale: at least 1.
+        scale: Scale, at least 1.
     """
 
     def __init__(self, scale: float) -> None:

@@ -21,7 +21,7 @@ def check_network(network: SRNetwork) -> None:
     """Run a network on two tiny images, and see that a weight file could describe it.
 
     Args:
-        network: anywhere but on the meta device; left as it is.
+        network: Anywhere but on the meta device; left as it is.
 
     Raises:
         UserError: its `scales` are missing or no numbers, its constructor takes more than plain

@@ -34,11 +34,11 @@ class Complexity:
     """Cost of one forward pass.
 
     Attributes:
-        parameters: trainable parameters.
+        parameters: Trainable parameters.
         hr_size: (H, W) of the output; the input is that over the scale, rounded.
-        macs: multiply-accumulates of convolutions and matrix products, without biases and without
+        macs: Multiply-accumulates of convolutions and matrix products, without biases and without
             bicubic interpolation.
-        macs_out: the same with every deconvolution counted once per output pixel, as thop does.
+        macs_out: The same with every deconvolution counted once per output pixel, as thop does.
         macs_out_bias: `macs_out` and one for every bias addition.
     """
 
@@ -67,9 +67,9 @@ def complexity(
     """Count a network's cost, without computing anything if it can do without (meta device).
 
     Args:
-        network: left as it is.
+        network: Left as it is.
         hr_size: (H, W) of the output.
-        scale: of the input, for networks of several scales; default the network's own.
+        scale: Scale of the input, for networks of several scales; default the network's own.
     """
     scale = scale or network.scale
     height, width = upscaled_size(hr_size, 1 / scale)

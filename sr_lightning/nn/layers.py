@@ -57,12 +57,12 @@ class ConvShuffle(nn.Conv2d):
     numbers, a fifth of a small network's training step saved.
 
     Args:
-        in_channels: of the input.
-        out_channels: of the upscaled output.
-        factor: by which height and width grow.
-        kernel: side of the convolution's kernel.
-        bias: whether there is one.
-        groups: of the convolution.
+        in_channels: Number of channels of the input.
+        out_channels: Number of channels of the upscaled output.
+        factor: Factor by which height and width grow.
+        kernel: Side of the convolution's kernel.
+        bias: Whether there is one.
+        groups: Number of groups of the convolution.
     """
 
     def __init__(
@@ -106,11 +106,11 @@ class SubPixelUpsample(nn.Sequential):
     """EDSR's upsampler: one x3 step, or as many x2 steps as the scale needs.
 
     Args:
-        channels: in and out.
+        channels: Number of channels in and out.
         scale: 2, 3, 4 or 8.
-        bias: of the convolutions.
-        activation: whether a ReLU follows each step (CARN's variant).
-        groups: of the convolutions.
+        bias: Bias of the convolutions.
+        activation: Whether a ReLU follows each step (CARN's variant).
+        groups: Number of groups of the convolutions.
 
     Raises:
         ValueError: the scale is none of these.
@@ -145,13 +145,13 @@ class Deconvolution(nn.ConvTranspose2d):
     and a pixel shuffle where fewer channels come out than one pixel has phases (several times).
 
     Args:
-        in_channels: of the input.
-        out_channels: of the upscaled output.
-        kernel: side of the kernel.
-        factor: by which height and width grow.
-        front: rows and columns cut off at the top and left of all that the input reaches; the
+        in_channels: Number of channels of the input.
+        out_channels: Number of channels of the upscaled output.
+        kernel: Side of the kernel.
+        factor: Factor by which height and width grow.
+        front: Rows and columns cut off at the top and left of all that the input reaches; the
             rest is cut off at the bottom and right.
-        bias: whether there is one.
+        bias: Whether there is one.
     """
 
     def __init__(
@@ -218,8 +218,8 @@ class ChannelAttention(nn.Module):
     Global pooling, a bottleneck of two 1x1 convolutions, sigmoid, product.
 
     Args:
-        channels: of the feature map.
-        reduction: of the bottleneck.
+        channels: Number of channels of the feature map.
+        reduction: Factor by which the bottleneck reduces the channels.
         pool: "mean" or "max" over all positions.
     """
 
@@ -242,7 +242,7 @@ class SpatialAttention(nn.Module):
     """Attention over positions from the channels' mean and maximum (CBAM, Woo et al. 2018).
 
     Args:
-        kernel: side of the convolution over the two maps.
+        kernel: Side of the convolution over the two maps.
     """
 
     def __init__(self, kernel: int = 7) -> None:

@@ -52,13 +52,13 @@ class SRNetwork(nn.Module):
     ``supervised_outputs(lr, scale=None)`` as well.
 
     Attributes:
-        scales: scales that the network is made for; an arbitrary-scale network lists those that it
+        scales: Scales that the network is made for; an arbitrary-scale network lists those that it
             is trained and validated at.
-        takes_scale: whether `forward` has a second argument, the scale.
-        arbitrary_scale: whether it upscales by every real scale from 1 on, and not by `scales`
+        takes_scale: Whether `forward` has a second argument, the scale.
+        arbitrary_scale: Whether it upscales by every real scale from 1 on, and not by `scales`
             alone.
-        config: constructor arguments, defaults included.
-        colour: what its predictions are supervised in, "rgb" or "y".
+        config: Constructor arguments, defaults included.
+        colour: What its predictions are supervised in, "rgb" or "y".
     """
 
     scales: tuple[float, ...]
@@ -158,8 +158,8 @@ def upscale_y(lr: Tensor, predict: Callable[[Tensor], Tensor], scale: float) -> 
 
     Args:
         lr: (N, 3, H, W) RGB in [0, 1].
-        predict: upscales luminance, (N, 1, H, W) in [16, 235] / 255.
-        scale: by which `predict` upscales.
+        predict: Upscales luminance, (N, 1, H, W) in [16, 235] / 255.
+        scale: Scale by which `predict` upscales.
     """
     if lr.is_meta:
         # Costs are counted there, and no paper counts the colour transforms.
@@ -177,7 +177,7 @@ class YNetwork(SRNetwork):
     Subclasses implement :meth:`predict`.
 
     Args:
-        scales: that it is made for.
+        scales: Scales that it is made for.
     """
 
     colour = "y"
@@ -192,7 +192,7 @@ class YNetwork(SRNetwork):
 
         Args:
             y: (N, 1, H, W) in [16, 235] / 255.
-            scale: one of `scales`.
+            scale: Scale, one of `scales`.
 
         Returns:
             (N, 1, scale * H, scale * W) each.

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["draw_by_name", "he_normal", "zero"]
+from sr_lightning.nn.layers import ConvShuffle
+
+__all__ = ["bilinear", "carry_image", "draw_by_name", "he_normal", "passage", "zero"]
 
 
 def draw_by_name(network: nn.Module, construct: Callable[[], None]) -> None:
@@ -24,8 +26,8 @@ def draw_by_name(network: nn.Module, construct: Callable[[], None]) -> None:
     initialise as it likes. The global random state is left as it was; its seed is the seed.
 
     Args:
-        network: which `construct` fills.
-        construct: runs its constructor; called twice.
+        network: Network which `construct` fills.
+        construct: Runs its constructor; called twice.
     """
     if _DrawnTensors.active:
         # The network is part of another, which names its tensors.
@@ -52,8 +54,8 @@ class _DrawnTensors(TorchDispatchMode):
     before: how many there are depends on the numbers.
 
     Args:
-        seed: of the run.
-        names: of the tensors in the order of the draws; None is no tensor of the network.
+        seed: Seed of the run.
+        names: Names of the tensors in the order of the draws; None is no tensor of the network.
     """
 
     active = False
@@ -101,14 +103,76 @@ def he_normal(network: nn.Module, slope: float = 0.0) -> None:
     """Initialise convolutions as He et al. (ICCV 2015) do, and biases with 0, in place.
 
     Args:
-        network: all of whose convolutions and transposed convolutions are initialised.
-        slope: of the leaky ReLU for negative values.
+        network: All of whose convolutions and transposed convolutions are initialised.
+        slope: Slope of the leaky ReLU for negative values.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.kaiming_normal_(module.weight, a=slope, nonlinearity="leaky_relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+def passage(like: Tensor) -> Tensor:
+    """Weights that hand the first channels on as they are.
+
+    Args:
+        like: Weights of a convolution, (out, in, k, k); the first `out` channels are handed on.
+    """
+    return nn.init.dirac_(torch.empty_like(like))
+
+
+def bilinear(like: Tensor, factor: int) -> Tensor:
+    """Weights before a pixel shuffle that interpolate the first channels bilinearly.
+
+    Args:
+        like: Weights of a convolution, (C * factor * factor, in, 3, 3).
+        factor: By which the shuffle upscales the C channels.
+    """
+    # Where the output pixels of one LR pixel lie from its centre, in LR pixels.
+    offset = (torch.arange(factor) + 0.5) / factor - 0.5
+    taps = (1 - (offset[:, None] - torch.tensor([-1, 0, 1])).abs()).clamp(min=0)
+    kernels = (taps[:, None, :, None] * taps[None, :, None, :]).flatten(0, 1)
+    weight = torch.zeros_like(like).reshape(-1, factor**2, *like.shape[1:])
+    for channel in range(len(weight)):
+        weight[channel, :, channel] = kernels
+    return weight.flatten(0, 1)
+
+
+@torch.no_grad()
+def carry_image(
+    head: nn.Module, residuals: Sequence[nn.Module], upsample: nn.Module, tail: nn.Module | None
+) -> None:
+    """Let a network without a skip from its input start as bilinear interpolation, in place.
+
+    The first three channels carry the image past the trunk; the others start as they were drawn,
+    and the last layer learns to read them. The trunk's residuals start without those channels.
+
+    Args:
+        head: Convolution from the image to features, 3x3.
+        residuals: Last convolution of each sum that the features pass after the head.
+        upsample: Sub-pixel convolutions without activations.
+        tail: Convolution from features to the image, 3x3; None where the shuffle gives the image.
+    """
+    image = _weight(head)[:3]
+    image.copy_(passage(image))
+    kept = [head, *residuals]
+    for residual in residuals:
+        _weight(residual)[:3] = 0
+    for step in upsample.modules():
+        if isinstance(step, ConvShuffle):
+            rows = 3 * step.factor**2
+            step.weight[:rows] = bilinear(step.weight[:rows], step.factor)
+            step.get_parameter("bias")[:rows] = 0
+    if tail is not None:
+        _weight(tail).copy_(passage(_weight(tail)))
+        kept.append(tail)
+    for layer in kept:
+        layer.get_parameter("bias")[:3] = 0
+
+
+def _weight(layer: nn.Module) -> Tensor:
+    return layer.get_parameter("weight")
 
 
 def zero(*layers: nn.Module) -> None:

@@ -53,11 +53,11 @@ def build_report(
     """Set everything that was measured beside everything that was published.
 
     Args:
-        evidence: what was published and measured.
-        table: only this published table, ``file/table``, and its studies.
-        pictures: folder of the cells' run folders, or None for no pictures.
-        comparisons: folder of ``sr-lightning compare``, or None for no pictures of the weights.
-        own_alone: the user's own studies and nothing else.
+        evidence: What was published and measured.
+        table: Only this published table, ``file/table``, and its studies.
+        pictures: Folder of the cells' run folders, or None for no pictures.
+        comparisons: Folder of ``sr-lightning compare``, or None for no pictures of the weights.
+        own_alone: The user's own studies and nothing else.
 
     Raises:
         UserError: there is no such table.
@@ -220,7 +220,7 @@ def _plot(
         ]
         for method, cell in quality.items():
             answer, counted = evidence.answer(cell), evidence.counted(costs[method])
-            if answer is not None and counted is not None and counted.value is not None:
+            if answer is not None and answer.whole and counted is not None and counted.value:
                 points.append(Point(f"{method} here", counted.value, answer.value, measured=True))
         return CostPlot(f"{cells[0].paper}: {name} x{scale:g}", cost, tuple(points))
     return None

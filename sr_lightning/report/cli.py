@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command.
 
     Args:
-        argv: options; default the process's own.
+        argv: Options; default: the process's own.
     """
     parser = argparse.ArgumentParser(
         prog="sr-lightning report",
@@ -99,8 +99,8 @@ def write_report(report: Report, folder: Path) -> Path:
     """Write the page, what the numbers say, and every table of a report.
 
     Args:
-        report: to write; the same report gives the same bytes.
-        folder: where to; made if it is missing.
+        report: Report to write; the same report gives the same bytes.
+        folder: Where to; made if it is missing.
 
     Returns:
         The HTML page.

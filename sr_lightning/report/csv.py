@@ -19,7 +19,7 @@ def spreadsheet(table: Table) -> str:
     """A table as CSV with the values unrounded, fit for pandas.
 
     Args:
-        table: to write.
+        table: Table to write.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")

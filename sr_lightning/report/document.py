@@ -44,9 +44,9 @@ class Provenance:
     """Where a number comes from.
 
     Attributes:
-        title: in few words.
-        facts: names and texts.
-        runs: names of the ledger entries behind it.
+        title: Title in few words.
+        facts: Names and texts.
+        runs: Names of the ledger entries behind it.
     """
 
     title: str
@@ -59,21 +59,21 @@ class Number:
     """What stands in one cell of a table.
 
     Attributes:
-        value: or None where there is only a word.
-        metric: of :data:`METRICS`, or "" for other numbers.
+        value: Or None where there is only a word.
+        metric: Metric of :data:`METRICS`, or "" for other numbers.
         kind: "published"; "measured" here; "computed" from the network.
-        deviation: standard deviation over seeds, or None.
-        half_width: half of a 95% interval, or None.
-        delta: measured minus published where the two are comparable: same protocol, set, scale and
+        deviation: Standard deviation over seeds, or None.
+        half_width: Half of a 95% interval, or None.
+        delta: Measured minus published where the two are comparable: same protocol, set, scale and
             metric, by a network of the paper's size; a share (0.01 is 1%) for counts.
         rank: 1 for the best of its column, 2 for the second, else 0.
-        digits: after the point, or None for those of the metric.
-        word: instead of a value, such as "not run"; or beside it, such as another protocol's name.
-        doubtful: the printed value cannot be right.
-        approximate: read off a figure.
-        signed: a difference, to be shown with its sign.
-        marks: places of its remarks among the table's notes, from 1.
-        origin: where it comes from.
+        digits: Digits after the point, or None for those of the metric.
+        word: Instead of a value, such as "not run"; or beside it, such as another protocol's name.
+        doubtful: The printed value cannot be right.
+        approximate: Read off a figure.
+        signed: A difference, to be shown with its sign.
+        marks: Places of its remarks among the table's notes, from 1.
+        origin: Where it comes from.
     """
 
     value: float | None = None
@@ -116,7 +116,7 @@ class Column:
     """A column of numbers.
 
     Attributes:
-        head: from the widest heading to the narrowest; neighbours share equal first headings.
+        head: Head from the widest heading to the narrowest; neighbours share equal first headings.
     """
 
     head: tuple[str, str]
@@ -127,12 +127,12 @@ class Row:
     """A row of numbers.
 
     Attributes:
-        labels: one for each of the table's stubs.
-        cells: one for each of its columns; None is empty.
+        labels: One for each of the table's stubs.
+        cells: One for each of its columns; None is empty.
         kind: "published", "measured" or "both".
-        remark: beside the last label: by what it was measured.
-        missing: why no measured row follows a published one that waits for it, such as "not run".
-        group: rows of the same group stand and are sorted together.
+        remark: Remark beside the last label: by what it was measured.
+        missing: Why no measured row follows a published one that waits for it, such as "not run".
+        group: Rows of the same group stand and are sorted together.
     """
 
     labels: tuple[str, ...]
@@ -148,13 +148,13 @@ class Table:
     """A table.
 
     Attributes:
-        name: unique within a report, such as ``hfdn/results``.
-        title: for people.
-        source: what is published there, how it was measured, in a sentence or two.
-        stubs: headings of the label columns.
-        columns: of numbers and texts.
-        rows: in order.
-        notes: errata and what else to know.
+        name: Unique within a report, such as ``hfdn/results``.
+        title: Title for people.
+        source: What is published there, how it was measured, in a sentence or two.
+        stubs: Headings of the label columns.
+        columns: Columns of numbers and texts.
+        rows: Number of rows in order.
+        notes: Errata and what else to know.
     """
 
     name: str
@@ -177,7 +177,7 @@ class Curve:
     """Validation PSNR (dB) of one level over optimiser steps.
 
     Attributes:
-        label: the level.
+        label: The level.
         seeds: ``(steps, values)`` of each run.
     """
 
@@ -190,9 +190,9 @@ class Panel:
     """One method's picture of a region.
 
     Attributes:
-        label: the method.
+        label: The method.
         caption: PSNR and SSIM of the whole image, or nothing.
-        png: the file.
+        png: The file.
     """
 
     label: str
@@ -205,10 +205,10 @@ class Comparison:
     """The same region of an image by several methods, all of one size.
 
     Attributes:
-        title: image, set and scale.
-        panels: the methods, the original last.
-        note: what the captions are, and what is not shown.
-        scale: of the upscaling where comparisons are grouped by it.
+        title: Image, set and scale.
+        panels: The methods, the original last.
+        note: What the captions are, and what is not shown.
+        scale: Scale of the upscaling where comparisons are grouped by it.
     """
 
     title: str
@@ -227,10 +227,10 @@ class Point:
     """One network in a plot of quality against cost.
 
     Attributes:
-        label: the method.
-        cost: parameters or MACs.
-        psnr: in dB.
-        measured: here, not published.
+        label: The method.
+        cost: "parameters" or "macs".
+        psnr: PSNR in dB.
+        measured: Here, not published.
     """
 
     label: str
@@ -244,10 +244,10 @@ class CostPlot:
     """PSNR against parameters or MACs at one scale.
 
     Attributes:
-        title: set and scale.
+        title: Set and scale.
         cost: "parameters" or "macs".
-        points: of the networks.
-        scale: of the upscaling where plots are grouped by it.
+        points: Points of the networks.
+        scale: Scale of the upscaling where plots are grouped by it.
     """
 
     title: str
@@ -261,16 +261,16 @@ class StudyView:
     """A study at one budget.
 
     Attributes:
-        study: the study.
-        budget: name of the budget, or None where nothing has run.
-        table: levels and sets.
-        verdicts: claims.
-        judged: the same, as they were found.
-        needs: seeds and hours that each of them would take.
-        curves: of the validation.
-        images: per-image rows, a table for each set.
-        pictures: regions of test images by all levels.
-        entries: of the ledger.
+        study: The study.
+        budget: Name of the budget, or None where nothing has run.
+        table: Levels and sets.
+        verdicts: Claims.
+        judged: The same, as they were found.
+        needs: Seeds and hours that each of them would take.
+        curves: Curves of the validation.
+        images: Per-image rows, a table for each set.
+        pictures: Regions of test images by all levels.
+        entries: Entries of the ledger.
     """
 
     study: Study
@@ -290,10 +290,10 @@ class PaperView:
     """Everything of one file of published numbers.
 
     Attributes:
-        name: of the file.
-        title: of the paper.
-        tables: published tables, with rows of what was measured; each followed by its claims.
-        studies: with their tables, at each budget that has results.
+        name: Name of the file.
+        title: Title of the paper.
+        tables: Published tables, with rows of what was measured; each followed by its claims.
+        studies: Studies with their tables, at each budget that has results.
     """
 
     name: str
@@ -307,10 +307,10 @@ class Finding:
     """What was measured of one claim, or that nothing was of some.
 
     Attributes:
-        paper: its title.
-        study: title and budget of the study.
-        word: the verdict.
-        sentence: for people.
+        paper: Its title.
+        study: Title and budget of the study.
+        word: The verdict.
+        sentence: Sentence for people.
     """
 
     paper: str
@@ -324,8 +324,8 @@ class Findings:
     """What the numbers say of the papers.
 
     Attributes:
-        summary: how many claims have which verdict.
-        listed: paper by paper.
+        summary: How many claims have which verdict.
+        listed: Paper by paper.
     """
 
     summary: str
@@ -337,9 +337,9 @@ class ZooView:
     """The weights that come with the package.
 
     Attributes:
-        tables: what they reach at the usual scales; where they come from; other scales.
+        tables: What they reach at the usual scales; where they come from; other scales.
         plots: PSNR against parameters, beside published networks.
-        pictures: photographs by all of them.
+        pictures: Photographs by all of them.
     """
 
     tables: tuple[Table, ...]
@@ -352,16 +352,16 @@ class Report:
     """The whole report.
 
     Attributes:
-        papers: in the order of the files.
-        zoo: weights that come with the package; None in a report of one table.
-        systems: size, cost, time and quality of all systems, for each machine with times.
-        findings: what the verdicts say, in sentences.
-        verdicts: of all studies.
-        plots: quality against cost.
-        rule: how verdicts are found.
-        protocols: name and summary.
-        version: of the code that made the report.
-        left_out: comparisons of pictures that would make the page too large.
+        papers: Papers in the order of the files.
+        zoo: Weights that come with the package; None in a report of one table.
+        systems: Size, cost, time and quality of all systems, for each machine with times.
+        findings: What the verdicts say, in sentences.
+        verdicts: Verdicts of all studies.
+        plots: Quality against cost.
+        rule: How verdicts are found.
+        protocols: Name and summary.
+        version: Version of the code that made the report.
+        left_out: Comparisons of pictures that would make the page too large.
     """
 
     papers: tuple[PaperView, ...]

@@ -29,9 +29,9 @@ def findings(papers: Sequence[PaperView], claimed: int, answered: int) -> Findin
     """What all studies found.
 
     Args:
-        papers: with their studies, each at its highest budget first.
-        claimed: comparisons that the published tables claim.
-        answered: how many of them have a verdict here.
+        papers: Papers with their studies, each at its highest budget first.
+        claimed: Comparisons that the published tables claim.
+        answered: How many of them have a verdict here.
     """
     listed = [
         Finding(paper.title, _heading(view), word, sentence)

@@ -44,7 +44,7 @@ def page(report: Report) -> str:
     """The whole report.
 
     Args:
-        report: to show; the same report gives the same bytes.
+        report: Report to show; the same report gives the same bytes.
     """
     writer = _Writer()
     body = writer.body(report)

@@ -32,7 +32,7 @@ def latex(table: Table) -> str:
     """A ``table`` environment; best in bold, second underlined. It needs ``booktabs``.
 
     Args:
-        table: to write; one without columns gives a comment, for LaTeX has no empty tables.
+        table: Table to write; one without columns gives a comment, for LaTeX has no empty tables.
     """
     caption = f"{_plain(table.title)}. {_plain(table.source)}".rstrip()
     if not (table.stubs or table.columns):

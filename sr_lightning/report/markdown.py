@@ -15,8 +15,8 @@ def markdown(table: Table, heading: bool = True) -> str:
     """A table with its source and notes; best in bold, second underlined as in papers.
 
     Args:
-        table: to write.
-        heading: whether the title stands above it.
+        table: Table to write.
+        heading: Whether the title stands above it.
     """
     parts = [f"### {_plain(table.title)}"] if heading else []
     if table.source:
@@ -31,8 +31,8 @@ def findings_markdown(findings: Findings, rule: str) -> str:
     """What the numbers say of the papers, a list for each.
 
     Args:
-        findings: to write.
-        rule: how verdicts are found.
+        findings: Findings to write.
+        rule: How verdicts are found.
     """
     parts = ["### What the numbers say", _plain(findings.summary), _plain(rule)]
     for paper, listed in itertools.groupby(findings.listed, lambda one: one.paper):

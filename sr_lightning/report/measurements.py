@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from sr_lightning.experiments import experiment_file
+from sr_lightning.metrics.protocol import PROTOCOLS
 from sr_lightning.nn.complexity import HR_720P, Complexity, complexity, parameter_count
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.report.document import Number, Provenance
@@ -38,17 +40,24 @@ def group_name(set: str | None, scale: float | None) -> str:
     return f"{set}_x{scale:g}" if scale is not None else str(set)
 
 
+_BICUBIC = "Bicubic"
+"""What published tables call bicubic interpolation."""
+
+
 @dataclass(frozen=True)
 class Measurement:
     """A measured number that answers a published cell.
 
     Attributes:
         value: PSNR in dB, or SSIM.
-        deviation: standard deviation over seeds, or None.
-        protocol: that it was measured under.
-        by: what was measured, in words.
-        origin: where it comes from.
-        whole: whether the network had its full size.
+        deviation: Standard deviation over seeds, or None.
+        protocol: Protocol that it was measured under.
+        by: What was measured, in words.
+        origin: Where it comes from.
+        network: Which network it is of: that of the same weights, at whatever scales, or of the
+            same level, study and budget.
+        rank: Its place among what answers the same cell, lowest first.
+        whole: Whether the network had its full size.
     """
 
     value: float
@@ -56,6 +65,8 @@ class Measurement:
     protocol: str
     by: str
     origin: Provenance
+    network: str
+    rank: tuple[int, int]
     whole: bool = True
 
 
@@ -63,11 +74,11 @@ class Evidence:
     """Everything that was measured or can be counted.
 
     Args:
-        root: the checkout.
-        ledger: of finished runs.
-        weights: records of shipped weights; default those of the package.
-        considered: budgets whose runs count; default all.
-        own: studies of the user's own, whose results lie beside them and answer nothing published.
+        root: The checkout.
+        ledger: Ledger of finished runs.
+        weights: Records of shipped weights; default those of the package.
+        considered: Budgets whose runs count; default all.
+        own: Studies of the user's own, whose results lie beside them and answer nothing published.
     """
 
     def __init__(
@@ -153,20 +164,35 @@ class Evidence:
         return [study for study in self.studies if study.table == table]
 
     def answer(self, cell: Cell) -> Measurement | None:
-        """The measured PSNR or SSIM that answers a cell, or None where there is none.
+        """The measured PSNR or SSIM that answers a cell by itself, or None where there is none."""
+        return self.answers([cell])[0]
 
-        Shipped weights of the paper's size come first; then runs, at the highest budget first: of
-        the level of a study that the cell is about, or of its experiment unchanged; then lighter
-        weights. A row of an ablation is answered by runs first, as its neighbours are. Numbers
-        under the cell's own protocol are preferred.
+    def answers(self, cells: Sequence[Cell | None]) -> list[Measurement | None]:
+        """The measured PSNR and SSIM that answer a row of cells, all of one network.
+
+        Shipped weights come first, those of the paper's size before lighter ones; then runs, at the
+        highest budget first: of the level of a study that a cell is about, or of its experiment
+        unchanged. A row of an ablation is answered by runs first, as its neighbours are. Of equal
+        candidates the one that fills most cells is taken. Numbers under a cell's own protocol are
+        preferred.
         """
+        found = [{} if cell is None else self._candidates(cell) for cell in cells]
+        filled = Counter(network for candidates in found for network in candidates)
+        ranks = {m.network: m.rank for candidates in found for m in candidates.values()}
+        best = min(filled, key=lambda network: (ranks[network], -filled[network]), default=None)
+        return [None if best is None else candidates.get(best) for candidates in found]
+
+    def _candidates(self, cell: Cell) -> dict[str, Measurement]:
+        """What answers a cell, by network; each under the cell's own protocol if it can be."""
+        found: dict[str, Measurement] = {}
         if cell.metric not in ("psnr", "ssim"):
-            return None
-        weights, runs = [*self._of_weights(cell)], [*self._of_runs(cell)]
-        whole = [] if cell.factors and runs else [found for found in weights if found.whole]
-        candidates = (*whole, *runs, *weights)
-        exact = (found for found in candidates if found.protocol == cell.protocol)
-        return next(exact, next(iter(candidates), None))
+            return found
+        for one in (*self._of_bicubic(cell), *self._of_weights(cell), *self._of_runs(cell)):
+            if one.network not in found or found[one.network].protocol != cell.protocol:
+                found.setdefault(one.network, one)
+                if one.protocol == cell.protocol:
+                    found[one.network] = one
+        return found
 
     def expected(self, cell: Cell) -> bool:
         """Whether a cell waits for a number measured here: an experiment or a study is about it."""
@@ -197,6 +223,20 @@ class Evidence:
                 ]
         return found
 
+    def _of_bicubic(self, cell: Cell) -> Iterator[Measurement]:
+        """Bicubic interpolation, which is measured beside all weights."""
+        if cell.method != _BICUBIC:
+            return
+        group, key = group_name(cell.set, cell.scale), f"bicubic_{cell.metric}"
+        for protocol in dict.fromkeys((cell.protocol, *PROTOCOLS)):
+            for record in self.weights.values():
+                value = record.measured.get(protocol or "", {}).get(group, {}).get(key)
+                if protocol is not None and value is not None:
+                    facts = (("protocol", protocol), ("measured with", record.name))
+                    origin = Provenance(f"{_BICUBIC}: {group_text(group)}", facts)
+                    yield Measurement(value, None, protocol, "bicubic", origin, _BICUBIC, (0, 0))
+                    break
+
     def _of_weights(self, cell: Cell) -> Iterator[Measurement]:
         found = [r for r in self.weights.values() if self._is_of(cell, r)]
         # Weights of the experiment's own name come first, then the larger ones.
@@ -212,15 +252,17 @@ class Evidence:
                 value = cells.get(group_name(cell.set, cell.scale), {}).get(key)
                 if protocol is not None and value is not None:
                     origin = origin_of_weights(record, protocol)
-                    yield Measurement(value, None, protocol, by, origin, whole)
+                    network = f"weights {record.name.removesuffix(f'_x{cell.scale:g}')}"
+                    rank = (int(bool(cell.factors)), int(not whole))
+                    yield Measurement(value, None, protocol, by, origin, network, rank, whole)
 
     def paper_cell(self, record: WeightRecord, name: str, scale: float, metric: str) -> Cell | None:
         """What a weight file's paper prints of its network, or None where it prints nothing.
 
         Args:
-            record: of the weights, which may be smaller than the paper's network.
-            name: of the image set.
-            scale: of the number.
+            record: Record of the weights, which may be smaller than the paper's network.
+            name: Name of the image set.
+            scale: Scale of the number.
             metric: "psnr" or "ssim".
         """
         found = [
@@ -276,7 +318,7 @@ class Evidence:
 
     def _of_runs(self, cell: Cell) -> Iterator[Measurement]:
         group = group_name(cell.set, cell.scale)
-        for budget in reversed(BUDGETS):
+        for place, budget in enumerate(reversed(BUDGETS)):
             for study, level in self._levels(cell):
                 runs = [e for e in self.entries(study, budget) if e.level == level]
                 for protocol in dict.fromkeys((cell.protocol, study.measure.protocol)):
@@ -293,8 +335,16 @@ class Evidence:
                             protocol,
                         )
                         by = f"{budget_text(study, budget)}, n = {len(values)}"
-                        whole = not reduces(study, budget)
-                        yield Measurement(mean, deviation, protocol, by, origin, whole)
+                        yield Measurement(
+                            mean,
+                            deviation,
+                            protocol,
+                            by,
+                            origin,
+                            network=f"{study.name} {level} {budget}",
+                            rank=(int(not cell.factors), place),
+                            whole=not reduces(study, budget),
+                        )
 
     # ---- cost ---------------------------------------------------------------------------------
 
@@ -317,9 +367,9 @@ class Evidence:
         """Parameters and MACs of a network for an output size, or None where it is not known.
 
         Args:
-            experiment: experiment or weights; a ``+`` at its end is ignored.
+            experiment: Experiment or weights; a ``+`` at its end is ignored.
             hr_size: (H, W) of the output.
-            scale: default the network's first.
+            scale: Default the network's first.
         """
         network = self.network(experiment)
         if network is None:
@@ -336,8 +386,8 @@ class Evidence:
         An experiment of the same name may have another size.
 
         Args:
-            record: of the weights.
-            scale: that the network can do.
+            record: Record of the weights.
+            scale: Scale that the network can do.
         """
         if not record.file.is_file():
             return None
@@ -398,8 +448,8 @@ def origin_of_weights(record: WeightRecord, protocol: str) -> Provenance:
     """Where a number of shipped weights comes from.
 
     Args:
-        record: of the weights.
-        protocol: that they were measured under.
+        record: Record of the weights.
+        protocol: Protocol that they were measured under.
     """
     return Provenance(
         f"Weights {record.name}",
@@ -428,9 +478,9 @@ def origin_of_runs(runs: Sequence[RunRecord], title: str, protocol: str) -> Prov
     """Where the mean over some runs comes from.
 
     Args:
-        runs: of the ledger, one for each seed.
-        title: what the number is.
-        protocol: that it was measured under.
+        runs: Runs of the ledger, one for each seed.
+        title: What the number is.
+        protocol: Protocol that it was measured under.
     """
 
     def shared(values: Iterator[str]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sr_lightning.report.document import Column, Number, Provenance, Row, Table, ranked
 from sr_lightning.report.format import group_text, label_text, labels_text, metric_text
-from sr_lightning.report.measurements import Evidence, budget_text
+from sr_lightning.report.measurements import Evidence, Measurement, budget_text
 from sr_lightning.studies.claims import table_claims
 from sr_lightning.studies.published_cells import METRICS, Cell, Claim, Label
 from sr_lightning.studies.verdicts import UNDECIDED
@@ -21,7 +21,7 @@ def published_table(evidence: Evidence, name: str) -> Table:
     """A published table with a second line under every row that we have an experiment for.
 
     Args:
-        evidence: what was published and measured.
+        evidence: What was published and measured.
         name: ``file/table``.
 
     Raises:
@@ -162,9 +162,9 @@ def printed(cell: Cell, marks: tuple[int, ...], digits: Mapping[str, int]) -> Nu
     """A published number with its source, protocol and errata.
 
     Args:
-        cell: to show.
-        marks: places of its remarks among the table's notes.
-        digits: after the point, by metric.
+        cell: Cell to show.
+        marks: Places of its remarks among the table's notes.
+        digits: Digits after the point, by metric.
     """
     facts = [("source", cell.source)]
     if cell.protocol is not None:
@@ -198,10 +198,10 @@ def _measured_row(
     """The line under a published row: what was measured or counted, or None if nothing was."""
     by: dict[str, None] = {}
     numbers: list[Number | None] = []
-    for cell in listed:
+    for cell, answer in zip(listed, evidence.answers(listed), strict=True):
         number, how = None, ""
         if cell is not None:
-            number, how = _measured(evidence, cell)
+            number, how = _measured(evidence, cell, answer)
         if number is not None:
             by[how] = None
         elif cell is not None and evidence.expected(cell):
@@ -223,10 +223,14 @@ def _missing(evidence: Evidence, waiting: Sequence[Cell]) -> str:
     return "not run"
 
 
-def _measured(evidence: Evidence, cell: Cell) -> tuple[Number | None, str]:
-    found = evidence.answer(cell)
+def _measured(
+    evidence: Evidence, cell: Cell, found: Measurement | None
+) -> tuple[Number | None, str]:
     if found is None:
-        return evidence.counted(cell), "counted from the network"
+        how = "counted from the network"
+        if cell.metric == "macs":
+            how += ", deconvolutions once per output pixel as in the papers' tables"
+        return evidence.counted(cell), how
     same = found.whole and found.protocol == cell.protocol
     number = Number(
         value=found.value,
@@ -248,7 +252,7 @@ def claims_table(evidence: Evidence, name: str) -> Table | None:
     A claim about many cells (best on all sets) is one row that counts them.
 
     Args:
-        evidence: what was published and measured.
+        evidence: What was published and measured.
         name: ``file/table``.
     """
     claims = evidence.published.claims_of(name)
@@ -310,8 +314,8 @@ def claim_verdict(evidence: Evidence, claim: Claim) -> str:
     """The verdict of a claim's study at its highest budget, or of single runs, in words.
 
     Args:
-        evidence: what was published and measured.
-        claim: of a published table.
+        evidence: What was published and measured.
+        claim: Claim of a published table.
     """
     for study in evidence.studies_of(claim.table):
         asked = [*table_claims([claim], study.levels, study.measure.metric, study.scale)]

@@ -32,7 +32,7 @@ def lasting_evidence(root: Path) -> Evidence:
     """What READMEs are written from: not the quick runs, which anyone's machine makes and forgets.
 
     Args:
-        root: the checkout.
+        root: The checkout.
     """
     ledger = Ledger(root / "experiments" / "results")
     return Evidence(root, ledger, considered=("short", "medium", "paper"))
@@ -42,7 +42,7 @@ def stale(evidence: Evidence) -> dict[Path, str]:
     """The READMEs and plots that are not what the ledger gives, and what they should be.
 
     Args:
-        evidence: of the checkout.
+        evidence: Evidence of the checkout.
 
     Raises:
         UserError: a README names a table or a plot that does not exist.
@@ -75,7 +75,7 @@ def refresh(evidence: Evidence) -> list[Path]:
     """Bring the tables of all READMEs up to date.
 
     Args:
-        evidence: of the checkout.
+        evidence: Evidence of the checkout.
 
     Returns:
         The files that were changed.

@@ -62,9 +62,9 @@ def study_views(evidence: Evidence, study: Study, pictures: Path | None = None) 
     """A study at each budget that the ledger has runs of, the highest first.
 
     Args:
-        evidence: what was published and measured.
-        study: to show; where nothing has run it is shown empty.
-        pictures: folder of the cells' run folders, or None for no pictures.
+        evidence: What was published and measured.
+        study: Study to show; where nothing has run it is shown empty.
+        pictures: Folder of the cells' run folders, or None for no pictures.
     """
     budgets: list[str | None] = [*evidence.budgets(study)]
     return [_view(evidence, study, budget, pictures) for budget in budgets or [None]]
@@ -195,8 +195,8 @@ def claims_by_budget(views: Sequence[StudyView], budgets: Iterable[str]) -> list
     """A row for each claim of a study with what every training length says of it.
 
     Args:
-        views: of one study, at the budgets of its runs.
-        budgets: that have columns.
+        views: Views of one study, at the budgets of its runs.
+        budgets: Budgets that have columns.
     """
     study = views[0].study
     by_budget = {view.budget: view for view in views}

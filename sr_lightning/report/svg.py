@@ -28,7 +28,7 @@ def curves(levels: Sequence[Curve]) -> str:
     """Validation PSNR over steps: a line for every level's mean, a band over its seeds.
 
     Args:
-        levels: with at least one run each.
+        levels: Levels with at least one run each.
     """
     xs = [step for level in levels for steps, _ in level.seeds for step in steps]
     ys = [value for level in levels for _, values in level.seeds for value in values]
@@ -62,7 +62,7 @@ def cost_plot(plot: CostPlot) -> str:
     """PSNR against parameters or MACs, the cost on a logarithmic axis.
 
     Args:
-        plot: with at least one point.
+        plot: Plot with at least one point.
     """
     costs = [math.log10(point.cost) for point in plot.points]
     margin = 0.08 * (max(costs) - min(costs) or 1)

@@ -26,7 +26,7 @@ def systems_tables(evidence: Evidence) -> tuple[Table, ...]:
     """A table for each machine that times were measured on; none without such times.
 
     Args:
-        evidence: what was measured.
+        evidence: What was measured.
 
     Raises:
         UserError: a file of times is damaged.

@@ -33,9 +33,9 @@ def terminal_tables(table: Table, width: int) -> list[RichTable]:
     """A table for a terminal; best in bold, second underlined.
 
     Args:
-        table: to print.
-        width: of the terminal in characters. A table that is too wide is told in parts, each with
-            the labels, rather than with its numbers cut off.
+        table: Table to print.
+        width: Width of the terminal in characters. A table that is too wide is told in parts, each
+            with the labels, rather than with its numbers cut off.
     """
     rows = [(_labels(row), [_cell(cell) for cell in row.cells]) for row in table.rows]
     stubs = [
@@ -118,8 +118,8 @@ def verdict_tables(report: Report, width: int) -> list[RichTable]:
     """The verdicts of every study, narrow enough for most terminals.
 
     Args:
-        report: of all or some tables.
-        width: of the terminal in characters.
+        report: Report of all or some tables.
+        width: Width of the terminal in characters.
     """
     made = []
     for paper in report.papers:
@@ -136,7 +136,7 @@ def summary(report: Report) -> RichTable:
     """A line for every file of published numbers: how much of it has been answered.
 
     Args:
-        report: of all or some tables.
+        report: Report of all or some tables.
     """
     made = RichTable(title="Published beside measured", title_justify="left", box=box.SIMPLE)
     heads = ("paper", "tables", "numbers", "measured", "counted", "experiments not run", "claims")

@@ -39,8 +39,8 @@ def zoo_view(evidence: Evidence, pictures: Path | None = None) -> ZooView:
     """Everything about the weights of the package.
 
     Args:
-        evidence: what was published and measured.
-        pictures: folder that ``sr-lightning compare`` wrote, or None for no pictures.
+        evidence: What was published and measured.
+        pictures: Folder that ``sr-lightning compare`` wrote, or None for no pictures.
     """
     records = list(evidence.weights.values())
     measured = sorted({scale for record in records for scale in _scales(record)})
@@ -80,8 +80,8 @@ def _quality(evidence: Evidence, name: str, title: str, scales: Sequence[float])
         source = (
             f"PSNR (dB) and SSIM on luminance under {PROTOCOL}. Light weights are of a smaller "
             "network than the paper's, whose published row stands below them; previews do not "
-            "reach VDSR's published Set5 PSNR. Parameters and MACs (for a 1280x720 output) are "
-            "counted from the networks, also those of published rows."
+            "reach VDSR's published Set5 PSNR. Parameters and MACs (true count, "
+            "for a 1280x720 output) are counted from the networks, also those of published rows."
         )
     return Table(
         name=name,
@@ -104,7 +104,8 @@ def _any_scale(evidence: Evidence, record: WeightRecord) -> Table:
     return Table(
         name=f"weights/{record.name}",
         title=f"{record.name} at every scale that it was measured at",
-        source=f"PSNR (dB) and SSIM on luminance under {PROTOCOL}; MACs for a 1280x720 output.",
+        source=f"PSNR (dB) and SSIM on luminance under {PROTOCOL}; MACs (true count) for a "
+        "1280x720 output.",
         stubs=("weights", "scale"),
         columns=_quality_columns(),
         rows=tuple(rows),
@@ -184,7 +185,7 @@ def _macs(cost: Complexity | None, what: str) -> Number | None:
         ("MACs", f"{cost.macs:,}, true count"),
         ("in tables", f"{cost.macs_out:,}, deconvolutions once per output pixel"),
     )
-    return Number(cost.macs_out, "macs", "computed", origin=Provenance(f"Counted: {what}", facts))
+    return Number(cost.macs, "macs", "computed", origin=Provenance(f"Counted: {what}", facts))
 
 
 def _published_rows(

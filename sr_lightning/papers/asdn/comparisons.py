@@ -23,8 +23,8 @@ class PlainTrunk(nn.Module):
     """Convolutions in a row, a ReLU after each.
 
     Args:
-        layers: number of convolutions.
-        channels: between them.
+        layers: Number of convolutions.
+        channels: Number of channels between them.
     """
 
     def __init__(self, layers: int, channels: int) -> None:
@@ -44,9 +44,9 @@ class ResidualTrunk(nn.Module):
     """EDSR's trunk: a convolution, residual blocks, a convolution, and a skip around them.
 
     Args:
-        blocks: residual blocks.
-        channels: throughout.
-        residual_scale: of each block's residual.
+        blocks: Number of residual blocks.
+        channels: Throughout.
+        residual_scale: Factor of each block's residual.
     """
 
     def __init__(self, blocks: int, channels: int, residual_scale: float) -> None:
@@ -75,12 +75,12 @@ class VDSRConv(LaplacianNetwork):
     """VDSR with the LFR head.
 
     Args:
-        layers: convolutions, the branch's included.
-        channels: between them.
-        levels: see :class:`~sr_lightning.papers.asdn.lfr.LaplacianNetwork`, as for the rest.
-        factors: of every recursion.
-        shared_pass: one run of the trunk for both levels.
-        start: as the "skip" or "random".
+        layers: Number of convolutions, the branch's included.
+        channels: Number of channels between them.
+        levels: See :class:`~sr_lightning.papers.asdn.lfr.LaplacianNetwork`, as for the rest.
+        factors: Factors of every recursion.
+        shared_pass: One run of the trunk for both levels.
+        start: As the "skip" or "random".
     """
 
     def __init__(
@@ -101,13 +101,13 @@ class EDSRConv(LaplacianNetwork):
     """EDSR with the LFR head; the defaults are EDSR's full size.
 
     Args:
-        blocks: residual blocks.
-        channels: of the trunk.
-        residual_scale: of each block's residual.
-        levels: see :class:`~sr_lightning.papers.asdn.lfr.LaplacianNetwork`, as for the rest.
-        factors: of every recursion.
-        shared_pass: one run of the trunk for both levels.
-        start: as the "skip" or "random".
+        blocks: Number of residual blocks.
+        channels: Number of channels of the trunk.
+        residual_scale: Factor of each block's residual.
+        levels: See :class:`~sr_lightning.papers.asdn.lfr.LaplacianNetwork`, as for the rest.
+        factors: Factors of every recursion.
+        shared_pass: One run of the trunk for both levels.
+        start: As the "skip" or "random".
     """
 
     def __init__(
@@ -128,14 +128,14 @@ class RDNConv(LaplacianNetwork):
     """RDN with the LFR head; the defaults are RDN's D = 16, C = 8, G = 64.
 
     Args:
-        channels: of the features, G0.
-        growth: of the blocks, G.
+        channels: Number of channels of the features, G0.
+        growth: Growth rate of the blocks, G.
         blocks: D.
-        layers: of a block, C.
-        levels: see :class:`~sr_lightning.papers.asdn.lfr.LaplacianNetwork`, as for the rest.
-        factors: of every recursion.
-        shared_pass: one run of the trunk for both levels.
-        start: as the "skip" or "random".
+        layers: Number of layers of a block, C.
+        levels: See :class:`~sr_lightning.papers.asdn.lfr.LaplacianNetwork`, as for the rest.
+        factors: Factors of every recursion.
+        shared_pass: One run of the trunk for both levels.
+        start: As the "skip" or "random".
     """
 
     def __init__(

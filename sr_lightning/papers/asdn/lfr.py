@@ -71,7 +71,7 @@ def passes(scale: float, largest: float) -> list[float]:
 
     Args:
         scale: R, at least 1.
-        largest: scale of the last level.
+        largest: Scale of the last level.
     """
     count = max(1, math.ceil(math.log(scale) / math.log(largest) - _NEAR))
     return [largest] * (count - 1) + [scale / largest ** (count - 1)]
@@ -98,10 +98,10 @@ class SplitConv(nn.Conv2d):
     of once per convolution that sees it (for ASDN, a sixth of the memory).
 
     Args:
-        widths: channels of each part.
-        out_channels: of the result.
-        kernel: side of the kernel.
-        exact: sum in float32, whatever the precision of the convolutions.
+        widths: Channels of each part.
+        out_channels: Number of channels of the result.
+        kernel: Side of the kernel.
+        exact: Sum in float32, whatever the precision of the convolutions.
     """
 
     def __init__(
@@ -126,9 +126,9 @@ class ReconstructionBranch(nn.Module):
     """IRB: features to a residual image, weighted per pixel and colour by spatial attention.
 
     Args:
-        widths: channels of each feature map.
-        attention: the spatial attention (SA), two 1x1 convolutions on the residual image.
-        expansion: channels between them, per colour.
+        widths: Channels of each feature map.
+        attention: The spatial attention (SA), two 1x1 convolutions on the residual image.
+        expansion: Channels between them, per colour.
     """
 
     def __init__(self, widths: Sequence[int], attention: bool, expansion: int) -> None:
@@ -185,23 +185,23 @@ class LaplacianNetwork(SRNetwork):
 
     Args:
         trunk: (N, 3, H, W) to feature maps (N, C_i, H, W).
-        widths: channels C_i of each.
-        levels: their number L, spaced evenly over (1, 2], or their scales; ``[2, 3, 4]`` is the
+        widths: Channels C_i of each.
+        levels: Their number L, spaced evenly over (1, 2], or their scales; ``[2, 3, 4]`` is the
             tables' direct deployment, 101 is "-100" with its one branch for each of 100 scales.
-        factors: of every recursion, in place of "largest first".
-        shared_pass: between two levels, run the trunk once, at the output's size, for both
+        factors: Factors of every recursion, in place of "largest first".
+        shared_pass: Between two levels, run the trunk once, at the output's size, for both
             branches. Off, each level runs at its own size, as it was trained, and its image is
             resized: exact in the paper's sense, at twice the cost. On a level the two are one.
-        spatial_attention: in the branches (SA of the ablation).
-        skip: add the upscaled image (SC of the ablation).
-        expansion: of the spatial attention. inferred: 2, as in the student project.
-        normalise: colours by the "mean", or "mean_std", of DIV2K. inferred: "mean", as in DBDN,
+        spatial_attention: Spatial attention in the branches (SA of the ablation).
+        skip: Add the upscaled image (SC of the ablation).
+        expansion: Expansion of the spatial attention. inferred: 2, as in the student project.
+        normalise: Colours by the "mean", or "mean_std", of DIV2K. inferred: "mean", as in DBDN,
             the authors' network before.
-        start: the branches are zero, so that the untrained network gives its "skip", the upscaled
+        start: The branches are zero, so that the untrained network gives its "skip", the upscaled
             image; or "random", PyTorch's start. inferred: ours, "skip".
 
     Attributes:
-        scales: of the levels.
+        scales: Scales of the levels.
     """
 
     takes_scale = True
@@ -267,7 +267,7 @@ class LaplacianNetwork(SRNetwork):
         Args:
             image: (N, 3, H, W) RGB in [0, 1].
             size: (height, width) that the trunk works at.
-            levels: whose branches run.
+            levels: Levels whose branches run.
 
         Returns:
             (N, 3, height, width) each.
@@ -282,7 +282,7 @@ class LaplacianNetwork(SRNetwork):
 
         Args:
             image: (N, 3, H, W) RGB in [0, 1].
-            scale: that decides the levels.
+            scale: Scale that decides the levels.
             size: (height, width) of the result, about `scale` times (H, W).
         """
         upper, weight = self.phase(scale)
@@ -310,8 +310,9 @@ class LaplacianNetwork(SRNetwork):
 
         Args:
             lr: (N, 3, H, W) RGB in [0, 1].
-            scale: at least that of the first level.
-            factors: of the recursion, such as ``[1.8, 1.8, 1.234]`` for 4; default "largest first".
+            scale: Scale, at least that of the first level.
+            factors: Factors of the recursion, such as ``[1.8, 1.8, 1.234]`` for 4; default "largest
+                first".
 
         Raises:
             UserError: the factors do not make the scale, or lie outside the levels.

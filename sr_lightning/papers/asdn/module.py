@@ -66,7 +66,7 @@ class ASDNModule(SRModule):
 
         Args:
             hr: (N, 3, S, S) HR patches, S even.
-            scale: r.
+            scale: Scale r.
         """
         side = hr.shape[-1] // 2
         lr = F.avg_pool2d(hr, 2)

@@ -45,13 +45,13 @@ class DenseAttentionBlock(nn.Module):
     on x; compresses x and all of their outputs to C channels again; and adds x.
 
     Args:
-        widths: channels of the feature maps that it is given.
+        widths: Channels of the feature maps that it is given.
         channels: C.
-        growth: of each convolution.
-        layers: densely connected convolutions.
-        pool: of the channel attention; "none" leaves it out.
-        reduction: of the channel attention.
-        compression: kernel of the input compression; that of 3 has a ReLU, as in DBDN.
+        growth: Growth rate of each convolution.
+        layers: Densely connected convolutions.
+        pool: Pool of the channel attention; "none" leaves it out.
+        reduction: Factor by which the channel attention reduces the channels.
+        compression: Kernel of the input compression; that of 3 has a ReLU, as in DBDN.
     """
 
     def __init__(
@@ -91,17 +91,17 @@ class FeatureMapping(nn.Module):
 
     Args:
         blocks: DABs.
-        layers: convolutions in the IDB of each.
-        channels: that each adds.
-        growth: of the convolutions in the IDBs.
-        stem: channels of the first convolution.
-        pool: see :class:`DenseAttentionBlock`, as for the rest.
-        reduction: of the channel attention.
-        compression: kernel of the input compressions.
-        checkpointing: compute feature maps again in the backward pass instead of keeping them.
+        layers: Number of convolutions in the IDB of each.
+        channels: Number of channels that each adds.
+        growth: Growth rate of the convolutions in the IDBs.
+        stem: Channels of the first convolution.
+        pool: See :class:`DenseAttentionBlock`, as for the rest.
+        reduction: Factor by which the channel attention reduces the channels.
+        compression: Kernel of the input compressions.
+        checkpointing: Compute feature maps again in the backward pass instead of keeping them.
 
     Attributes:
-        widths: channels of each feature map that it gives.
+        widths: Channels of each feature map that it gives.
     """
 
     def __init__(
@@ -146,24 +146,25 @@ class ASDN(LaplacianNetwork):
     Args:
         blocks: DABs.
         layers: 3x3 convolutions in each.
-        channels: of a DAB. For this and `layers`: "16 DABs, 8 convolutions, 64 filters".
-        growth: of the convolutions. inferred: 64, the same.
-        stem: channels of the first convolution. inferred: 64, as the published counts show.
-        channel_attention: pooling of CA, or "none" as in its ablation. inferred: "mean", as in RCAN
+        channels: Number of channels of a DAB. For this and `layers`: "16 DABs, 8 convolutions, 64
+            filters".
+        growth: Growth rate of the convolutions. inferred: 64, the same.
+        stem: Channels of the first convolution. inferred: 64, as the published counts show.
+        channel_attention: Pooling of CA, or "none" as in its ablation. inferred: "mean", as in RCAN
             which the paper cites; the student project takes the "max".
-        reduction: of CA. inferred: 16, as in RCAN and by the published counts.
-        compression: kernel of a DAB's first convolution. inferred: 1, which the published count of
+        reduction: Reduction of CA. inferred: 16, as in RCAN and by the published counts.
+        compression: Kernel of a DAB's first convolution. inferred: 1, which the published count of
             22,405,168 parameters shows; 3 (with ReLU) is DBDN's, and with `layers` of 6 nearer
             (17.9 million) to the paper's own plot (about 19).
-        levels: see :class:`~sr_lightning.papers.asdn.lfr.LaplacianNetwork`, as for the rest.
-        factors: of every recursion.
-        shared_pass: one run of the trunk for both levels.
-        spatial_attention: in the branches.
-        skip: the global one.
-        expansion: of the spatial attention.
-        normalise: colours.
-        checkpointing: compute feature maps again in the backward pass instead of keeping them.
-        start: as the "skip" or "random".
+        levels: See :class:`~sr_lightning.papers.asdn.lfr.LaplacianNetwork`, as for the rest.
+        factors: Factors of every recursion.
+        shared_pass: One run of the trunk for both levels.
+        spatial_attention: Spatial attention in the branches.
+        skip: The global one.
+        expansion: Expansion of the spatial attention.
+        normalise: Colours.
+        checkpointing: Compute feature maps again in the backward pass instead of keeping them.
+        start: As the "skip" or "random".
     """
 
     def __init__(
@@ -218,22 +219,23 @@ class FSDN(SRNetwork):
 
     Args:
         scale: 2, 3, 4 or 8.
-        blocks: see :class:`ASDN`, as for all but `width`.
-        layers: convolutions of a DAB.
-        channels: of a DAB.
-        growth: of the convolutions.
-        stem: channels of the first convolution.
-        width: channels that are upscaled, after a 1x1 convolution of all feature maps. inferred:
-            that there is one, of 64 channels, as in DBDN; its deconvolutions are 64 wide too.
-        channel_attention: pooling of CA.
-        reduction: of CA.
-        compression: kernel of a DAB's first convolution.
-        spatial_attention: in the branch.
-        skip: add the bicubic upscaling. inferred: of the LR image.
-        expansion: of the spatial attention.
-        normalise: colours.
-        checkpointing: of the trunk.
-        start: the branch is zero, so that the untrained network gives its "skip"; or "random",
+        blocks: See :class:`ASDN`, as for all but `width`.
+        layers: Number of convolutions of a DAB.
+        channels: Number of channels of a DAB.
+        growth: Growth rate of the convolutions.
+        stem: Channels of the first convolution.
+        width: Number of channels that are upscaled, after a 1x1 convolution of all feature maps.
+            inferred: that there is one, of 64 channels, as in DBDN; its deconvolutions are 64 wide
+                too.
+        channel_attention: Pooling of CA.
+        reduction: Reduction of CA.
+        compression: Kernel of a DAB's first convolution.
+        spatial_attention: Spatial attention in the branch.
+        skip: Add the bicubic upscaling. inferred: of the LR image.
+        expansion: Expansion of the spatial attention.
+        normalise: Colours.
+        checkpointing: Checkpointing of the trunk.
+        start: The branch is zero, so that the untrained network gives its "skip"; or "random",
             PyTorch's start. inferred: ours, "skip".
 
     Raises:

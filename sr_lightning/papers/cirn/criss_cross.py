@@ -24,7 +24,7 @@ def criss_cross_attention(query: Tensor, key: Tensor, value: Tensor, chunk: int 
         query: (N, D, H, W).
         key: (N, D, H, W).
         value: (N, C, H, W).
-        chunk: similarities held at once; at least those of one row of queries are.
+        chunk: Similarities held at once; at least those of one row of queries are.
 
     Returns:
         (N, C, H, W), channels last in memory.

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sr_lightning.nn.layers import ConvShuffle, MeanShift, SubPixelUpsample
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.nn.receptive_field import side_of, through_convolution, through_shuffle
+from sr_lightning.nn.start import carry_image
 from sr_lightning.papers.cirn.criss_cross import criss_cross_attention
 
 __all__ = ["CIRN", "ISAB", "CrissCross", "ResidualGroup"]
@@ -23,8 +24,8 @@ class CrissCross(nn.Module):
     """One stage of attention: 1x1 projections and the sum over row and column, without residual.
 
     Args:
-        channels: of both feature maps and of the values.
-        keys: channels of queries and keys.
+        channels: Number of channels of both feature maps and of the values.
+        keys: Number of channels of queries and keys.
     """
 
     def __init__(self, channels: int, keys: int) -> None:
@@ -48,12 +49,12 @@ class ISAB(nn.Module):
     Y' depends on all of X (the slides' propagation formula with S1 and S2).
 
     Args:
-        channels: of both feature maps.
+        channels: Number of channels of both feature maps.
         reading: "interlaced" as above; "mutual" is the other reading of the name,
             ``Y' = CC(X', Y) + Y``, after which a pixel has seen its own row and column only.
-        reduction: of the channels in queries and keys.
-        shared: the two stages have the same projections.
-        gain: initial value of the two learned factors of CC.
+        reduction: Factor by which the channels are reduced in queries and keys.
+        shared: The two stages have the same projections.
+        gain: Initial value of the two learned factors of CC.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class ISAB(nn.Module):
         reading: Literal["interlaced", "mutual"] = "interlaced",
         reduction: int = 8,
         shared: bool = False,
-        gain: float = 0.0,
+        gain: float = 1.0,
     ) -> None:
         super().__init__()
         self.reading = reading
@@ -76,8 +77,8 @@ class ISAB(nn.Module):
         """Refine Y.
 
         Args:
-            x: the lower features X, (N, C, H, W).
-            y: the higher features Y, (N, C, H, W).
+            x: The lower features X, (N, C, H, W).
+            y: The higher features Y, (N, C, H, W).
 
         Returns:
             Y', of the same shape.
@@ -92,7 +93,7 @@ class ResidualBlock(nn.Module):
     """EDSR's: convolution, ReLU, convolution and skip.
 
     Args:
-        channels: in and out.
+        channels: Number of channels in and out.
     """
 
     def __init__(self, channels: int) -> None:
@@ -110,8 +111,8 @@ class ResidualGroup(nn.Module):
     """RCAN's residual group without channel attention: blocks, a convolution and a skip.
 
     Args:
-        channels: in and out.
-        blocks: residual blocks.
+        channels: Number of channels in and out.
+        blocks: Number of residual blocks.
     """
 
     def __init__(self, channels: int, blocks: int) -> None:
@@ -136,18 +137,23 @@ class CIRN(SRNetwork):
 
     Args:
         scale: 2, 3, 4 or 8.
-        groups: residual groups. inferred: no size is published; 10 groups of 10 blocks is half of
-            RCAN, whose numbers CIRN passes "with fewer parameters".
-        blocks: of each group. inferred: see `groups`.
-        channels: of all features. inferred: 64 as in RCAN, RDN and EDSR's baseline.
-        isab: which attention refines; "none" is the ablation "w/o ISAB". inferred: "interlaced",
+        groups: Number of residual groups. inferred: no size is published; 10 groups of 10 blocks is
+            half of RCAN, whose numbers CIRN passes "with fewer parameters".
+        blocks: Number of blocks of each group. inferred: see `groups`.
+        channels: Number of channels of all features. inferred: 64 as in RCAN, RDN and EDSR's
+            baseline.
+        isab: Which attention refines; "none" is the ablation "w/o ISAB". inferred: "interlaced",
             since only it lets a pixel see the whole map after two stages, as the slides derive;
             "mutual" is the other reading of "interlaced"; see :class:`ISAB`.
-        reduction: of the channels in queries and keys. inferred: 8, CCNet's.
-        shared: whether both stages of an ISAB have the same projections. inferred: no; the slides
+        reduction: Factor by which the channels are reduced in queries and keys. inferred: 8,
+            CCNet's.
+        shared: Whether both stages of an ISAB have the same projections. inferred: no; the slides
             write two stages with features of different layers.
-        gain: initial value of the attention's learned factors. inferred: 0, CCNet's, so that the
-            network starts as the one without ISAB.
+        gain: Initial value of the attention's learned factors. inferred: 1, for the slides' formula
+            has no factor; with CCNet's 0 the network starts as the one without ISAB, and short
+            trainings leave it there.
+        start: "bilinear", the untrained network interpolates the image; or "random", PyTorch's
+            start. inferred: ours, "bilinear", which saves the first thousand steps or so.
 
     Raises:
         ValueError: there is no group, no block, or no channel left for keys; or another scale.
@@ -162,7 +168,8 @@ class CIRN(SRNetwork):
         isab: Literal["interlaced", "mutual", "none"] = "interlaced",
         reduction: int = 8,
         shared: bool = False,
-        gain: float = 0.0,
+        gain: float = 1.0,
+        start: Literal["bilinear", "random"] = "bilinear",
     ) -> None:
         super().__init__()
         if groups < 1 or blocks < 1:
@@ -182,6 +189,8 @@ class CIRN(SRNetwork):
         self.last = nn.Conv2d(channels, channels, 3, padding=1)
         self.upsample = SubPixelUpsample(channels, scale)
         self.tail = nn.Conv2d(channels, 3, 3, padding=1)
+        if start == "bilinear":
+            carry_image(self.head, [self.last], self.upsample, self.tail)
 
     @property
     def receptive_field(self) -> int | None:

@@ -27,9 +27,9 @@ class Branch(nn.Module):
     """One branch of an MSC module: 1x1 to `width` channels, k x k back, ReLU before each.
 
     Args:
-        channels: in and out.
-        width: between the two convolutions.
-        kernel: side k.
+        channels: Number of channels in and out.
+        width: Number of channels between the two convolutions.
+        kernel: Side k.
     """
 
     def __init__(self, channels: int, width: int, kernel: int) -> None:
@@ -50,11 +50,11 @@ class MultiScaleCross(nn.Module):
     (merge-and-run mappings, https://arxiv.org/abs/1611.07718).
 
     Args:
-        channels: of both states.
-        width: inside the branches.
-        kernels: of the two branches.
+        channels: Number of channels of both states.
+        width: Number of channels inside the branches.
+        kernels: Kernel sizes of the two branches.
         share: 1/2 for the mean of the states, 1 for their sum.
-        cross: off leaves each branch its own identity, ``a' = F_a(a) + a``.
+        cross: Off leaves each branch its own identity, ``a' = F_a(a) + a``.
     """
 
     def __init__(
@@ -84,9 +84,9 @@ class Stage(nn.Module):
     """One subnetwork of the cascade: a convolution, MSC modules and the identity around them.
 
     Args:
-        channels: in and out.
-        crosses: its MSC modules, at least one.
-        residual: residual-features learning, the identity from the stage's input to its output.
+        channels: Number of channels in and out.
+        crosses: Its MSC modules, at least one.
+        residual: Residual-features learning, the identity from the stage's input to its output.
     """
 
     def __init__(self, channels: int, crosses: list[MultiScaleCross], residual: bool) -> None:
@@ -115,25 +115,29 @@ class CMSC(PreUpsamplingYNetwork):
 
     Args:
         scale: 2, 3 or 4, or several for one model of all of them.
-        stages: of the cascade. inferred: 3, from the depth, 35 = 1 + S (1 + 2 M) + 1.
+        stages: Number of stages of the cascade. inferred: 3, from the depth, 35 = 1 + S (1 + 2 M) +
+            1.
         modules: MSC modules of a stage. inferred: 5, from the same.
-        channels: of the features.
-        width: inside the branches. inferred: 32, with which the parameters come to 1.22 million.
-        kernels: of the two branches; equal ones are the single-scale ablation. inferred: 3 and 5.
+        channels: Number of channels of the features.
+        width: Number of channels inside the branches. inferred: 32, with which the parameters come
+            to 1.22 million.
+        kernels: Kernel sizes of the two branches; equal ones are the single-scale ablation.
+            inferred: 3 and 5.
         merge: R is the "mean" of both branches, as in the merge-and-run paper, or the "sum" that
             the figure's plus sign may mean. inferred: "mean".
-        cross: merge-and-run; off is the ablation with plain residual branches. inferred: they
+        cross: Merge-and-run; off is the ablation with plain residual branches. inferred: they
             still join at the end of a stage, or there would be no one output.
-        residual: residual-features learning; off is its ablation.
-        reconstruction: every stage has its "own" convolution to the image, or all one "shared".
+        residual: Residual-features learning; off is its ablation.
+        reconstruction: Every stage has its "own" convolution to the image, or all one "shared".
             inferred: "own", after the figure's colours.
-        assembly: of the predictions: "learned" scalar weights, "uniform" ones, or the "last"
-            prediction alone. inferred: "learned" from 1 / stages on, after "weighted average".
-        start: of the last layers: zero, so that the untrained network gives its "skip", the
+        assembly: Assembly of the predictions: "learned" scalar weights, "uniform" ones, or the
+            "last" prediction alone. inferred: "learned" from 1 / stages on, after "weighted
+            average".
+        start: Start of the last layers: zero, so that the untrained network gives its "skip", the
             bicubic image; or "random", PyTorch's start. inferred: ours, "skip".
 
     Attributes:
-        outputs: names of the supervised predictions, in order.
+        outputs: Names of the supervised predictions, in order.
 
     Raises:
         ValueError: an argument is out of range.

@@ -35,10 +35,10 @@ class ConcatConv(nn.Conv2d):
     same numbers for a fraction of the memory traffic.
 
     Args:
-        sizes: channels of each tensor.
-        out_channels: of the result.
-        kernel: side of the kernel.
-        adaptive: whether there are scalars (initialised to 1) at all.
+        sizes: Channels of each tensor.
+        out_channels: Number of channels of the result.
+        kernel: Side of the kernel.
+        adaptive: Whether there are scalars (initialised to 1) at all.
     """
 
     def __init__(
@@ -63,14 +63,14 @@ class AdaptiveDenseUnit(nn.Module):
     """ADU: densely connected 3x3 convolutions whose concatenations are weighted (HFM figure).
 
     Args:
-        channels: of the input.
-        layers: number of convolutions.
-        growth: channels that each adds.
-        adaptive: weight each tensor in a concatenation by a learnable scalar; off is the paper's
+        channels: Number of channels of the input.
+        layers: Number of convolutions.
+        growth: Channels that each adds.
+        adaptive: Weight each tensor in a concatenation by a learnable scalar; off is the paper's
             "ADU/NA".
 
     Attributes:
-        sizes: channels of the tensors it returns: the input and every layer's output.
+        sizes: Channels of the tensors it returns: the input and every layer's output.
     """
 
     def __init__(self, channels: int, layers: int, growth: int, adaptive: bool) -> None:
@@ -92,12 +92,12 @@ class HierarchicalFuseModule(nn.Module):
     """HFM: an ADU, then an enhancement unit (EU) of two convolutions, and an identity skip.
 
     Args:
-        channels: in and out.
-        layers: of the ADU.
-        growth: of the ADU.
+        channels: Number of channels in and out.
+        layers: Number of layers of the ADU.
+        growth: Growth rate of the ADU.
         unit: "adu"; "adu_na" without the scalars; "dense", a plain dense block.
-        kernels: of the EU's two convolutions.
-        squeeze: a 1x1 convolution between ADU and EU.
+        kernels: Kernel sizes of the EU's two convolutions.
+        squeeze: A 1x1 convolution between ADU and EU.
     """
 
     def __init__(
@@ -140,32 +140,34 @@ class HFDN(SRNetwork):
 
     Args:
         scale: 2, 3 or 4.
-        channels: of the trunk. 48 is what the published counts give for the deconvolutions; that
-            the trunk has as many is inferred, the simplest reading.
-        blocks: number of HFMs. inferred: 4 fits the published counts within 0.2%.
-        layers: convolutions of an ADU. inferred, the same.
-        growth: channels that each of them adds. inferred, the same.
+        channels: Number of channels of the trunk. 48 is what the published counts give for the
+            deconvolutions; that the trunk has as many is inferred, the simplest reading.
+        blocks: Number of HFMs. inferred: 4 fits the published counts within 0.2%.
+        layers: Number of convolutions of an ADU. inferred, the same.
+        growth: Channels that each of them adds. inferred, the same.
         unit: "adu", or the rows of the paper's ADU ablation: "adu_na" (no adaptive weights) and
             "dense" (a plain dense block; inferred: as in SRDenseNet, its output is the
             concatenation of its layers without its input).
-        enhance_kernels: of the enhancement unit's two convolutions. inferred: 3 and 1 fit.
+        enhance_kernels: Kernel sizes of the enhancement unit's two convolutions. inferred: 3 and 1
+            fit.
         squeeze: 1x1 convolution after the ADU's concatenation. inferred: none.
         shallow_layers: 3x3 convolutions of the shallow feature extraction. inferred: 2.
-        global_fusion: how the trunk ends: "concat" fuses all HFM outputs by a 1x1 convolution,
+        global_fusion: How the trunk ends: "concat" fuses all HFM outputs by a 1x1 convolution,
             "tail" puts a 3x3 convolution after the last. inferred: "concat".
-        channel_attention: first half of the attention block (the paper's CA).
-        spatial_attention: second half (SA). inferred: CA comes first, SA is a 7x7 convolution over
+        channel_attention: First half of the attention block (the paper's CA).
+        spatial_attention: Second half (SA). inferred: CA comes first, SA is a 7x7 convolution over
             the channels' mean and maximum.
-        reduction: of the channel attention. inferred: 16, as usual.
-        levels: which levels are reconstructed and supervised: "smd", or the rows of the paper's
+        reduction: Factor by which the channel attention reduces the channels. inferred: 16, as
+            usual.
+        levels: Which levels are reconstructed and supervised: "smd", or the rows of the paper's
             ablation, "sd" and "d".
         shallow_level: HFM whose output is the shallow level; 0 is the shallow feature extraction.
             inferred.
         middle_level: HFM whose output is the middle level. inferred: the middle one.
-        combine: how a level joins the one before: "concat" and one 3x3 convolution, or "sum" and
+        combine: How a level joins the one before: "concat" and one 3x3 convolution, or "sum" and
             two. inferred: "concat".
-        colour: predict "rgb", or luminance only ("y"). inferred: "rgb".
-        start: the heads are zero, so that the untrained network gives its "skip", the bicubic
+        colour: Predict "rgb", or luminance only ("y"). inferred: "rgb".
+        start: The heads are zero, so that the untrained network gives its "skip", the bicubic
             image; or "random", PyTorch's start. inferred: ours, "skip"; random heads begin with
             a colour offset of 1 to 8 dB, another one for every seed.
 
@@ -262,7 +264,7 @@ class HFDN(SRNetwork):
 
         Args:
             x: (N, C, H, W) in the network's colour.
-            every: whether the intermediate predictions are wanted.
+            every: Whether the intermediate predictions are wanted.
         """
         features = self.features(x)
         base = self.skip(x)

@@ -19,7 +19,7 @@ def from_release(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     constant of :class:`~sr_lightning.papers.lesrcnn.LESRCNN`.
 
     Args:
-        state: state dict of the release, as ``torch.load(..., weights_only=True)`` gives it.
+        state: State dict of the release, as ``torch.load(..., weights_only=True)`` gives it.
 
     Returns:
         State dict for ``LESRCNN(scale).load_state_dict``.

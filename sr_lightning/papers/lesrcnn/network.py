@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from sr_lightning.nn.layers import ConvShuffle, SubPixelUpsample, is_reference
 from sr_lightning.nn.network import SRNetwork
+from sr_lightning.nn.start import bilinear, passage
 
 __all__ = ["LESRCNN"]
 
@@ -30,8 +31,8 @@ class TwoKernels(nn.Module):
     """ULESRCNN's layer: 3x3 and 5x5 side by side, half of the channels each.
 
     Args:
-        channels: in and out.
-        as_run: the 3x3 half takes both places, as in layer 16 of the student project's code.
+        channels: Number of channels in and out.
+        as_run: The 3x3 half takes both places, as in layer 16 of the student project's code.
     """
 
     def __init__(self, channels: int, as_run: bool) -> None:
@@ -49,8 +50,8 @@ class LayerPair(nn.Module):
     """An even layer with ReLU and the odd layer after it, which is linear.
 
     Args:
-        even: layer 2, 4, ... of the IEEB.
-        odd: layer 3, 5, ...
+        even: Layer 2, 4, ... of the IEEB.
+        odd: Layer 3, 5, ...
     """
 
     def __init__(self, even: nn.Module, odd: nn.Module) -> None:
@@ -73,13 +74,13 @@ class LESRCNN(SRNetwork):
 
     Args:
         scale: 2, 3, 4 or 8; several make the blind network, one upsampler per scale.
-        channels: of every layer.
+        channels: Number of channels of every layer.
         pairs: 3x3 and 1x1 layers after the first.
         variant: "full"; or the rows of the paper's ablation: "sn", plain 3x3 layers; "hn", with
             every other one 1x1; "ieeb", with skips; "ieeb_rb", with both features upscaled.
             inferred: those without the IRB end in ReLU and one 3x3 convolution, which gives
             their published parameter counts.
-        skip: what a pair's output is added to: its own input ("after_relu"), or the running sum
+        skip: What a pair's output is added to: its own input ("after_relu"), or the running sum
             before ReLU ("before_relu"), as the paper's equations read. The release's code reads
             like the latter but its in-place ReLU makes it the former, and its weights need that.
         enhanced: ULESRCNN's even layers 4 to 16 with two kernel sizes: "intended", or "as_run"
@@ -137,7 +138,7 @@ class LESRCNN(SRNetwork):
         weight = self.first.weight
         if len(weight) < 6:
             raise ValueError(f"A bilinear start takes six channels or more, not {len(weight)}.")
-        weight[:6] = torch.cat([_passage(weight[:3]), -_passage(weight[:3])])
+        weight[:6] = torch.cat([passage(weight[:3]), -passage(weight[:3])])
         for pair in self.pairs:
             if self.skip is not None:
                 pair.get_parameter("odd.weight")[:6] = 0
@@ -145,16 +146,16 @@ class LESRCNN(SRNetwork):
                 raise ValueError("A bilinear start of an enhanced network needs its skips.")
             else:
                 for name in ("even.weight", "odd.weight"):
-                    pair.get_parameter(name)[:6] = _passage(pair.get_parameter(name)[:6])
+                    pair.get_parameter(name)[:6] = passage(pair.get_parameter(name)[:6])
         for upscale in self.upsamplers.modules():
             if isinstance(upscale, ConvShuffle):
                 rows = 6 * upscale.factor**2
-                upscale.weight[:rows] = _bilinear(upscale.weight[:rows], upscale.factor)
+                upscale.weight[:rows] = bilinear(upscale.weight[:rows], upscale.factor)
                 upscale.get_parameter("bias")[:rows] = 0
         for layer in self.refinement:
-            layer.get_parameter("weight")[:6] = _passage(layer.get_parameter("weight")[:6])
-        passage = _passage(self.last.weight)
-        self.last.weight.copy_((passage - passage.roll(3, 1)) / (2 if self.both_ends else 1))
+            layer.get_parameter("weight")[:6] = passage(layer.get_parameter("weight")[:6])
+        image = passage(self.last.weight)
+        self.last.weight.copy_((image - image.roll(3, 1)) / (2 if self.both_ends else 1))
 
     @property
     def receptive_field(self) -> int:
@@ -195,7 +196,7 @@ class LESRCNN(SRNetwork):
 
         Args:
             lr: (N, 3, H, W) RGB in [0, 1].
-            scale: one of `scales`; a network of one scale needs none.
+            scale: Scale, one of `scales`; a network of one scale needs none.
         """
         by = self.resolved(scale)
         state = self.upscaled(*self.features(lr), by).relu()
@@ -203,23 +204,6 @@ class LESRCNN(SRNetwork):
             state = F.relu(layer(state), inplace=True)
         # The paper sums where `upscaled` averages; with no bias after it, the 2 can wait till here.
         return torch.add(self.mean, self.last(state), alpha=2 if self.both_ends else 1)
-
-
-def _passage(like: Tensor) -> Tensor:
-    """Weights (out, in, k, k) that hand the first `out` channels on as they are."""
-    return nn.init.dirac_(torch.empty_like(like))
-
-
-def _bilinear(like: Tensor, factor: int) -> Tensor:
-    """Weights (C * f * f, in, 3, 3) before a shuffle, interpolating the first C channels."""
-    # Where the output pixels of one LR pixel lie from its centre, in LR pixels.
-    offset = (torch.arange(factor) + 0.5) / factor - 0.5
-    taps = (1 - (offset[:, None] - torch.tensor([-1, 0, 1])).abs()).clamp(min=0)
-    kernels = (taps[:, None, :, None] * taps[None, :, None, :]).flatten(0, 1)
-    weight = torch.zeros_like(like).reshape(-1, factor**2, *like.shape[1:])
-    for channel in range(len(weight)):
-        weight[channel, :, channel] = kernels
-    return weight.flatten(0, 1)
 
 
 def _reach(layer: nn.Module) -> int:
