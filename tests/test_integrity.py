@@ -44,7 +44,7 @@ def animals(tmp_path, monkeypatch) -> Path:
     folder = tmp_path / "animals"
     for seed, name in enumerate(NAMES):
         save(folder / f"{name}.png", smooth(seed))
-    recorded = {one.reference.name: one.reference.written() for one in measured_of(folder)}
+    recorded = {one.name: one.written() for one in measured_of(folder)}
     monkeypatch.setattr(integrity, "_recorded", lambda: {"Animals": recorded})
     return folder
 
@@ -145,7 +145,7 @@ def test_other_pixels_of_jpeg_originals_are_only_noted(animals):
 def test_a_grey_file_stored_as_colour_is_noted(animals, monkeypatch):
     grey = smooth(1)[..., 0]
     save(animals / "bee.png", grey)
-    recorded = {one.reference.name: one.reference.written() for one in measured_of(animals)}
+    recorded = {one.name: one.written() for one in measured_of(animals)}
     monkeypatch.setattr(integrity, "_recorded", lambda: {"Animals": recorded})
     assert not check(animals).notes
     save(animals / "bee.png", np.stack([grey] * 3, axis=-1))
@@ -165,7 +165,7 @@ def test_a_damaged_file_is_named_and_the_rest_is_checked(animals):
 
 def test_two_equal_pictures_of_a_set_count_twice(animals, monkeypatch):
     shutil.copy(animals / "ant.png", animals / "cow.png")
-    recorded = {one.reference.name: one.reference.written() for one in measured_of(animals)}
+    recorded = {one.name: one.written() for one in measured_of(animals)}
     monkeypatch.setattr(integrity, "_recorded", lambda: {"Animals": recorded})
     report = check(animals)
     assert report.matching == 3
@@ -273,7 +273,7 @@ def test_a_folder_of_ones_own_has_no_problems_but_damaged_files(tmp_path):
 def test_recorded_pixels_are_those_of_the_real_files(sr_data, name):
     found = find_set(name, sr_data)
     recorded = {one.name: one.written() for one in references(name)}
-    assert recorded == {one.reference.name: one.reference.written() for one in measure(found.files)}
+    assert recorded == {one.name: one.written() for one in measure(found.files)}
     # And a check that has only names and sizes to go by finds nothing else to say.
     report = check_set(found)
     assert report.matching == len(found.files)

@@ -36,8 +36,7 @@ from sr_lightning.data.store import StoredImage
 from sr_lightning.errors import UserError
 
 __all__ = [
-    "Measured",
-    "Reference",
+    "ImageRecord",
     "Report",
     "check_set",
     "is_lossy",
@@ -57,57 +56,31 @@ _Sentences = Iterator[tuple[bool, str]]
 
 
 @dataclass(frozen=True)
-class Reference:
-    """What is known of one image of a public set.
+class ImageRecord:
+    """What an image of a set decodes to; an unreadable file has no pixels.
 
     Attributes:
-        name: Name that the set's authors gave it.
+        name: Name that the set's authors gave it, or of the file without suffix.
         height: Height in pixels.
         width: Width in pixels.
-        sha256: First 16 hex digits of the hash of its RGB bytes.
+        sha256: First 16 hex digits of the hash of its RGB bytes; empty of an unreadable file.
         phash: Perceptual hash; see :mod:`sr_lightning.data.near_duplicates`.
-        grey: Whether the usual file holds one channel.
+        grey: Whether the file, or the usual file, holds one channel.
+        file: Where it is; nowhere of an image that is only known of a public set.
     """
 
     name: str
-    height: int
-    width: int
-    sha256: str
-    phash: str
-    grey: bool = False
-
-    def written(self) -> str:
-        """The line of ``benchmark_checksums.json``."""
-        grey = " grey" if self.grey else ""
-        return f"{self.width}x{self.height} {self.sha256} {self.phash}{grey}"
-
-
-@dataclass(frozen=True)
-class Measured:
-    """An image file of a set and what it decodes to; an unreadable one has no pixels.
-
-    Attributes:
-        file: Where it is.
-        height: Height in pixels; 0 where the file cannot be read.
-        width: Width in pixels; 0 where the file cannot be read.
-        sha256: Hash of its RGB bytes; empty where the file cannot be read.
-        phash: Perceptual hash of its pixels; empty where the file cannot be read.
-        grey: Whether the file holds one channel.
-    """
-
-    file: Path
     height: int = 0
     width: int = 0
     sha256: str = ""
     phash: str = ""
     grey: bool = False
+    file: Path = Path()
 
-    @property
-    def reference(self) -> Reference:
-        """What would be written down of this image as a reference."""
-        return Reference(
-            self.file.stem, self.height, self.width, self.sha256[:16], self.phash, self.grey
-        )
+    def written(self) -> str:
+        """The line of ``benchmark_checksums.json``."""
+        grey = " grey" if self.grey else ""
+        return f"{self.width}x{self.height} {self.sha256} {self.phash}{grey}"
 
     @property
     def size(self) -> str:
@@ -154,13 +127,13 @@ def _recorded() -> dict[str, dict[str, str]]:
     return recorded
 
 
-def references(name: str) -> tuple[Reference, ...]:
+def references(name: str) -> tuple[ImageRecord, ...]:
     """The images of a set of the catalog, as far as they are recorded; else empty."""
     found = []
     for title, line in _recorded().get(name, {}).items():
         size, sha256, phash, *grey = line.split()
         width, height = map(int, size.split("x"))
-        found.append(Reference(title, height, width, sha256, phash, bool(grey)))
+        found.append(ImageRecord(title, height, width, sha256, phash, bool(grey)))
     return tuple(found)
 
 
@@ -170,7 +143,7 @@ def unrecorded() -> list[str]:
     return [facts.name for facts in known if not references(facts.name)]
 
 
-def measure(files: Sequence[Path], label: str | None = None) -> list[Measured]:
+def measure(files: Sequence[Path], label: str | None = None) -> list[ImageRecord]:
     """Decode image files, several at a time.
 
     Args:
@@ -178,21 +151,22 @@ def measure(files: Sequence[Path], label: str | None = None) -> list[Measured]:
         label: Name under which progress is shown; without it, none is.
     """
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        done: Iterable[Measured] = pool.map(_measure, files)
+        done: Iterable[ImageRecord] = pool.map(_measure, files)
         if label is not None:
             quiet = not get_console().is_terminal
             done = track(done, label, total=len(files), transient=True, disable=quiet)
         return list(done)
 
 
-def _measure(file: Path) -> Measured:
+def _measure(file: Path) -> ImageRecord:
     try:
         picture = read_picture(file)
     except UserError:
-        return Measured(file)
+        return ImageRecord(file.stem, file=file)
     height, width = picture.rgb.shape[:2]
-    digest = hashlib.sha256(picture.rgb.tobytes()).hexdigest()
-    return Measured(file, height, width, digest, perceptual_hash(picture.rgb), picture.grey)
+    digest = hashlib.sha256(picture.rgb.tobytes()).hexdigest()[:16]
+    phash = perceptual_hash(picture.rgb)
+    return ImageRecord(file.stem, height, width, digest, phash, picture.grey, file)
 
 
 def is_lossy(path: Path) -> bool:
@@ -214,7 +188,7 @@ def listed(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + rest
 
 
-def recognised(measured: Sequence[Measured]) -> SetFacts | None:
+def recognised(measured: Sequence[ImageRecord]) -> SetFacts | None:
     """The public set that the images of a folder are of, or seem to be.
 
     Sets are recognised by their pixels or by what most images show. Of those whose pixels are not
@@ -229,8 +203,7 @@ def recognised(measured: Sequence[Measured]) -> SetFacts | None:
         votes[facts.name] = sum(
             bool(image.phash)
             and any(
-                image.sha256[:16] == one.sha256
-                or hash_distance(image.phash, one.phash) <= SAME_PICTURE
+                image.sha256 == one.sha256 or hash_distance(image.phash, one.phash) <= SAME_PICTURE
                 for one in known
             )
             for image in measured
@@ -247,7 +220,7 @@ def recognised(measured: Sequence[Measured]) -> SetFacts | None:
     return None
 
 
-def only_cropped(name: str, measured: Sequence[Measured]) -> bool:
+def only_cropped(name: str, measured: Sequence[ImageRecord]) -> bool:
     """Whether every image is one of a set, exact or with some rows and columns cut off.
 
     Args:
@@ -256,7 +229,7 @@ def only_cropped(name: str, measured: Sequence[Measured]) -> bool:
     """
     known = references(name)
     return all(
-        any(image.sha256[:16] == one.sha256 for one in known)
+        any(image.sha256 == one.sha256 for one in known)
         or (
             not is_lossy(image.file)
             and any(
@@ -273,7 +246,7 @@ def only_cropped(name: str, measured: Sequence[Measured]) -> bool:
 
 def check_set(
     images: ImageSet,
-    decoded: Sequence[StoredImage | Measured] | None = None,
+    decoded: Sequence[StoredImage | ImageRecord] | None = None,
     *,
     show: bool = False,
 ) -> Report:
@@ -288,7 +261,7 @@ def check_set(
     if decoded is None:
         decoded = measure(images.files, f"Checking {images.name}" if show else None)
     measured = [
-        Measured(file, one.height, one.width, one.sha256, one.phash, one.grey)
+        ImageRecord(file.stem, one.height, one.width, one.sha256[:16], one.phash, one.grey, file)
         for file, one in zip(images.files, decoded, strict=True)
     ]
     facts = images.facts
@@ -321,7 +294,7 @@ def _images(names: Collection[object]) -> str:
     return f"{len(names)} image" if len(names) == 1 else f"{len(names)} images"
 
 
-def _unreadable(measured: Sequence[Measured]) -> _Sentences:
+def _unreadable(measured: Sequence[ImageRecord]) -> _Sentences:
     if names := [one.file.name for one in measured if not one.sha256]:
         yield (
             True,
@@ -330,16 +303,16 @@ def _unreadable(measured: Sequence[Measured]) -> _Sentences:
 
 
 def _by_pixels(
-    measured: Sequence[Measured], known: Sequence[Reference]
-) -> tuple[list[tuple[Measured, Reference]], list[Measured], list[str]]:
+    measured: Sequence[ImageRecord], known: Sequence[ImageRecord]
+) -> tuple[list[tuple[ImageRecord, ImageRecord]], list[ImageRecord], list[str]]:
     """Exact images with their references, the other images, and names of surplus copies."""
     # A list for each, because T91 has a picture twice (t36 and t65).
-    twins: dict[str, list[Reference]] = {}
+    twins: dict[str, list[ImageRecord]] = {}
     for one in known:
         twins.setdefault(one.sha256, []).append(one)
     exact, others, copies = [], [], []
     for image in measured:
-        left = twins.get(image.sha256[:16])
+        left = twins.get(image.sha256)
         if left is None:
             others.append(image)
         elif left:
@@ -350,10 +323,10 @@ def _by_pixels(
 
 
 def _differences(
-    exact: Sequence[tuple[Measured, Reference]],
-    others: Sequence[Measured],
+    exact: Sequence[tuple[ImageRecord, ImageRecord]],
+    others: Sequence[ImageRecord],
     copies: Sequence[str],
-    known: Sequence[Reference],
+    known: Sequence[ImageRecord],
     facts: SetFacts,
 ) -> _Sentences:
     """What is said of images that are not exact: they are recognised by what they show."""
@@ -368,7 +341,7 @@ def _differences(
             continue
         del missing[twin.name]
         if (image.height, image.width) != (twin.height, twin.width):
-            resized.append(f"{image.file.name} is {image.size}, not {twin.width} x {twin.height}")
+            resized.append(f"{image.file.name} is {image.size}, not {twin.size}")
         elif is_lossy(image.file) and not facts.jpeg:
             lossy.append(image.file.name)
         else:
@@ -412,7 +385,7 @@ def _lossy(names: Sequence[str], facts: SetFacts) -> tuple[bool, str]:
     )
 
 
-def _count(measured: Sequence[Measured], facts: SetFacts) -> _Sentences:
+def _count(measured: Sequence[ImageRecord], facts: SetFacts) -> _Sentences:
     if len(measured) == facts.count:
         return
     sentence = f"{_images(measured)} instead of {facts.count}"
@@ -424,7 +397,7 @@ def _count(measured: Sequence[Measured], facts: SetFacts) -> _Sentences:
     yield True, sentence
 
 
-def _sizes(measured: Sequence[Measured], facts: SetFacts) -> _Sentences:
+def _sizes(measured: Sequence[ImageRecord], facts: SetFacts) -> _Sentences:
     """Most images of another size are the wrong files; a few may be the set's own exceptions."""
     if facts.long_side is None or not measured:
         return

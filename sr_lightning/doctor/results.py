@@ -106,7 +106,7 @@ def _named_scale(pairs: Sequence[FilePair]) -> float:
 
 def _answer(expected: Expected, looked: SRImages, progress: Progress) -> Answer:
     images, scale = looked.compared, looked.scale
-    known = deviations(_facts(looked, expected), looked.correction.text)
+    known = deviations(_facts(looked, expected), looked.correction)
     tried = [Explanation(combination, math.nan, None) for combination in combinations(known)]
     conventions = [one.convention for one in tried]
     shown = progress([one.pair for one in looked.images], "Trying conventions")
@@ -141,7 +141,7 @@ def _facts(looked: SRImages, expected: Expected) -> set[str]:
         "several": len(images) > 1,
         "truncated": looked.truncated,
         "untruncated": not looked.truncated,
-        "unswapped": not looked.correction.swapped,
+        "unswapped": "swapped" not in looked.undone,
         "ssim": expected.ssim is not None,
     }
     return {fact for fact, true in facts.items() if true}

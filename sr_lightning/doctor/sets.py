@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sr_lightning.data.catalog import ImageSet, known_set, locate_set
 from sr_lightning.data.integrity import (
-    Measured,
+    ImageRecord,
     Report,
     check_set,
     measure,
@@ -24,7 +24,7 @@ __all__ = ["diagnose_set", "high_of", "hr_findings"]
 _MOST = 500
 
 
-def _report(files: Sequence[Path]) -> tuple[Report, list[Measured]]:
+def _report(files: Sequence[Path]) -> tuple[Report, list[ImageRecord]]:
     measured = measure(files)
     folder = files[0].parent
     own = folder.resolve().parent if folder.name.lower() in {"hr", "gt"} else folder

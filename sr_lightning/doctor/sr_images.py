@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 
@@ -30,7 +30,7 @@ from sr_lightning.doctor.resizers import REFERENCE, UPSCALERS
 from sr_lightning.errors import UserError
 from sr_lightning.metrics.protocol import PROTOCOLS
 
-__all__ = ["Correction", "SRImage", "SRImages", "examined", "find_faults"]
+__all__ = ["SRImage", "SRImages", "examined", "find_faults"]
 
 # Whether SR images are only interpolated is looked at on the first few.
 _LOOKED_AT = 3
@@ -42,43 +42,24 @@ _SAME = 47.0
 _ROUNDED = replace(BASE, protocol=replace(BASE.protocol, quantise="none"), level_shift=0.5)
 
 
-@dataclass(frozen=True)
-class Correction:
-    """Faults of the files that can be undone, the same in most of them.
+# Faults that can be undone, and what to call the undoing.
+_UNDONE = {
+    "swapped": "red and blue put right",
+    "squeezed": "16-235 spread to 0-255",
+    "stretched": "levels squeezed to 16-235",
+    "shifted": "the shift undone",
+}
 
-    Attributes:
-        swapped: Whether red and blue are swapped.
-        squeezed: Whether levels were squeezed into 16 to 235.
-        stretched: Whether levels were stretched as if they had been 16 to 235.
-        shift: Pixels that images lie too low and too far right.
-    """
 
-    swapped: bool
-    squeezed: bool
-    stretched: bool
-    shift: tuple[int, int]
-
-    @property
-    def text(self) -> str:
-        """What is undone, in words; empty for nothing."""
-        parts = (
-            (self.swapped, "red and blue put right"),
-            (self.squeezed, "16-235 spread to 0-255"),
-            (self.stretched, "levels squeezed to 16-235"),
-            (self.shift != (0, 0), "the shift undone"),
-        )
-        undone = ", ".join(text for true, text in parts if true)
-        return f"the SR files corrected ({undone})" if undone else ""
-
-    def applied(self, pixels: Pixels) -> Pixels:
-        """SR pixels (H, W, 3) without the faults."""
-        if self.swapped:
-            pixels = np.ascontiguousarray(pixels[..., ::-1])
-        if self.squeezed or self.stretched:
-            levels = pixels.astype(np.float64)
-            levels = (levels - 16) * 255 / 219 if self.squeezed else levels * 219 / 255 + 16
-            pixels = np.floor(levels + 0.5).clip(0, 255).astype(np.uint8)
-        return estimators.moved(pixels, *self.shift) if self.shift != (0, 0) else pixels
+def _corrected(pixels: Pixels, faults: Set[str], shift: tuple[int, int]) -> Pixels:
+    """SR pixels (H, W, 3) without faults of :data:`_UNDONE`."""
+    if "swapped" in faults:
+        pixels = np.ascontiguousarray(pixels[..., ::-1])
+    if faults & {"squeezed", "stretched"}:
+        levels = pixels.astype(np.float64)
+        levels = (levels - 16) * 255 / 219 if "squeezed" in faults else levels * 219 / 255 + 16
+        pixels = np.floor(levels + 0.5).clip(0, 255).astype(np.uint8)
+    return estimators.moved(pixels, *shift) if "shifted" in faults else pixels
 
 
 @dataclass(frozen=True)
@@ -138,32 +119,47 @@ class SRImages:
         return 2 * sum(map(test, self.images)) >= len(self.images)
 
     @cached_property
-    def correction(self) -> Correction:
-        """Faults that at least half of the images share and that can be undone."""
+    def whole_shift(self) -> tuple[int, int]:
+        """Whole pixels that at least half of the images lie too low and too far right."""
         shift, count = Counter(one.shift.whole for one in self.images).most_common(1)[0]
         gains = [one.shift.gain for one in self.images if one.shift.whole == shift]
         common = 2 * count >= len(self.images) and float(np.median(gains)) > 0.1
-        return Correction(
-            swapped=self.most(lambda one: one.swapped),
-            squeezed=self.most(lambda one: one.levels.squeezed),
-            stretched=self.most(lambda one: one.levels.stretched),
-            shift=shift if common else (0, 0),
-        )
+        return shift if common else (0, 0)
+
+    @cached_property
+    def undone(self) -> set[str]:
+        """Faults that at least half of the images share and that can be undone."""
+        common = {
+            "swapped": self.most(lambda one: one.swapped),
+            "squeezed": self.most(lambda one: one.levels.squeezed),
+            "stretched": self.most(lambda one: one.levels.stretched),
+            "shifted": self.whole_shift != (0, 0),
+        }
+        return {fault for fault, true in common.items() if true}
+
+    @property
+    def correction(self) -> str:
+        """What is undone, in words; empty for nothing."""
+        undone = ", ".join(text for fault, text in _UNDONE.items() if fault in self.undone)
+        return f"the SR files corrected ({undone})" if undone else ""
 
     @cached_property
     def compared(self) -> list[Compared]:
         """Pixels of all images, corrected where they can be."""
         pixels = [one.compared for one in self.images]
-        if not self.correction.text:
+        if not self.undone:
             return pixels
-        return [replace(one, corrected=self.correction.applied(one.sr)) for one in pixels]
+        return [
+            replace(one, corrected=_corrected(one.sr, self.undone, self.whole_shift))
+            for one in pixels
+        ]
 
     @property
     def truncated(self) -> bool:
         """Whether SR pixels are half a level too dark on average: truncated when saved."""
         bias = [one.levels.bias for one in self.images]
         return (
-            not (self.correction.squeezed or self.correction.stretched)
+            not self.undone & {"squeezed", "stretched"}
             and -0.65 < float(np.median(bias)) < -0.35
             and max(bias) < -0.2
             and min(bias) > -0.8
@@ -310,25 +306,23 @@ def find_faults(looked: SRImages) -> list[Finding]:
     found = []
     if looked.strange:
         found.append(finding("sr_left_out", names=listed(looked.strange, 2)))
-    images, correction, shift = looked.images, looked.correction, looked.shift
+    images, undone, shift = looked.images, looked.undone, looked.shift
     wrong = estimators.wrong_partners([one.name for one in images], [one.hashes for one in images])
     # More than one fault at a time is rare; what they cost is said together.
     cost = ""
-    if correction.text:
+    if undone:
         cost = f", worth {looked.gain(replace(BASE, corrected=True)):.2f} dB of PSNR-Y"
     slope = float(np.median([one.levels.slope for one in images]))
     bias = float(np.median([one.levels.bias for one in images]))
-    explained = (
-        looked.truncated or correction.squeezed or correction.stretched or correction.swapped
-    )
+    explained = looked.truncated or undone - {"shifted"}
     odd = not explained and looked.most(lambda one: one.odd_levels)
     upscaler = looked.upscaler or ""
     tests: dict[str, bool | Callable[[SRImage], object]] = {
         "sr_wrong_partner": lambda one: wrong.get(one.name),
         "sr_is_hr": lambda one: bool((one.compared.sr == one.compared.hr).all()),
         "sr_swapped": lambda one: one.swapped,
-        "sr_squeezed": correction.squeezed,
-        "sr_stretched": correction.stretched,
+        "sr_squeezed": "squeezed" in undone,
+        "sr_stretched": "stretched" in undone,
         "sr_clipped": lambda one: one.clipped and not one.levels.squeezed,
         "sr_shifted": shift is not None,
         "sr_truncated": looked.truncated,
@@ -348,9 +342,9 @@ def find_faults(looked: SRImages) -> list[Finding]:
         "SR file",
         scale=looked.scale,
         cost=cost,
-        swap_cost=cost if correction.swapped else "",
+        swap_cost=cost if "swapped" in undone else "",
         shift=shift,
-        shift_cost=cost if correction.shift != (0, 0) else "",
+        shift_cost=cost if "shifted" in undone else "",
         darker=-bias,
         truncation_cost=looked.gain(_ROUNDED) if looked.truncated else 0.0,
         slope=slope,
