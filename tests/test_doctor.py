@@ -198,7 +198,7 @@ def test_the_resize_of_lr_images_is_named(key, photographs, high, tmp_path):
     assert diagnosis.facts["made_by"] == key
     assert "byte for byte" in diagnosis.verdict
     assert diagnosis.facts["scale"] == SCALE
-    # Every other way than the usual one is told with a remedy; the usual one is not complained of.
+    # Every way but the usual one is reported with a remedy.
     assert [bool(one.remedy) for one in diagnosis.findings] == (
         [True] if key != REFERENCE.key else []
     )
@@ -236,7 +236,7 @@ def test_resizes_that_make_the_same_bytes_are_all_named(photographs, high, tmp_p
     assert "compare with none of them" in diagnosis.findings[0].remedy
 
 
-def test_aliased_lr_images_are_told_with_what_they_cost(photographs, high, tmp_path):
+def test_aliased_lr_images_are_reported_with_what_they_cost(photographs, high, tmp_path):
     low = save(tmp_path / "LR", downscaled(photographs, "opencv_cubic"))
     diagnosis = diagnose_lr(high, low)
     cost = diagnosis.facts["upscaled"]
@@ -245,7 +245,7 @@ def test_aliased_lr_images_are_told_with_what_they_cost(photographs, high, tmp_p
     assert f"bicubic upscaling of them gives {gap:+.2f} dB" in diagnosis.verdict
 
 
-def test_a_network_tells_its_own_loss(photographs, high, tmp_path):
+def test_a_network_s_own_loss_is_reported(photographs, high, tmp_path):
     low = save(tmp_path / "LR", downscaled(photographs, "torch_plain"))
 
     class Nearest(SRNetwork):
@@ -328,7 +328,7 @@ def test_edited_and_mixed_lr_images_are_not_claimed_to_be_known(photographs, hig
     assert diagnosis.facts["made_by"] is None
 
 
-def test_lr_images_of_other_hr_images_than_these_half_size_ones_are_told(photographs, tmp_path):
+def test_half_size_hr_images_beside_lr_images_of_the_true_ones_are_found(photographs, tmp_path):
     """SelfExSR's image_SRF_2 holds half-size HR files; LR files of the true ones do not fit."""
     true = {name: cropped(pixels, 4) for name, pixels in photographs.items()}
     half = downscaled(true, scale=2)
@@ -353,7 +353,7 @@ def test_the_half_size_urban100_is_recognised_by_its_folder(tmp_path):
 
 
 def test_lr_images_of_urban100_are_compared_with_its_hr_images(tmp_path, monkeypatch):
-    """Its pixels are not recorded: the name of the folder tells."""
+    """Its pixels are not recorded: the name of the folder decides."""
     rng = np.random.default_rng(6)
     files = {f"img_{n:03}": rng.integers(0, 255, (512, 1024, 3), np.uint8) for n in range(1, 4)}
     monkeypatch.setenv("SR_DATA", str(tmp_path / "data"))
@@ -366,7 +366,7 @@ def test_lr_images_of_urban100_are_compared_with_its_hr_images(tmp_path, monkeyp
     assert case.high == tuple(high)
 
 
-def test_a_set_that_is_not_known_is_told_whose_checksums_are_missing(high):
+def test_sets_whose_checksums_are_missing_are_named(high):
     assert "no checksums of Urban100 and Manga109" in diagnose_set(high).verdict
 
 
@@ -380,7 +380,7 @@ def test_lr_images_that_show_another_image_are_found(photographs, tmp_path):
     )
 
 
-def test_grey_lr_images_of_coloured_hr_images_are_told(photographs, high, tmp_path):
+def test_grey_lr_images_of_coloured_hr_images_are_reported(photographs, high, tmp_path):
     grey = {
         name: np.asarray(Image.fromarray(pixels).convert("L"))
         for name, pixels in downscaled(photographs).items()
@@ -623,7 +623,7 @@ def _fault(planted, super_resolved):
 
 
 @pytest.mark.parametrize(
-    ("planted", "told", "corrected"),
+    ("planted", "text", "corrected"),
     [
         ("swapped", "red and blue are swapped", True),
         ("squeezed", "squeezed into 16-235", True),
@@ -633,12 +633,12 @@ def _fault(planted, super_resolved):
     ],
 )
 def test_faults_of_sr_files_are_found(
-    planted, told, corrected, high, super_resolved, sound, tmp_path
+    planted, text, corrected, high, super_resolved, sound, tmp_path
 ):
     number = sound.facts["means"]["edsr2017"]["psnr"]
     sr = save(tmp_path / "x3", _fault(planted, super_resolved))
     diagnosis = diagnose_sr(high, sr, expected=Expected.parse(f"{number:.1f}"))
-    assert told in problems(diagnosis)
+    assert text in problems(diagnosis)
     assert all(one.remedy for one in diagnosis.findings if one.kind == "problem")
     if corrected:
         assert "corrected" in diagnosis.facts["expectation"]["ranked"][0]["deviations"]
@@ -690,7 +690,7 @@ def test_swapped_partners_are_found(high, super_resolved, photographs, tmp_path)
     assert "3 of 3 SR files do not show their HR image" in diagnosis.verdict
 
 
-def test_jpeg_and_identical_and_interpolated_sr_images_are_told(
+def test_jpeg_and_identical_and_interpolated_sr_images_are_reported(
     high, photographs, super_resolved, tmp_path
 ):
     jpeg = save(tmp_path / "jpeg_x3", super_resolved, ".jpg", quality=85)
@@ -729,11 +729,11 @@ def test_a_folder_is_looked_into(photographs, super_resolved, tmp_path, capsys):
     said = capsys.readouterr().out
     for part in ("MATLAB imresize, classic", "byte for byte", "edsr2017", "astronaut.png"):
         assert part in said
-    told = json.loads(out.read_text())["diagnoses"]
-    assert [one["kind"] for one in told] == ["set", "lr", "sr"]
-    assert told[1]["made_by"] == "matlab_classic"
-    assert told[2]["scale"] == 3
-    assert all(one["healthy"] for one in told)
+    diagnoses = json.loads(out.read_text())["diagnoses"]
+    assert [one["kind"] for one in diagnoses] == ["set", "lr", "sr"]
+    assert diagnoses[1]["made_by"] == "matlab_classic"
+    assert diagnoses[2]["scale"] == 3
+    assert all(one["healthy"] for one in diagnoses)
 
 
 def test_hr_and_lr_files_side_by_side_are_looked_into(photographs, tmp_path):
@@ -784,9 +784,9 @@ def test_unusable_input_is_one_sentence(arguments, said, high, photographs, tmp_
     with pytest.raises(SystemExit) as stopped:
         main(["doctor", *(one.format(**places) for one in arguments)])
     assert stopped.value.code == 2
-    told = capsys.readouterr().err
-    assert said in told
-    assert "Traceback" not in told
+    errors = capsys.readouterr().err
+    assert said in errors
+    assert "Traceback" not in errors
 
 
 def test_tiny_images_are_left_out_and_others_measured(photographs, super_resolved, tmp_path):

@@ -192,7 +192,7 @@ def recognised(measured: Sequence[ImageRecord]) -> SetFacts | None:
     """The public set that the images of a folder are of, or seem to be.
 
     Sets are recognised by their pixels or by what most images show. Of those whose pixels are not
-    recorded, the folder's name tells, or the names of the right number of files.
+    recorded, the folder's name decides, or the names of the right number of files.
 
     Args:
         measured: All images of one folder.
@@ -285,8 +285,8 @@ def check_set(
         found=len(measured),
         expected=facts.count if facts else None,
         matching=matching,
-        problems=tuple(sentence for grave, sentence in found if grave),
-        notes=tuple(sentence for grave, sentence in found if not grave),
+        problems=tuple(sentence for wrong, sentence in found if wrong),
+        notes=tuple(sentence for wrong, sentence in found if not wrong),
     )
 
 

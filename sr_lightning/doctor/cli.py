@@ -78,17 +78,17 @@ def _parser() -> argparse.ArgumentParser:
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folder", nargs="?", type=Path, help="look what is in there")
+    parser.add_argument("folder", nargs="?", type=Path, help="folder to look into")
     parser.add_argument("--hr", type=Path, help="folder of HR images, or one image")
     parser.add_argument("--lr", type=Path, help="LR images of these HR images")
     parser.add_argument("--sr", type=Path, help="super-resolved images of these HR images")
-    parser.add_argument("--scale", type=float, help="default: what sizes and names tell")
+    parser.add_argument("--scale", type=float, help="default: by sizes and names")
     parser.add_argument(
         "--expect", metavar="PSNR[/SSIM]", help="mean that was expected, such as 32.21/0.8948"
     )
     parser.add_argument("--per-image", action="store_true", help="show each SR image's numbers")
     parser.add_argument(
-        "--weights", help="zoo name or file of a network: tell what other LR images cost it, too"
+        "--weights", help="zoo name or file of a network: say what other LR images cost it, too"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything for machines")
     return parser

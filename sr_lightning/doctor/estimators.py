@@ -89,7 +89,7 @@ def jpeg_quality(pixels: NDArray[np.uint8]) -> int | None:
         for (row, column), base in _STEPS.items():
             step = max(1, int((base * percent + 50) // 100))
             values = coefficients[..., row, column]
-            # Zeros fit every step, and a small step tells nothing against rounding noise.
+            # Zeros fit every step, and a small step shows nothing above rounding noise.
             values = values[np.abs(values) > step / 2]
             if step >= 2 and len(values) >= 24:
                 scores.append(float(np.cos(2 * np.pi * values / step).mean()))

@@ -78,8 +78,8 @@ class Expected:
     def cost(self, one: Explanation) -> float:
         """How unlikely an explanation is: -log of how common it is times how well it fits.
 
-        That a number was printed with many digits tells much, that it is hundredths of a dB off
-        tells little, and a way of measuring that hardly anybody uses needs good reasons.
+        That a number was printed with many digits counts much, that it is hundredths of a dB off
+        counts little, and a way of measuring that hardly anybody uses needs good reasons.
         """
         likely = sum(math.log(deviation.odds) for deviation in one.deviations)
         for gap, half, width in zip(self.gaps(one), self.tolerance, _SCALES, strict=True):

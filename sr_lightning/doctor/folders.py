@@ -64,7 +64,7 @@ def look_into(folder: Path) -> list[Case]:
 def beside_known_set(case: Case) -> Case:
     """A folder of images that show a public set which is at hand, beside its HR images.
 
-    SR images stay a set of their own where nothing tells their scale.
+    SR images stay a set of their own where no name has their scale.
     """
     if case.kind != "set" or (high := high_of(case.high)) is None:
         return case
@@ -134,7 +134,7 @@ def _beside(
 
 
 def _kind(high: tuple[Path, ...], files: list[Path]) -> Literal["lr", "sr"]:
-    """LR images are smaller than HR images; of an unreadable file, its folder's name tells."""
+    """LR images are smaller than HR images; of an unreadable file, its folder's name decides."""
     pair = pair_files(high, files).pairs[0]
     try:
         (y, x), (h, w) = image_size(pair.high), image_size(pair.other)

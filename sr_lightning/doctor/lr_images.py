@@ -178,7 +178,7 @@ def diagnose_lr(
     Args:
         high: HR files.
         low: LR files.
-        scale: Scale of the task; default: what the sizes tell.
+        scale: Scale of the task; default: by the sizes of the images.
         network: Network in evaluation mode, to say what other LR images cost it; what they cost
             bicubic is always said.
         progress: Goes through pairs and shows how far it has come.
@@ -366,7 +366,7 @@ def _verdict(
     )
     if any(one.lossy or one.quality for one in evidence.images):
         if cause is not None:
-            text = f"as far as JPEG lets tell: {best.resizer.label}"
+            text = f"as far as JPEG shows: {best.resizer.label}"
             cause = replace(cause, kind="note", text=text)
         return f"JPEG hides which resize made these LR images; {near}.", cause, None
     if mixed := {

@@ -96,7 +96,7 @@ def _named_scale(pairs: Sequence[FilePair]) -> float:
         if named is not None:
             return named
     raise UserError(
-        f"Neither {pairs[0].other} nor its folder tells the scale, which sets the border that is "
+        f"Neither {pairs[0].other} nor its folder names the scale, which sets the border that is "
         "cropped; add --scale, such as --scale 4."
     )
 

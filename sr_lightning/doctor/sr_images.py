@@ -311,7 +311,7 @@ def find_faults(looked: SRImages) -> list[Finding]:
     # More than one fault at a time is rare; what they cost is said together.
     cost = ""
     if undone:
-        cost = f", worth {looked.gain(replace(BASE, corrected=True)):.2f} dB of PSNR-Y"
+        cost = f", which costs {looked.gain(replace(BASE, corrected=True)):.2f} dB of PSNR-Y"
     slope = float(np.median([one.levels.slope for one in images]))
     bias = float(np.median([one.levels.bias for one in images]))
     explained = looked.truncated or undone - {"shifted"}
