@@ -19,6 +19,7 @@ from pathlib import Path
 from statistics import median
 
 from rich import get_console
+from rich.markup import escape
 from rich.progress import track
 
 from sr_lightning.data.catalog import ImageSet, SetFacts
@@ -153,7 +154,7 @@ def measure(files: Sequence[Path], label: str | None = None) -> list[Measured]:
         done: Iterable[Measured] = pool.map(_measure, files)
         if label is not None:
             quiet = not get_console().is_terminal
-            done = track(done, label, total=len(files), transient=True, disable=quiet)
+            done = track(done, escape(label), total=len(files), transient=True, disable=quiet)
         return list(done)
 
 

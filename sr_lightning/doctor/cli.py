@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -33,6 +31,7 @@ from sr_lightning.doctor.pairs import (
 from sr_lightning.doctor.results import diagnose_results
 from sr_lightning.doctor.runs import diagnose_run
 from sr_lightning.errors import UserError
+from sr_lightning.files import user_path, write_json
 from sr_lightning.inference.upscaler import Upscaler
 from sr_lightning.weights.zoo import load_weights
 
@@ -62,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     options = _parser().parse_args(argv)
     expected = Expected.parse(options.expect) if options.expect else None
-    console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
+    console = Console(markup=False, width=None if sys.stdout.isatty() else 110, highlight=False)
     diagnoses: list[Diagnosis] = []
     failures: list[str] = []
     for case in _cases(options):
@@ -113,7 +112,7 @@ def _cases(options: argparse.Namespace) -> list[Case]:
     if options.folder is not None:
         if named:
             raise UserError("Name either a folder, or --hr with --lr or --sr.")
-        found = look_into(options.folder.expanduser())
+        found = look_into(user_path(options.folder))
         return _with_scales([beside_known_set(case) for case in found])
     if options.hr is None:
         raise UserError(
@@ -150,7 +149,7 @@ def _diagnose(
 ) -> Diagnosis:
     def progress(pairs: Sequence[FilePair], what: str) -> Iterator[FilePair]:
         quiet = not console.is_terminal
-        yield from track(pairs, what, console=console, transient=True, disable=quiet)
+        yield from track(pairs, escape(what), console=console, transient=True, disable=quiet)
 
     if case.kind == "run":
         return diagnose_run(case.folder, expected)
@@ -233,19 +232,5 @@ def _rich(table: Table) -> RichTable:
 
 
 def _write(path: Path, diagnoses: Sequence[Diagnosis]) -> None:
-    content = {"doctor": 1, "diagnoses": [_finite(one.as_json()) for one in diagnoses]}
-    try:
-        path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"Cannot write {path}: {error.strerror or error}.") from error
-
-
-def _finite(value: Any) -> Any:
-    """JSON knows neither infinity (equal images) nor NaN (too small for SSIM): both become null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    return value
+    # Of equal images PSNR is infinite, of images too small for it SSIM is NaN: both become null.
+    write_json(path, {"doctor": 1, "diagnoses": [one.as_json() for one in diagnoses]})

@@ -209,7 +209,7 @@ def run(options: argparse.Namespace) -> None:
         find_set(image_set, root)
     names = options.weights or [record.name for record in records()]
     found: list[MeasuredWeights] = []
-    console = Console()
+    console = Console(markup=False)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         for name in names:
             for row in measured(
