@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from sr_lightning.data.images import find_images
-from sr_lightning.doctor.known_sets import high_of
 from sr_lightning.doctor.pairs import image_size, pair_files, scale_in_name
+from sr_lightning.doctor.sets import high_of
 from sr_lightning.errors import UserError
 
 __all__ = ["Case", "beside_known_set", "look_into"]
@@ -29,10 +29,10 @@ class Case:
 
     Attributes:
         kind: "lr" or "sr" beside HR images, a "set" of HR images, or a "run".
-        folder: of LR or SR images, of the set or the run.
+        folder: Folder of the LR or SR images, of the set or of the run.
         high: HR files.
         other: LR or SR files.
-        scale: where folder or file names tell it.
+        scale: Scale that folder or file names have, if any.
     """
 
     kind: Literal["lr", "sr", "set", "run"]
@@ -64,7 +64,7 @@ def look_into(folder: Path) -> list[Case]:
 def beside_known_set(case: Case) -> Case:
     """A folder of images that show a public set which is at hand, beside its HR images.
 
-    SR images stay a set of their own where nothing tells their scale.
+    SR images stay a set of their own where no name has their scale.
     """
     if case.kind != "set" or (high := high_of(case.high)) is None:
         return case
@@ -134,7 +134,7 @@ def _beside(
 
 
 def _kind(high: tuple[Path, ...], files: list[Path]) -> Literal["lr", "sr"]:
-    """LR images are smaller than HR images; of an unreadable file, its folder's name tells."""
+    """LR images are smaller than HR images; of an unreadable file, its folder's name decides."""
     pair = pair_files(high, files).pairs[0]
     try:
         (y, x), (h, w) = image_size(pair.high), image_size(pair.other)
