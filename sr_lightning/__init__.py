@@ -2,8 +2,7 @@
 
 An image file becomes patches, patches become a batch, a batch passes a network and a paper's
 loss, a trained network is measured under a named protocol, and the measured number is set beside
-the published one. The rooms of the package follow that sentence; see the README's architecture
-section.
+the published one. The packages follow that sentence; see README.md beside this file.
 """
 
 from importlib import import_module

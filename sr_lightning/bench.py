@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", default="runs/bench/bench.json", help="where the numbers go")
     options = parser.parse_args(argv)
     quiet()
-    console = Console()
+    console = Console(markup=False)
     where = f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
     console.print(f"{where}, torch {torch.__version__}")
     results: dict[str, Any] = {"machine": where, "torch": torch.__version__, "patch": options.patch}

@@ -6,12 +6,21 @@ later ``--config`` files change earlier ones, and a typo is refused with its key
 
 from __future__ import annotations
 
+import errno
 import importlib
 import logging
+import os
 import re
+import shlex
 import sys
+import tempfile
+import time
+import traceback
 import warnings
 from collections.abc import Sequence
+from io import TextIOWrapper
+from pathlib import Path
+from typing import NoReturn
 
 __all__ = ["main", "quiet"]
 
@@ -67,14 +76,77 @@ def main(args: Sequence[str] | None = None) -> None:
         args: as typed after ``sr-lightning``; default: the process's own.
     """
     given = list(sys.argv[1:] if args is None else args)
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal of fewer characters is no reason to fail.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    try:
+        _dispatch(given)
+        sys.stdout.flush()
+    except Exception as error:
+        _end(error, given)
+    except KeyboardInterrupt:
+        print("\nsr-lightning: Stopped by Ctrl-C.", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def _end(error: Exception, given: Sequence[str]) -> NoReturn:
+    """Say in a sentence why a command ends, with its exit status; details go into a file."""
     # The import is late so that --help and mistakes answer at once.
     from sr_lightning.errors import UserError
 
+    status, said = 2, str(error)
+    if isinstance(error, BrokenPipeError):
+        # Whoever read has gone, as 'head' does.
+        status, said = 1, ""
+    elif isinstance(error, UserError):
+        status = error.status
+    elif isinstance(error, MemoryError) or "out of memory" in said or "can't allocate" in said:
+        said = (
+            "There is not enough memory for this; work on smaller images or with --tile, on fewer "
+            "at a time (data.batch_size, --jobs), or on a machine with more."
+        )
+    elif isinstance(error, OSError):
+        where = error.filename or "A file or a connection cannot be used"
+        advice = "; free some space" if error.errno in {errno.ENOSPC, errno.EDQUOT} else ""
+        said = f"{where}: {error.strerror or error}{advice}."
+    else:
+        status = 70
+        first = next(iter(said.strip().splitlines()), "no reason given")
+        said = (
+            f"Something unforeseen happened ({type(error).__name__}: {first:.200}); what is known "
+            f"of it is in {_log_of(error, given)}; please report it with that file."
+        )
     try:
-        _dispatch(given)
-    except UserError as error:
-        print(f"sr-lightning: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        sys.stdout.flush()
+    except OSError:
+        # Python would complain of it once more while it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if said:
+        print(f"sr-lightning: {said}", file=sys.stderr)
+    raise SystemExit(status) from None
+
+
+def _log_of(error: Exception, given: Sequence[str]) -> str:
+    """Write down an error that no one foresaw; where that cannot be done, print it."""
+    from sr_lightning import __version__
+
+    lines = [
+        f"sr-lightning {__version__}, Python {sys.version.split()[0]}, {sys.platform}\n",
+        f"$ {shlex.join(['sr-lightning', *given])}\n\n",
+        *traceback.format_exception(error),
+    ]
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    for folder in (Path(state) / "sr-lightning", Path(tempfile.gettempdir())):
+        path = folder / f"error-{time.strftime('%Y-%m-%d_%H-%M-%S')}-{os.getpid()}.txt"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_text("".join(lines), encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        return str(path)
+    sys.stderr.writelines(lines)
+    return "the lines above"
 
 
 def _dispatch(given: list[str]) -> None:
@@ -139,6 +211,8 @@ _NOISE = (
     "isinstance(treespec, LeafSpec)",
     "``instantiate_classes`` was deprecated",
     "only one JsonargparseDeprecationWarning per type is shown",
+    # Checkpoints are read by weights_only wherever that can be.
+    "`weights_only` was not set",
     # A test needs the weights of a checkpoint, not the callbacks of the training.
     "callbacks used to create the checkpoint need to be provided",
     "loading a checkpoint outside the 'fit' stage",

@@ -7,8 +7,10 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from sr_lightning.errors import UserError
+from sr_lightning.files import as_type, read_json, user_path
 
 __all__ = ["OutputOptions", "RunFolder"]
 
@@ -31,6 +33,27 @@ class OutputOptions:
     name: str = "run"
     folder: str | None = None
     checkpoint_minutes: float = 10
+
+
+@dataclass(frozen=True)
+class _Mean:
+    """What every row of a test's means has; other metrics may stand beside."""
+
+    set: str
+    scale: float
+    method: str
+    protocol: str
+    images: int
+    psnr: float | None = None
+    ssim: float | None = None
+
+
+@dataclass(frozen=True)
+class _Summary:
+    """What every test leaves; more may stand beside."""
+
+    protocols: dict[str, str]
+    means: list[_Mean]
 
 
 @dataclass(frozen=True)
@@ -76,7 +99,7 @@ class RunFolder:
         it from the job's id. Runs that begin in the same second get folders of their own.
         """
         if options.folder is not None:
-            return cls(Path(options.folder).expanduser())
+            return cls(user_path(options.folder))
         if inherited := os.environ.get(_INHERITED):
             return cls(Path(inherited))
         job = os.environ.get("SLURM_JOB_ID") or os.environ.get("TORCHELASTIC_RUN_ID")
@@ -84,7 +107,7 @@ class RunFolder:
             stamp = f"job-{job}"
         else:
             stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        base = Path(options.root).expanduser() / options.name
+        base = user_path(options.root) / options.name
         path, again = base / stamp, 1
         while not job:
             try:
@@ -113,7 +136,7 @@ class RunFolder:
         Raises:
             UserError: there is no run.
         """
-        folder = Path(path).expanduser()
+        folder = user_path(path)
         if not (folder / "config.yaml").is_file():
             runs = sorted(folder.glob("*/config.yaml"), key=lambda file: file.stat().st_mtime)
             if not runs:
@@ -123,6 +146,21 @@ class RunFolder:
                 )
             folder = runs[-1].parent
         return cls(folder)
+
+    def summary(self) -> dict[str, Any]:
+        """Results of its test, as ``summary.json`` has them.
+
+        Raises:
+            UserError: it was not tested, or the file is damaged.
+        """
+        file = self.results / "summary.json"
+        if not os.path.lexists(file):
+            raise UserError(
+                f"{self.path} has no results; run 'sr-lightning test --run {self.path}'."
+            )
+        content: dict[str, Any] = read_json(file, "file of results")
+        as_type(content, _Summary, f"The file of results {file} is damaged")
+        return content
 
     def best_checkpoint(self) -> Path:
         """The checkpoint with the best validation result; of a run without any, the newest.

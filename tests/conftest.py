@@ -168,3 +168,17 @@ def finished_commands(tmp_path_factory, train_folder, val_folder, test_folder) -
 def finished_run(finished_commands) -> Path:
     """The folder of a small HFDN x4 run that was trained and tested."""
     return finished_commands["run"]
+
+
+@pytest.fixture(scope="session")
+def samples(tmp_path_factory) -> Path:
+    """A folder of small sound files of every kind, which tests of robustness copy and damage."""
+    from samples import make
+
+    folder, before = tmp_path_factory.mktemp("samples"), Path.cwd()
+    os.chdir(folder)
+    try:
+        make(folder)
+    finally:
+        os.chdir(before)
+    return folder

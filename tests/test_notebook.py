@@ -45,7 +45,7 @@ def data(train_folder, test_folder) -> PatchDataModule:
     )
 
 
-def test_training_of_the_readme_runs(tmp_path, monkeypatch, train_folder):
+def test_training_of_the_documents_runs(tmp_path, monkeypatch, train_folder):
     (code,) = (code for code in PYTHON if "SRModule" in code)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_photographs").symlink_to(train_folder)

@@ -1,4 +1,4 @@
-"""What the README tells users to type works."""
+"""What the documents tell users to type works."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ from sr_lightning.metrics.protocol import get_protocol
 from sr_lightning.weights.zoo import load_weights
 
 README = (ROOT / "README.md").read_text()
-PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+DOCUMENTS = [
+    ROOT / "README.md",
+    *sorted((ROOT / ".github").glob("*.md")),
+    *(path for top in ("sr_lightning", "experiments") for path in (ROOT / top).rglob("README.md")),
+]
+TEXT = "\n".join(path.read_text() for path in DOCUMENTS)
+PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
 def test_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
@@ -35,15 +41,33 @@ def test_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
 
 
 def test_commands_of_the_readme_exist():
-    named = set(re.findall(r"^sr-lightning (\w+)", README, re.MULTILINE))
-    assert named >= {"fit", "test", "upscale", "export", "study"}
+    named = set(re.findall(r"(?:^|`)sr-lightning (\w[\w-]*)", TEXT, re.MULTILINE))
+    assert named >= {"fit", "test", "upscale", "study", "plot-scales"}
     assert named <= {*TOOLS, *TRAINER_COMMANDS}
 
 
 def test_experiments_and_overlays_of_the_readme_exist():
-    named = set(re.findall(r"(?:experiments|configs)/[\w/]+\.yaml", README))
-    assert len(named) > 8
-    assert [name for name in sorted(named) if not (ROOT / name).is_file()] == []
+    named = set(re.findall(r"(?:experiments|configs)/[\w/]+\.yaml", TEXT))
+    assert len(named) > 20
+    assert [
+        name for name in sorted(named) if "NAME" not in name and not (ROOT / name).is_file()
+    ] == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_of_the_documents_lead_somewhere(path):
+    text = path.read_text()
+    links = re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([\w-]+))?\)", text)
+    assert [file for file, _ in links if not (path.parent / file).exists()] == []
+    for file, anchor in links:
+        if anchor:
+            target = (path.parent / file) if file else path
+            headings = re.findall(r"^#+ (.*)", target.read_text(), re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings]
+
+
+def test_readme_is_short():
+    assert len(README.split()) <= 900
 
 
 def test_picture_of_the_readme_is_of_todays_weights(tmp_path):

@@ -5,16 +5,19 @@ from __future__ import annotations
 import csv
 import json
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import SMALL_HFDN, only_run, tiny_fit
+from conftest import ROOT, SMALL_HFDN, only_run, tiny_fit
 from PIL import Image
 
 from sr_lightning.cli import main
+from sr_lightning.papers.hfdn.network import HFDN
+from sr_lightning.weights.files import save_network
 
 
 def test_run_leaves_its_full_config(finished_run):
@@ -94,13 +97,31 @@ def test_wandb_leaves_nothing_in_the_environment(finished_run):
 
 def test_private_runs_do_not_tell_the_machine(tmp_path, train_folder, val_folder):
     args = tiny_fit("hfdn_x4", tmp_path, train_folder, val_folder, wandb__mode="offline")
-    main([*args, *SMALL_HFDN, "--wandb.private", "true", "--trainer.max_steps", "2"])
+    start = tmp_path / "start.safetensors"
+    save_network(HFDN(4, channels=16, blocks=1, layers=2, growth=8, reduction=4), start)
+    main([*args, *SMALL_HFDN, "--wandb.private", "true", "--trainer.max_steps", "2",
+          "--data.root", str(tmp_path / "all_data"), "--model.init_from", str(start)])  # fmt: skip
     (run,) = (only_run(tmp_path) / "wandb").glob("offline-run-*")
-    import platform
-
-    text = _wandb(run)["text"]
-    assert platform.node() not in text
+    (file,) = run.glob("*.wandb")
     assert not (run / "files" / "requirements.txt").exists()
+    recorded = [_wandb(run)["text"], file.read_bytes().decode(errors="replace")]
+    # Its logs, which name places, are not among what 'wandb sync' uploads.
+    recorded += [one.read_text() for one in (run / "files").rglob("*") if one.is_file()]
+    commit = _git_commit()
+    for text in recorded:
+        for place in (platform.node(), str(tmp_path), str(train_folder.parent), str(ROOT)):
+            assert place not in text
+        assert not commit or commit not in text
+    for name in ("all_data", "start.safetensors", train_folder.name, "HFDNModule", "edsr2017"):
+        assert name in recorded[0], name
+
+
+def _git_commit() -> str:
+    """The first twelve digits of the commit, or nothing outside of a checkout."""
+    done = subprocess.run(
+        ["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True
+    )
+    return done.stdout.strip()
 
 
 def test_second_run_gets_a_folder_of_its_own(tmp_path, train_folder, val_folder):

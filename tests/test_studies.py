@@ -6,9 +6,12 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +25,7 @@ from sr_lightning.errors import UserError
 from sr_lightning.experiments import experiment_files
 from sr_lightning.nn.complexity import parameter_count
 from sr_lightning.studies.ledger import Ledger, RunRecord
-from sr_lightning.studies.runner import Runner
+from sr_lightning.studies.runner import Runner, data_digest
 from sr_lightning.studies.study import Cell, find_study, load_study, studies
 from sr_lightning.training.complexity import module_of_config
 
@@ -113,6 +116,14 @@ def test_every_level_of_a_study_can_be_built(study, budget, tmp_path):
             "data/nothing.yaml",
             r"nothing\.yaml, which does not exist",
         ),
+        ("seeds: 2", "seeds: many", r"'seeds': .*got 'many'"),
+        ("seeds: 2", "seeds: 1000000000", r"'seeds': .*less than or equal to 1000"),
+        ("full: {}", "full: 5", r"'levels': full.*got '5'"),
+        ("levels:", "may_vary: 3\nlevels:", r"'may_vary': .*got '3'"),
+        ("sets: [Set5]", "sets: 7", r"measure: sets: .*got '7'"),
+        ("sets: [Set5]", "sets: []", "names no 'sets'"),
+        ("    test: [", "    set: []\n    test: [", r"budget 'quick': set: .*got"),
+        ("title: A study", "title: [A]", r"'title': .*got"),
     ],
 )
 def test_mistakes_in_a_study_are_named(tmp_path, old, new, words):
@@ -265,7 +276,8 @@ def test_a_damaged_entry_is_named_once_and_the_others_are_read(tmp_path, caplog,
     assert ledger.entries() == ledger.siblings(first.name) == [first]
     assert ledger.read(second.name) is None
     assert len(caplog.records) == 1
-    assert f"{damaged} is damaged and left out; remove it" in caplog.text
+    assert f"The ledger entry {damaged} is " in caplog.text
+    assert "It is left out; remove it." in caplog.text
 
 
 # ---- runner -------------------------------------------------------------------------------------
@@ -569,6 +581,85 @@ def test_ctrl_c_lets_cells_save_themselves(tmp_path, monkeypatch, request):
         1
     ].state == "waiting"
     assert runner.ledger.entries() == []
+
+
+WATCHED = """
+import os, signal, sys, time
+from pathlib import Path
+from sr_lightning.studies.worker import end_with_runner
+folder = Path(next(a.partition("=")[2] for a in __import__("json").loads(sys.argv[1])[0]
+                   if a.startswith("--output.folder=")))
+def saved(*_):
+    (folder / "saved").touch()
+    sys.exit(143)
+signal.signal(signal.SIGTERM, saved)
+end_with_runner()
+(folder / "ready").write_text(str(os.getpid()))
+time.sleep(60)
+"""
+RUNNING = """
+import sys
+from pathlib import Path
+sys.path[:0] = [{tests!r}, {root!r}]
+from test_studies import study_of
+from sr_lightning.studies.ledger import Ledger
+from sr_lightning.studies.runner import Runner, data_digest
+here = Path({here!r})
+Runner(study_of(here), "quick", Ledger(here / "ledger"), here / "runs", seeds=1,
+       program=(sys.executable, str(here / "watched.py"))).run()
+"""
+
+
+def once(there: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not there() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert there()
+
+
+def test_a_killed_runner_takes_its_cells_along_and_they_save_themselves(tmp_path):
+    (tmp_path / "watched.py").write_text(WATCHED)
+    program = RUNNING.format(tests=str(ROOT / "tests"), root=str(ROOT), here=str(tmp_path))
+    runner = subprocess.Popen(
+        [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    folder = tmp_path / "runs" / "a_study/quick/plain/seed0"
+    once((folder / "ready").exists)
+    runner.kill()
+    runner.wait()
+    once((folder / "saved").exists)
+
+
+def test_two_runners_of_one_study_share_its_cells(tmp_path, monkeypatch):
+    body = """
+    time.sleep(0.3)
+    """
+    runners = [fake_runner(tmp_path, body, monkeypatch) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        states = list(pool.map(lambda runner: runner.run(), runners))
+    calls = [file.read_text().splitlines() for file in (tmp_path / "runs").rglob("calls.txt")]
+    assert [len(lines) for lines in calls] == [1] * 4
+    ends = [sorted(state.state for state in one) for one in zip(*states, strict=True)]
+    assert ends == [["done", "in ledger"]] * 4
+    # Each did a part: the one that came second did not wait for the first.
+    assert all(any(state.state == "done" for state in one) for one in states)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "./nowhere"])
+def test_a_mistyped_test_set_fails_the_cell_and_names_it(tmp_path, name):
+    cell = next(study_of(tmp_path, STUDY.replace("sample-test", name)).cells("quick", 1))
+    with pytest.raises(UserError, match="nowhere"):
+        data_digest(cell, str(tmp_path))
+
+
+def test_infinite_numbers_of_a_run_are_null_in_its_entry(tmp_path):
+    ledger = Ledger(tmp_path)
+    path = ledger.write(entry("plain", 0, float("inf")))
+    text = path.read_text()
+    assert "Infinity" not in text
+    json.loads(text, parse_constant=pytest.fail)
+    read = ledger.read(entry("plain", 0, 0.0).name)
+    assert read.value("psnr", "edsr2017", "Set5_x4") is None
 
 
 def test_real_cells_of_a_study_end_in_the_ledger(tmp_path, monkeypatch, capsys):

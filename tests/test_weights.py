@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import pickle
+import zipfile
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from sr_lightning.baselines.fsrcnn import FSRCNN
 from sr_lightning.errors import UserError
 from sr_lightning.papers.hfdn import HFDN
 from sr_lightning.training.warm_start import load_matching
-from sr_lightning.weights.files import load_network, read_weights, save_network
+from sr_lightning.weights.files import describe_network, load_network, read_weights, save_network
 
 SMALL = {"scale": 3, "channels": 16, "blocks": 1, "layers": 2, "growth": 8, "levels": "sd"}
 
@@ -113,3 +115,96 @@ def test_warm_start_from_another_architecture_is_refused(tmp_path, saved):
     _, path = saved
     with pytest.raises(UserError, match="another architecture"):
         load_matching(torch.nn.Linear(2, 2), path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda w: w * float("nan"), "holds NaN or infinity"),
+        (lambda w: torch.full_like(w, -torch.inf), "holds NaN or infinity"),
+        (lambda w: w.double() + 1e300, "holds NaN or infinity"),
+        (lambda w: w.to(torch.int32), "is of int32, but weights are"),
+        (lambda w: w > 0, "is of bool, but weights are"),
+        (lambda w: w.to(torch.complex64), "is of complex64, but weights are"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".safetensors", ".ckpt", ".pth"])
+def test_numbers_that_are_no_weights_are_refused_by_every_reader(tmp_path, spoil, words, suffix):
+    network = FSRCNN(4)
+    state = dict(network.state_dict())
+    name = next(iter(state))
+    state[name] = spoil(state[name])
+    path = tmp_path / f"x{suffix}"
+    if suffix == ".safetensors":
+        if state[name].is_complex():
+            pytest.skip("safetensors of this version may hold none")
+        save_file(state, path, {"network": json.dumps(describe_network(network))})
+    else:
+        named = {f"network.{key}": value for key, value in state.items()}
+        torch.save({"state_dict": named, "network": describe_network(network)}, path)
+    for read in (load_network, lambda it: load_matching(FSRCNN(4), str(it))):
+        with pytest.raises(UserError, match=words) as refused:
+            read(path)
+        assert name in str(refused.value)
+        assert str(path) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"init_args": 5},
+        {"init_args": {"scale": None}},
+        {"init_args": {"scale": 10**30}},
+        {"init_args": {"scale": [[4]]}},
+        {"init_args": {"scale": float("nan")}},
+        {"class_path": 7},
+        {"class_path": {"a": 1}},
+    ],
+)
+def test_a_description_of_wrong_types_is_refused_in_a_sentence(tmp_path, change):
+    network = FSRCNN(4)
+    path = tmp_path / "x.safetensors"
+    description = describe_network(network) | change
+    save_file(dict(network.state_dict()), path, {"network": json.dumps(description)})
+    with pytest.raises(UserError, match=r"x\.safetensors"):
+        load_network(path)
+
+
+@pytest.mark.parametrize("noted", ["[", "5", '"x"', "[" * 100_000])
+def test_a_description_that_is_none_is_refused(tmp_path, noted):
+    path = tmp_path / "x.safetensors"
+    save_file(dict(FSRCNN(4).state_dict()), path, {"network": noted})
+    with pytest.raises(UserError, match=r"x\.safetensors"):
+        load_network(path)
+
+
+def test_a_flipped_bit_of_a_checkpoint_is_noticed(tmp_path):
+    network, path = FSRCNN(4), tmp_path / "x.ckpt"
+    named = {f"network.{key}": value for key, value in network.state_dict().items()}
+    torch.save({"state_dict": named, "network": describe_network(network)}, path)
+    load_network(path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="is damaged"):
+        load_network(path)
+
+
+def test_a_packed_archive_is_not_unpacked(tmp_path):
+    plain, packed = tmp_path / "plain.ckpt", tmp_path / "packed.ckpt"
+    torch.save({"state_dict": {"network.a": torch.zeros(1000)}}, plain)
+    with (
+        zipfile.ZipFile(plain) as source,
+        zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target,
+    ):
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    with pytest.raises(UserError, match="is damaged"):
+        load_network(packed)
+
+
+def test_a_place_that_cannot_be_written_is_named_and_nothing_is_left(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"Cannot write .*Not a directory|File exists"):
+        save_network(FSRCNN(4), tmp_path / "file" / "x.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

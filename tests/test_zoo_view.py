@@ -173,7 +173,7 @@ def test_published_row_is_of_the_table_that_tells_most(checkout):
 
 def test_any_scale_weights_show_usual_scales_first(checkout):
     arbitrary_scale = weights(("x1.5", "x2", "x4", "x2.8"), arbitrary_scale=True)
-    usual, _, others = zoo_view(evidence_of(checkout, weights=(arbitrary_scale,))).tables
+    usual, _, _, others = zoo_view(evidence_of(checkout, weights=(arbitrary_scale,))).tables
     assert (usual.name, scales_of(usual)) == ("weights", ["x2", "x4"])
     assert (others.name, scales_of(others)) == ("weights/toy_x4", ["x1.5", "x2", "x2.8", "x4"])
     assert [row.labels[0] for row in others.rows] == ["bicubic", "toy_x4"] * 4

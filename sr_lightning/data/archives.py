@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
 
 from sr_lightning.data.catalog import SetFacts, members_of
-from sr_lightning.data.download import write_error
+from sr_lightning.data.download import readable_size, write_error
 from sr_lightning.data.images import IMAGE_SUFFIXES
 from sr_lightning.data.integrity import references
 from sr_lightning.errors import UserError
@@ -35,6 +35,8 @@ _DAMAGE = (
     EOFError,
 )
 
+# Images are packed already; only plain ones of one colour shrink as far.
+_MOST_UNPACKED = 200
 # File name to be: path inside the source.
 Picks = Mapping[str, PurePosixPath]
 
@@ -83,6 +85,8 @@ class _Zip:
         self._archive = archive
         # Archives made on Windows may have backslashes.
         entries = {PurePosixPath(one.filename.replace("\\", "/")): one for one in archive.filelist}
+        for one in archive.filelist:
+            _refuse_bomb(one.filename, one.file_size, one.compress_size)
         self._entries = {path: one for path, one in entries.items() if not one.is_dir()}
         self.images = [path for path in self._entries if _is_image(path)]
 
@@ -96,10 +100,14 @@ class _Zip:
 
 
 class _Tar:
-    def __init__(self, archive: tarfile.TarFile) -> None:
+    def __init__(self, archive: tarfile.TarFile, size: int) -> None:
         self._archive = archive
-        # Plain files only: a link could name any file of this machine.
-        self._entries = {PurePosixPath(one.name): one for one in archive if one.isfile()}
+        self._entries = {}
+        for one in archive:
+            _refuse_bomb(one.name, one.size, size)
+            # Plain files only: a link could name any file of this machine.
+            if one.isfile():
+                self._entries[PurePosixPath(one.name)] = one
         self.images = [path for path in self._entries if _is_image(path)]
 
     def place(self, image: PurePosixPath, target: Path) -> None:
@@ -107,6 +115,15 @@ class _Tar:
         assert stream is not None
         with stream:
             _write(stream, target)
+
+
+def _refuse_bomb(name: str, size: int, packed: int) -> None:
+    """Refuse what is unpacked to far more than images ever are."""
+    if size > _MOST_UNPACKED * packed + (1 << 20):
+        raise DamagedArchiveError(
+            f"'{name}' would be unpacked to {readable_size(size)}, which no image is; fetch the "
+            "archive from another place."
+        )
 
 
 def _is_image(path: PurePosixPath) -> bool:
@@ -135,12 +152,14 @@ def open_source(path: Path, *, copy: bool = False) -> Iterator[Source]:
             yield _Folder(path, copy)
         elif not path.exists():
             raise UserError(f"There is no folder or archive {path}; check the path.")
+        elif not path.is_file():
+            raise UserError(f"{path} is a pipe or a device; name a folder or an archive.")
         elif zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 yield _Zip(archive)
         elif tarfile.is_tarfile(path):
             with tarfile.open(path) as tar:
-                yield _Tar(tar)
+                yield _Tar(tar, path.stat().st_size)
         else:
             raise DamagedArchiveError(
                 f"{path} is not a zip or tar archive, or an incomplete one; fetch it again, or "

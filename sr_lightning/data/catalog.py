@@ -17,6 +17,7 @@ import yaml
 
 from sr_lightning.data.images import find_images
 from sr_lightning.errors import UserError
+from sr_lightning.files import user_path
 
 __all__ = [
     "Archive",
@@ -160,7 +161,7 @@ def known_set(name: str) -> SetFacts | None:
 
 def data_root(explicit: str | Path | None = None) -> Path:
     """The folder under which sets are looked for: given, or ``SR_DATA``, or ``./data``."""
-    return Path(explicit or os.environ.get("SR_DATA") or "data").expanduser()
+    return user_path(explicit or os.environ.get("SR_DATA") or "data")
 
 
 def members_of(facts: SetFacts, files: Iterable[AnyPath]) -> list[AnyPath]:
@@ -210,13 +211,13 @@ def find_set(name: str, root: str | Path | None = None) -> ImageSet:
     base = data_root(root)
     facts = known_set(name)
     if facts is None:
-        for folder in (Path(name).expanduser(), base / name):
+        for folder in (user_path(name), base / name):
             if folder.is_dir():
                 return _own_folder(folder)
         known = ", ".join(fact.name for fact in catalog().values())
         raise UserError(f"'{name}' is neither a folder nor a known image set ({known}).")
     # A folder of that name where the user stands counts, too.
-    here = Path(name).expanduser()
+    here = user_path(name)
     found = locate_set(facts, base) or _nearest(facts, (_descend(here, "HR"), here))
     if found is None:
         raise UserError(

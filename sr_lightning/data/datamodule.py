@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from sr_lightning.cubic import upscaled_size
 from sr_lightning.data import sample
 from sr_lightning.data.batch import Batch
-from sr_lightning.data.catalog import ImageSet, catalog, find_set
+from sr_lightning.data.catalog import ImageSet, catalog, find_set, known_set
 from sr_lightning.data.degradation import whole
 from sr_lightning.data.evaluation import (
     EvaluationImage,
@@ -32,10 +32,16 @@ from sr_lightning.data.resize import Boundary, imresize, lr_size
 from sr_lightning.data.sampling import Weighting, draw
 from sr_lightning.data.store import PixelStore
 from sr_lightning.errors import UserError
+from sr_lightning.files import user_path
+from sr_lightning.nn.network import SRNetwork
 
 __all__ = ["PatchDataModule"]
 
 Located = tuple[PixelStore, int]
+_LEAST = {
+    **dict.fromkeys(("patch_size", "batch_size", "candidates", "val_crop"), 1),
+    **dict.fromkeys(("holdout", "num_workers", "val_limit"), 0),
+}
 
 
 class PatchDataModule(pl.LightningDataModule):
@@ -50,7 +56,7 @@ class PatchDataModule(pl.LightningDataModule):
             benchmark set is refused here: choosing weights on it would spoil the test.
         holdout: number of training images to keep for validation where `val` is not given. Which
             ones depends on their names alone.
-        test: benchmark sets or folders; those that are not there are skipped with a notice.
+        test: benchmark sets or folders; known sets that are not there are skipped with a notice.
         predict: one folder of LR images to upscale.
         root: data root; default ``SR_DATA`` or ``./data``.
         scale: integer or real scale, or several to draw one per step, those named twice twice as
@@ -134,7 +140,18 @@ class PatchDataModule(pl.LightningDataModule):
         self.val_limit = val_limit
         self.small_images = small_images
         self.leaks = leaks
-        self.cache = Path(cache).expanduser() if cache else None
+        self.cache = user_path(cache) if cache else None
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UserError(f"data.{name} is {value}; give {least} or more.")
+        if seed is not None and not -(2**63) <= seed < 2**63:
+            raise UserError(f"data.seed is {seed}; give a number of 64 bits.")
+        for name in ("scale", "val_scale"):
+            value = getattr(self, name)
+            for one in [] if value is None else _as_scales(value) or [0]:
+                if not 1 <= one < float("inf"):
+                    raise UserError(f"data.{name} is {value}; give a real scale from 1 on, as 2.8.")
         self._sources: list[PatchSource] = []
         self._val: EvaluationSet | None = None
         self._test: EvaluationSet | None = None
@@ -146,13 +163,21 @@ class PatchDataModule(pl.LightningDataModule):
     @property
     def scales(self) -> list[float]:
         """The scales that batches are made at: given, or those of the network."""
-        if self.scale is not None:
-            return _as_scales(self.scale)
         module = self.trainer.lightning_module if self.trainer else None
-        scales = getattr(getattr(module, "network", None), "scales", None)
-        if not scales:
+        network = getattr(module, "network", None)
+        if self.scale is not None:
+            scales = _as_scales(self.scale)
+            for scale in scales:
+                if isinstance(network, SRNetwork) and not network.supports_scale(scale):
+                    raise UserError(
+                        f"data.scale is {scale:g}, which {type(network).__name__} is not made for; "
+                        "give another scale, or the network's own model.network.scale."
+                    )
+            return scales
+        own = getattr(network, "scales", None)
+        if not own:
             raise UserError("Give data.scale: there is no network to take the scale from.")
-        return _as_scales(list(scales))
+        return _as_scales(list(own))
 
     def prepare_data(self) -> None:
         """Decode what is not yet in the cache (one process per machine)."""
@@ -190,8 +215,6 @@ class PatchDataModule(pl.LightningDataModule):
                 f"data.batch_size is {self.batch_size} patches over all devices, which {world} "
                 "devices cannot share evenly; make it a multiple."
             )
-        if self.candidates < 1:
-            raise UserError(f"data.candidates is {self.candidates}; give 1 or more.")
         if trainer and trainer.max_steps < 0 and trainer.max_epochs != -1:
             raise UserError(
                 "Give the trainer max_steps: patches are drawn without end, so that an epoch "
@@ -311,9 +334,13 @@ class PatchDataModule(pl.LightningDataModule):
         folder = self.paired_lr.get(group.lower())
         if folder is None:
             return None
-        return find_low(
-            Path(folder.format(scale=scale)).expanduser(), store.images[index].name, scale
-        )
+        try:
+            place = user_path(folder.format(scale=scale))
+        except (LookupError, ValueError) as error:
+            raise UserError(
+                f"data.paired_lr names {folder}; only {{scale}} may stand in braces."
+            ) from error
+        return find_low(place, store.images[index].name, scale)
 
     def _setup_test(self) -> None:
         images: list[EvaluationImage] = []
@@ -322,6 +349,8 @@ class PatchDataModule(pl.LightningDataModule):
             try:
                 found = self._find(name)
             except UserError as error:
+                if known_set(name) is None:
+                    raise
                 missing.append(error)
                 continue
             store = self._store(found)
@@ -353,6 +382,8 @@ class PatchDataModule(pl.LightningDataModule):
             try:
                 found = self._find(name)
             except UserError:
+                if known_set(name) is None:
+                    raise
                 tests += [(f"{name}/{known.name}", known.phash) for known in references(name)]
                 continue
             store = self._store(found)

@@ -22,6 +22,7 @@ from pathlib import Path
 from statistics import median
 
 from rich import get_console
+from rich.markup import escape
 from rich.progress import track
 
 from sr_lightning.data.catalog import ImageSet, SetFacts, catalog, known_set
@@ -154,7 +155,7 @@ def measure(files: Sequence[Path], label: str | None = None) -> list[ImageRecord
         done: Iterable[ImageRecord] = pool.map(_measure, files)
         if label is not None:
             quiet = not get_console().is_terminal
-            done = track(done, label, total=len(files), transient=True, disable=quiet)
+            done = track(done, escape(label), total=len(files), transient=True, disable=quiet)
         return list(done)
 
 

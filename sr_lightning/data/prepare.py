@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -28,7 +27,8 @@ from sr_lightning.data.download import download, readable_size
 from sr_lightning.data.images import natural_key
 from sr_lightning.data.integrity import Report, check_set, measure, references
 from sr_lightning.data.near_duplicates import SAME_PICTURE, find_leaks
-from sr_lightning.errors import UserError
+from sr_lightning.errors import StoppedError, UserError
+from sr_lightning.files import user_path
 
 __all__ = ["main"]
 
@@ -55,10 +55,9 @@ def main(argv: Sequence[str]) -> None:
     """
     options = _parse(argv)
     try:
-        _run(options, data_root(options.data_root), Console(highlight=False))
+        _run(options, data_root(options.data_root), Console(markup=False, highlight=False))
     except KeyboardInterrupt:
-        print("\nInterrupted; the same command goes on from here.", file=sys.stderr)
-        raise SystemExit(130) from None
+        raise StoppedError("Interrupted; the same command goes on from here.") from None
 
 
 def _run(options: argparse.Namespace, root: Path, console: Console) -> None:
@@ -71,7 +70,7 @@ def _run(options: argparse.Namespace, root: Path, console: Console) -> None:
     elif options.check:
         _check(options.names, root, console)
     else:
-        source = options.source.expanduser() if options.source else None
+        source = user_path(options.source) if options.source else None
         _prepare(options.names, root, source, options.copy, console)
 
 

@@ -23,11 +23,13 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
+from rich.markup import escape
 from rich.progress import track
 
 from sr_lightning.data.images import Picture, read_picture
 from sr_lightning.data.near_duplicates import perceptual_hash
 from sr_lightning.errors import UserError
+from sr_lightning.files import user_path
 
 __all__ = ["PixelStore", "StoredImage", "cache_root", "pack_pixels"]
 
@@ -42,7 +44,7 @@ NamedImages = Iterable[tuple[str, str, Callable[[], Picture]]]
 def cache_root() -> Path:
     """Folder of everything that can be made again: ``SR_CACHE`` or the user's cache folder."""
     if named := os.environ.get("SR_CACHE"):
-        return Path(named).expanduser()
+        return user_path(named)
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "sr-lightning"
 
@@ -213,7 +215,7 @@ def _write(folder: Path, count: int, images: NamedImages) -> None:
             for name, source, read in track(
                 images,
                 total=count,
-                description=f"Decoding {folder.name.rsplit('-', 1)[0]}",
+                description=escape(f"Decoding {folder.name.rsplit('-', 1)[0]}"),
                 disable=count < 20,
             ):
                 picture = read()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -23,6 +23,7 @@ from sr_lightning.doctor.results import diagnose_sr
 from sr_lightning.doctor.runs import diagnose_run
 from sr_lightning.doctor.sets import diagnose_set
 from sr_lightning.errors import UserError
+from sr_lightning.files import user_path, write_json
 from sr_lightning.weights.zoo import load_weights
 
 __all__ = ["main"]
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     options = _parser().parse_args(argv)
     expected = Expected.parse(options.expect) if options.expect else None
-    console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
+    console = Console(markup=False, width=None if sys.stdout.isatty() else 110, highlight=False)
     diagnoses: list[Diagnosis] = []
     failures: list[str] = []
     for case in _cases(options):
@@ -102,7 +103,7 @@ def _cases(options: argparse.Namespace) -> list[Case]:
     if options.folder is not None:
         if named:
             raise UserError("Name either a folder, or --hr with --lr or --sr.")
-        found = look_into(options.folder.expanduser())
+        found = look_into(user_path(options.folder))
         return _with_scales([beside_known_set(case) for case in found])
     if options.hr is None:
         raise UserError(
@@ -139,7 +140,7 @@ def _diagnose(
 ) -> Diagnosis:
     def progress(pairs: Sequence[FilePair], what: str) -> Iterator[FilePair]:
         quiet = not console.is_terminal
-        yield from track(pairs, what, console=console, transient=True, disable=quiet)
+        yield from track(pairs, escape(what), console=console, transient=True, disable=quiet)
 
     if case.kind == "run":
         return diagnose_run(case.folder, expected)
@@ -202,10 +203,5 @@ def _rich(table: Table) -> RichTable:
 
 
 def _write(path: Path, diagnoses: Sequence[Diagnosis]) -> None:
-    text = json.dumps({"doctor": 1, "diagnoses": [one.as_json() for one in diagnoses]})
-    # JSON knows neither infinity (equal images) nor NaN (too small for SSIM): both become null.
-    content = json.loads(text, parse_constant=lambda _: None)
-    try:
-        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"Cannot write {path}: {error.strerror or error}.") from error
+    # Of equal images PSNR is infinite, of images too small for it SSIM is NaN: both become null.
+    write_json(path, {"doctor": 1, "diagnoses": [one.as_json() for one in diagnoses]})

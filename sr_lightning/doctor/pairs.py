@@ -14,6 +14,7 @@ from sr_lightning.data.images import find_images
 from sr_lightning.data.integrity import listed
 from sr_lightning.doctor.diagnosis import Finding, finding
 from sr_lightning.errors import UserError
+from sr_lightning.files import user_path
 
 __all__ = [
     "FilePair",
@@ -192,5 +193,5 @@ def images_in(folder: Path) -> list[Path]:
     Raises:
         UserError: there are none.
     """
-    folder = folder.expanduser()
+    folder = user_path(folder)
     return [folder] if folder.is_file() else find_images(folder)

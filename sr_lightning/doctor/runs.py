@@ -45,16 +45,14 @@ def diagnose_run(folder: Path, expected: Expected | None = None) -> Diagnosis:
         UserError: it was not tested.
     """
     run = RunFolder.existing(folder)
-    file = run.results / "summary.json"
-    if not file.is_file():
-        raise UserError(f"{run.path} has no results; run 'sr-lightning test --run {run.path}'.")
-    try:
-        means: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["means"]
-        must_be = [_must_be(one) for one in means]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{file} cannot be read; run 'sr-lightning test --run {run.path}' again."
-        ) from error
+    means: list[dict[str, Any]] = [
+        one
+        for one in run.summary()["means"]
+        if one.get("psnr") is not None and one.get("ssim") is not None
+    ]
+    if not means:
+        raise UserError(f"{run.results} has no PSNR and SSIM to judge; test the run with both.")
+    must_be = [_must_be(one) for one in means]
     sound, findings = [], []
     for one, must in zip(means, must_be, strict=True):
         if must is None:

@@ -9,12 +9,10 @@ tables`` shows them with.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -29,6 +27,7 @@ from sr_lightning.data.images import read_picture, to_tensor
 from sr_lightning.data.resize import lr_size
 from sr_lightning.data.sample import find_photographs
 from sr_lightning.errors import UserError
+from sr_lightning.files import read_record, write_json
 from sr_lightning.inference.evaluate import Evaluator, Measured
 from sr_lightning.inference.pictures import busiest_square, save_crops, sheet, upscaled_lr
 from sr_lightning.inference.upscale import device_of, files_of, network_for
@@ -89,7 +88,7 @@ class ComparedPhotograph:
 
     def write(self, path: Path) -> None:
         """Write it as JSON."""
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        write_json(path, asdict(self))
 
     @classmethod
     def read(cls, path: Path) -> ComparedPhotograph:
@@ -98,15 +97,7 @@ class ComparedPhotograph:
         Raises:
             UserError: the file is damaged or of another version.
         """
-        try:
-            content: dict[str, Any] = json.loads(path.read_text())
-            methods = tuple(ComparedMethod(**method) for method in content.pop("methods"))
-            size, square = tuple(content.pop("size")), tuple(content.pop("square"))
-            return cls(**content, size=size, square=square, methods=methods)
-        except (ValueError, TypeError, KeyError) as error:
-            raise UserError(
-                f"{path} is damaged; remove it, or run 'sr-lightning compare' again."
-            ) from error
+        return read_record(path, cls, "comparison")
 
 
 @dataclass(frozen=True)
@@ -299,7 +290,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     pictures = photographs(options.images, options.data_root)
     networks = _networks(options.weights, options.scale, device)
     protocol = PROTOCOLS[options.protocol]
-    console = Console()
+    console = Console(markup=False)
     failed: list[str] = []
     taken: set[str] = set()
     for photograph in pictures:

@@ -284,7 +284,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.size is not None and min(options.size) < 1:
         raise UserError("--size needs a height and a width of at least 1.")
     record = find_weights(options.weights)
-    console = Console()
+    console = Console(markup=False)
     with console.status(f"Exporting {type(network).__name__} x{scale:g}"):
         made = export(
             network,

@@ -275,7 +275,7 @@ def run(options: argparse.Namespace) -> None:
     """
     root = data_root(options.data_root)
     folder = weights_folder(options.weights, root)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(markup=False, highlight=False, soft_wrap=True)
     console.print(HEAD)
     count = agreeing = 0
     differing = set()

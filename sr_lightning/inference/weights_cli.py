@@ -11,6 +11,7 @@ import yaml
 from rich.console import Console
 
 from sr_lightning.errors import UserError
+from sr_lightning.files import YamlLoader
 from sr_lightning.inference import verify, weights_eval
 from sr_lightning.weights.convert import convert
 from sr_lightning.weights.release import release
@@ -66,13 +67,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             recipe=options.recipe,
             notes=options.notes,
         )
-        Console().print(f"{made.file}  {made.file.stat().st_size / 1e6:.2f} MB", highlight=False)
+        Console(markup=False).print(
+            f"{made.file}  {made.file.stat().st_size / 1e6:.2f} MB", highlight=False
+        )
         return
     record = convert(
         options.file, options.arch, options.out, options.scale, **_pairs(options.arguments)
     )
     scales = ", ".join(f"x{scale:g}" for scale in record.scales)
-    Console().print(
+    Console(markup=False).print(
         f"{record.network['class_path'].rpartition('.')[2]} {scales}, {record.parameters:,} "
         f"parameters: {options.out}\nfrom {record.origin}; licence: {record.licence}"
     )
@@ -84,5 +87,8 @@ def _pairs(given: Sequence[str]) -> dict[str, Any]:
         key, equals, value = text.partition("=")
         if not equals:
             raise UserError(f"--set takes KEY=VALUE, not '{text}'.")
-        pairs[key] = yaml.safe_load(value)
+        try:
+            pairs[key] = yaml.load(value, YamlLoader)
+        except (yaml.YAMLError, ValueError) as error:
+            raise UserError(f"--set {key}: '{value}' is no value; quote it.") from error
     return pairs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -128,7 +129,7 @@ class SRNetwork(nn.Module):
 
     def supports_scale(self, scale: float) -> bool:
         """Whether the network is made for a scale."""
-        return scale in self.scales or (self.arbitrary_scale and scale >= 1)
+        return scale in self.scales or (self.arbitrary_scale and 1 <= scale < math.inf)
 
     def target(self, hr: Tensor) -> Tensor:
         """What predictions are compared with in training: HR images in `colour`."""

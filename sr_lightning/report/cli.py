@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     root = project_root()
     own = [find_study(name, root) for name in options.studies] or own_studies(root, Path.cwd())
     evidence = Evidence(root, Ledger(root / "experiments" / "results"), own=own)
-    console = Console()
+    console = Console(markup=False)
     if options.readmes:
         for file in refresh(lasting_evidence(root)):
             console.print(f"Changed: {file}", soft_wrap=True)

@@ -24,7 +24,7 @@ from sr_lightning.studies.located_yaml import meant
 
 __all__ = ["lasting_evidence", "refresh", "stale"]
 
-_PLOT = re.compile(r"\]\((\.readme/(\w+)_x([\d.]+)\.svg)\)")
+_PLOT = re.compile(r"\]\(((?:\.\./)*\.readme/(\w+)_x([\d.]+)\.svg)\)")
 _BLOCK = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
@@ -100,7 +100,7 @@ def _plots(evidence: Evidence, readme: Path, text: str) -> dict[Path, str]:
         title = f"{name} x{scale}"
         if title not in known:
             raise UserError(f"{readme}: there is no plot of {title}{meant(title, known)}.")
-        drawn[readme.parent / path] = standalone(cost_plot(known[title]))
+        drawn[(readme.parent / path).resolve()] = standalone(cost_plot(known[title]))
     return drawn
 
 

@@ -48,7 +48,7 @@ def zoo_view(evidence: Evidence, pictures: Path | None = None) -> ZooView:
     title = "Weights that come with the package"
     tables = [_quality(evidence, "weights", title, usual)]
     if records:
-        tables.append(_training(records))
+        tables += [_training(records), _summary(records)]
     tables += [_any_scale(evidence, record) for record in records if record.arbitrary_scale]
     return ZooView(
         tables=tuple(tables),
@@ -60,6 +60,27 @@ def zoo_view(evidence: Evidence, pictures: Path | None = None) -> ZooView:
 def _scales(record: WeightRecord) -> list[float]:
     cells = record.measured.get(PROTOCOL, {})
     return sorted({float(group.rpartition("_x")[2]) for group in cells})
+
+
+def _summary(records: Sequence[WeightRecord]) -> Table:
+    """One line for each weight file: what it is for, its size, and what it reaches on Set5."""
+    rows = []
+    for record in sorted(records, key=lambda one: one.name):
+        origin = origin_of_weights(record, PROTOCOL)
+        cells: list[Number | None] = [Number(record.parameters, "parameters", "computed")]
+        for scale in _USUAL_SCALES:
+            psnr = _measured(record, "Set5", scale).get("psnr")
+            cells.append(None if psnr is None else Number(psnr, "psnr", "measured", origin=origin))
+        rows.append(Row((record.name,), tuple(cells), "both"))
+    heads = ["parameters", *(f"Set5 x{scale} (dB)" for scale in _USUAL_SCALES)]
+    return Table(
+        name="weights/summary",
+        title="Weights in short",
+        source=f"PSNR on luminance under {PROTOCOL}.",
+        stubs=("weights",),
+        columns=tuple(Column(("", head)) for head in heads),
+        rows=tuple(rows),
+    )
 
 
 # What they reach ---------------------------------------------------------------------------------
@@ -152,6 +173,8 @@ def _weights_row(evidence: Evidence, record: WeightRecord, scale: float) -> Row:
     paper = next(filter(None, found), None)
     if paper is not None and not evidence.has_papers_size(record, paper):
         marks.append("light")
+    if record.notes:
+        marks.append(record.notes)
     label = f"{record.name} ({', '.join(marks)})" if marks else record.name
     cost = evidence.cost_of_weights(record, scale)
     cells: list[Number | None] = [

@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from rich.console import Console
 from rich.table import Column, Table
 
-from sr_lightning.errors import UserError
+from sr_lightning.errors import StoppedError, UserError
 from sr_lightning.experiments import experiment_file
+from sr_lightning.files import as_type, check_types, read_yaml
 from sr_lightning.studies.cli import project_root
 from sr_lightning.studies.ledger import Ledger, code_of, entry_of_run
 from sr_lightning.weights.release import release
@@ -47,6 +47,24 @@ _KEYS = {
     "overlays",
     "test_scales",
     "weights",
+}
+
+
+_NEEDED = ("name", "priority", "experiment", "minutes", "why")
+_TYPES: dict[str, Any] = {
+    "runs": list[dict[str, Any]],
+    "test": list[str],
+    "data_licence": str,
+    "overlays": list[str],
+}
+_TYPES_OF_A_RUN: dict[str, Any] = {
+    **dict.fromkeys(("name", "experiment", "after", "why", "weights"), str),
+    "priority": int,
+    "set": dict[str, Any],
+    "minutes": dict[Device, float],
+    "expected": dict[str, float],
+    "overlays": list[str],
+    "test_scales": list[float],
 }
 
 
@@ -139,13 +157,17 @@ def load_campaign(path: Path, root: Path) -> Campaign:
     Raises:
         UserError: a key is unknown or missing, a name is there twice, or a file does not exist.
     """
-    content = yaml.safe_load(path.read_text())
+    content = as_type(read_yaml(path, "queue"), dict[str, Any], str(path))
+    check_types(content, _TYPES, str(path))
+    if missing := [k for k in ("runs", "test", "data_licence") if k not in content]:
+        raise UserError(f"{path}: '{missing[0]}' is missing.")
     runs: list[Run] = []
     for given in content["runs"]:
         name = given.get("name", "a run without a name")
+        check_types(given, _TYPES_OF_A_RUN, f"{path}: {name}")
         if surplus := sorted(set(given) - _KEYS):
             raise UserError(f"{path}: {name} has an unknown key '{surplus[0]}'.")
-        if missing := [k for k in ("priority", "experiment", "minutes", "why") if k not in given]:
+        if missing := [k for k in _NEEDED if k not in given]:
             raise UserError(f"{path}: {name} lacks '{missing[0]}'.")
         if name in {run.name for run in runs}:
             raise UserError(f"{path}: {name} is there twice.")
@@ -172,10 +194,6 @@ def load_campaign(path: Path, root: Path) -> Campaign:
             raise UserError(f"{path}: {run.name} starts from unknown weights, '{run.after}'.")
     ordered = tuple(sorted(runs, key=lambda run: run.priority))
     return Campaign(ordered, tuple(content["test"]), content["data_licence"], root)
-
-
-class _StoppedError(UserError):
-    """The user asked to stop, and not just this run."""
 
 
 class Session:
@@ -235,7 +253,7 @@ class Session:
                 if not self._advance(run):
                     self.console.print(f"Time is over; {run.name} goes on from here next time.")
                     break
-            except _StoppedError:
+            except StoppedError:
                 raise
             except UserError as error:
                 failed.append(run)
@@ -283,14 +301,14 @@ class Session:
             child.send_signal(signal.SIGINT)
             child.wait()
             if isinstance(stop, KeyboardInterrupt):
-                raise _StoppedError("Stopped; the same command goes on from here.") from None
+                raise StoppedError("Stopped; the same command goes on from here.") from None
             return False
         if code != 0:
             raise UserError(f"'{shlex.join(command)}' failed with status {code}.")
         return True
 
     def _keep(self, run: Run, folder: Path) -> None:
-        config = yaml.safe_load((folder / "config.yaml").read_text())
+        config = read_yaml(folder / "config.yaml", "config")
         code = code_of(config)
         ledger = Ledger(self.campaign.root / "experiments" / "results")
         entry = entry_of_run(
@@ -327,8 +345,9 @@ def _is_trained(folder: Path) -> bool:
     config = folder / "config.yaml"
     if not config.is_file():
         return False
-    steps: int = yaml.safe_load(config.read_text())["trainer"]["max_steps"]
-    return _last_step(folder) >= steps
+    content = as_type(read_yaml(config, "config"), dict[str, Any], str(config))
+    steps = (content.get("trainer") or {}).get("max_steps")
+    return isinstance(steps, int) and _last_step(folder) >= steps
 
 
 def state_of(run: Run, folder: Path) -> str:
@@ -390,7 +409,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     root = project_root()
     campaign = load_campaign(root / "experiments" / "campaign.yaml", root)
-    console = Console()
+    console = Console(markup=False)
     folder = options.runs.resolve()
     if options.command == "list":
         console.print(_listing(campaign, folder))

@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from sr_lightning.errors import UserError
+from sr_lightning.errors import StoppedError, UserError
 from sr_lightning.studies.ledger import Failure, Ledger, RunRecord
 from sr_lightning.studies.plan import MOST_SEEDS, Need, needs, seconds_per_seed
 from sr_lightning.studies.runner import CellState, Runner
@@ -78,9 +78,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="how many; default the study's; 'auto' adds seeds until the intervals are narrower "
         "than the published differences, or the study's max_seeds",
     )
-    sweep.add_argument("--seeds", type=int, help="how many; default the study's")
+    sweep.add_argument("--seeds", type=_count, help="how many; default the study's")
     for sub in (run, reproduce):
-        sub.add_argument("--jobs", type=int, default=1, help="runs at a time; default 1")
+        sub.add_argument("--jobs", type=_count, default=1, help="runs at a time; default 1")
         sub.add_argument("--launcher", choices=("local", "slurm"), default="local")
         sub.add_argument("--data-root", help="where image sets lie; default $SR_DATA or ./data")
         sub.add_argument("--runs", type=Path, default=Path("runs/studies"), help="run folders")
@@ -89,6 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             action="append",
             default=[],
             metavar="KEY=VALUE",
+            type=_pair,
             help="submitit parameter, such as slurm_partition=gpu; may be repeated",
         )
     options = parser.parse_args(argv)
@@ -111,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(sweep_of(study, options.budget, options.seeds), end="")
         return
     failed: list[Failure] = []
-    console = Console()
+    console = Console(markup=False)
     if options.command == "plan":
         _print_plan(console, study, ledger.entries(study.name, options.budget), options.budget)
         return
@@ -157,11 +158,22 @@ def _print_stale(study: Study, ledger: Ledger, options: argparse.Namespace) -> N
 
 
 def _seeds(text: str) -> int | Literal["auto"]:
-    if text == "auto":
-        return "auto"
-    if not text.isdecimal() or int(text) == 0:
+    if text != "auto" and not text.isdecimal():
         raise argparse.ArgumentTypeError(f"'{text}' is neither a number of seeds nor 'auto'")
+    return "auto" if text == "auto" else _count(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 1000:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 1 to 1000")
     return int(text)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise argparse.ArgumentTypeError(f"'{text}' is not KEY=VALUE")
+    return key, value
 
 
 def _list(root: Path) -> None:
@@ -173,7 +185,7 @@ def _list(root: Path) -> None:
             possible = len(study.levels) * study.seeds
             counts.append(f"{have}/{possible}" if budget in study.budgets else "-")
         table.add_row(study.name, study.title, str(len(study.levels)), *counts)
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 def _reproduce(root: Path, options: argparse.Namespace) -> None:
@@ -189,7 +201,7 @@ def _reproduce(root: Path, options: argparse.Namespace) -> None:
         print(f"{study.name}: {study.title}", flush=True)
         try:
             failed += _run(study, options, study.reproduce[options.budget])
-        except _StoppedError:
+        except StoppedError:
             raise
         except UserError as error:
             print(f"{study.name}  not run: {error}", flush=True)
@@ -206,20 +218,20 @@ def _run(study: Study, options: argparse.Namespace, seeds: int | None) -> list[F
         Ledger(study.results),
         options.runs.resolve(),
         seeds=seeds,
-        jobs=max(1, options.jobs),
+        jobs=options.jobs,
         extra=extra,
     )
     if options.launcher == "slurm":
         from sr_lightning.studies.slurm import run_on_slurm
 
-        run_on_slurm(runner, dict(pair.split("=", 1) for pair in options.slurm))
+        run_on_slurm(runner, dict(options.slurm))
         return runner.failures()
     display = _Display(runner)
     try:
         with display:
             runner.run()
     except KeyboardInterrupt:
-        raise _StoppedError(
+        raise StoppedError(
             "Stopped; finished cells are in the ledger, and the same command goes on with the rest."
         ) from None
     return runner.failures()
@@ -240,16 +252,12 @@ def _run_enough(study: Study, options: argparse.Namespace, ledger: Ledger) -> li
     return failed
 
 
-class _StoppedError(UserError):
-    """The user asked to stop, and not just this study."""
-
-
 class _Display:
     """One display for all cells: bars on a terminal, a line per change in a file."""
 
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
-        self.console = Console()
+        self.console = Console(markup=False)
         self.begun = time.monotonic()
         self.live: Live | None = None
         if sys.stdout.isatty():

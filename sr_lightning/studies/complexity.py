@@ -11,13 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from sr_lightning.errors import UserError
+from sr_lightning.errors import StoppedError, UserError
 from sr_lightning.experiments import experiment_files
+from sr_lightning.files import read_yaml
 from sr_lightning.nn.complexity import Complexity, complexity
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.studies.published import load_published
@@ -72,8 +72,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     try:
         width, height = (int(part) for part in options.hr.lower().split("x"))
+        if min(width, height) < 64 or max(width, height) > 100_000:
+            raise ValueError
     except ValueError:
-        raise UserError(f"--hr takes WIDTHxHEIGHT such as 1280x720, not '{options.hr}'.") from None
+        raise UserError(
+            f"--hr takes WIDTHxHEIGHT of 64 to 100,000 pixels, as 1280x720, not '{options.hr}'."
+        ) from None
     names = options.networks or _all_experiments()
     kept = _kept(names) if options.save else None
     timed = options.time or options.save
@@ -91,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                     to.add(row)
     except KeyboardInterrupt:
         again = "" if kept is None else f" The times so far are in {kept.path}; run it again."
-        raise UserError(f"Stopped.{again}") from None
+        raise StoppedError(f"Stopped.{again}") from None
     if kept is not None:
         print(f"Kept in {kept.path}.")
 
@@ -157,7 +161,7 @@ class _Sheet:
         self.title, self.heads, self.caption = title, heads, caption
         self.rows: list[list[str]] = []
         self.doing = ""
-        self.console = Console()
+        self.console = Console(markup=False)
         self.live = Live(console=self.console, auto_refresh=False)
 
     def __enter__(self) -> _Sheet:
@@ -257,7 +261,7 @@ class PublishedCosts:
         own = experiments / "published" / f"{_OWN}.yaml"
         if not own.is_file():
             return
-        answers: Mapping[str, str] = yaml.safe_load(own.read_text())["methods"]
+        answers: Mapping[str, str] = read_yaml(own)["methods"]
         for cell in load_published(own.parent).cells:
             if cell.metric not in _COSTS or cell.doubtful:
                 continue
@@ -323,7 +327,7 @@ def batch_of(name: str) -> tuple[int, int]:
     """
     section = {}
     if name.endswith((".yaml", ".yml")):
-        content = yaml.safe_load(Path(name).read_text())
+        content = read_yaml(name, "experiment file")
         section = content.get("data", {}).get("init_args", {})
     return int(section.get("patch_size", 48)), int(section.get("batch_size", 16))
 

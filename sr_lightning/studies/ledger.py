@@ -6,14 +6,15 @@ import csv
 import hashlib
 import json
 import logging
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from sr_lightning.code_identity import class_paths, code_identity
 from sr_lightning.errors import UserError
+from sr_lightning.files import read_json, read_record, read_yaml, write_json
+from sr_lightning.runs import RunFolder
 
 __all__ = ["ASIDE", "Failure", "Ledger", "RunRecord", "code_of", "entry_of_run"]
 
@@ -78,7 +79,7 @@ class RunRecord:
     level: str
     seed: int
     key: str
-    metrics: dict[str, dict[str, dict[str, Any]]]
+    metrics: dict[str, dict[str, dict[str, dict[str, Any]]]]
     parameters: int
     macs_720p: int
     steps: int
@@ -112,7 +113,8 @@ class RunRecord:
         cells = self.metrics.get(protocol, {}).get(group, {})
         for method, cell in cells.items():
             if method != "bicubic":
-                return float(cell[metric])
+                value = cell.get(metric)
+                return float(value) if isinstance(value, int | float) else None
         return None
 
 
@@ -146,10 +148,7 @@ class Ledger:
     def write(self, entry: RunRecord) -> Path:
         """Write an entry in one step; an earlier failure of the cell is forgotten."""
         path = self.path(entry.name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(asdict(entry), indent=1) + "\n")
-        part.replace(path)
+        write_json(path, asdict(entry))
         self._failure_path(entry.name).unlink(missing_ok=True)
         return path
 
@@ -183,9 +182,7 @@ class Ledger:
 
     def fail(self, failure: Failure) -> None:
         """Note why a cell has no number."""
-        path = self._failure_path(failure.name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(failure), indent=1) + "\n")
+        write_json(self._failure_path(failure.name), asdict(failure))
 
     def failure(self, name: str) -> Failure | None:
         """The latest failure of a cell that has not succeeded since."""
@@ -196,13 +193,13 @@ class Ledger:
 
     def _read(self, path: Path, kind: type[_Kind]) -> _Kind | None:
         """What a file holds; one that is damaged is named once and left out."""
+        if not os.path.lexists(path):
+            return None
         try:
-            return kind(**json.loads(path.read_text())) if path.is_file() else None
-        except (ValueError, TypeError, OSError) as error:
+            return read_record(path, kind, "ledger entry")
+        except UserError as error:
             if path not in self._damaged:
-                _log.warning(
-                    "The ledger entry %s is damaged and left out; remove it: %s.", path, error
-                )
+                _log.warning("%s It is left out; remove it.", error)
             self._damaged.add(path)
             return None
 
@@ -262,7 +259,7 @@ def entry_of_run(
     for needed in ("provenance.json", "results/summary.json", "results/images.csv", "config.yaml"):
         if not (run / needed).is_file():
             raise UserError(f"{run / needed} is missing; the run is not finished.")
-    facts = json.loads((run / "provenance.json").read_text())
+    facts = read_json(run / "provenance.json")
     checkpoint = sorted((run / "checkpoints").glob("best_*.ckpt"))[-1]
     network = load_network(checkpoint)
     cost = complexity(network, scale=network.scales[-1])
@@ -283,18 +280,18 @@ def entry_of_run(
         commit=sittings[-1]["commit"],
         code=code,
         data={**facts["data"], **_tested(run)},
-        config=_portable(yaml.safe_load((run / "config.yaml").read_text())),
+        config=_portable(read_yaml(run / "config.yaml")),
         curve=_curve(run),
         run=_below_here(run),
     )
 
 
-def _metrics(run: Path) -> dict[str, dict[str, dict[str, Any]]]:
-    summary = json.loads((run / "results" / "summary.json").read_text())
-    metrics: dict[str, dict[str, dict[str, Any]]] = {}
+def _metrics(run: Path) -> dict[str, dict[str, dict[str, dict[str, Any]]]]:
+    summary = RunFolder(run).summary()
+    metrics: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
     for row in summary["means"]:
         group = f"{row['set']}_x{row['scale']:g}"
-        cell = {"psnr": row["psnr"], "ssim": row["ssim"], "images": {}}
+        cell = {"psnr": row.get("psnr"), "ssim": row.get("ssim"), "images": {}}
         metrics.setdefault(row["protocol"], {}).setdefault(group, {})[row["method"]] = cell
     with (run / "results" / "images.csv").open() as rows:
         for row in csv.DictReader(rows):
@@ -305,7 +302,7 @@ def _metrics(run: Path) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def _tested(run: Path) -> dict[str, Any]:
-    summary = json.loads((run / "results" / "summary.json").read_text())
+    summary = RunFolder(run).summary()
     return {"test": summary.get("data", {})}
 
 

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import yaml
 
 from sr_lightning.errors import UserError
+from sr_lightning.files import YamlLoader, read_text
 
 __all__ = ["Block", "Place", "meant", "read_yaml"]
 
@@ -83,12 +84,11 @@ def read_yaml(file: Path) -> tuple[Place, Any]:
     """The content of a file, whose mappings are :class:`Block`, and its place.
 
     Raises:
-        UserError: it is not YAML, or a key stands twice in one mapping.
+        UserError: it cannot be read or is not YAML, or a key stands twice in one mapping.
     """
     try:
-        with file.open(encoding="utf-8") as stream:
-            return Place(file), yaml.load(stream, _Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        return Place(file), yaml.load(read_text(file), _Loader)
+    except (yaml.YAMLError, ArithmeticError, ValueError, TypeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error)
         Place(file, line=mark.line + 1 if mark else 1).refuse(f"{problem}.")
@@ -100,7 +100,7 @@ def meant(name: str, known: Iterable[str]) -> str:
     return f" (did you mean '{close[0]}'?)" if close else ""
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(YamlLoader):
     """A safe loader whose mappings are :class:`Block`."""
 
 

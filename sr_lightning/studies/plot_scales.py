@@ -7,11 +7,11 @@ which draws the curve of its own run already.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from sr_lightning.errors import UserError
+from sr_lightning.files import write_whole
 from sr_lightning.runs import RunFolder
 from sr_lightning.training.curves import Curves, curves_of, draw
 
@@ -34,13 +34,12 @@ def read_curves(runs: Sequence[str | Path], protocol: str | None = None) -> tupl
     curves: Curves = {}
     for name in runs:
         folder = RunFolder.existing(name)
-        file = folder.results / "summary.json"
-        if not file.is_file():
-            raise UserError(f"{folder.path} has no results; run 'sr-lightning test --run {name}'.")
-        summary = json.loads(file.read_text())
-        protocol = protocol or next(iter(summary["protocols"]))
+        summary = folder.summary()
+        protocol = protocol or next(iter(summary["protocols"]), "")
         if protocol not in summary["protocols"]:
-            raise UserError(f"{file} has no numbers of protocol {protocol}; test the run under it.")
+            raise UserError(
+                f"{folder.results} has no numbers of protocol {protocol}; test the run under it."
+            )
         taken = {method for lines in curves.values() for method in lines} - {"bicubic"}
         for group, lines in curves_of(summary["means"], protocol).items():
             for method, line in lines.items():
@@ -71,5 +70,5 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     protocol, curves = read_curves(options.runs, options.protocol)
     out = options.out or RunFolder.existing(options.runs[0]).results / "arbitrary_scale.svg"
-    out.write_text(draw(curves, protocol))
+    write_whole(out, draw(curves, protocol))
     print(out)

@@ -5,6 +5,10 @@ that was broken off goes on from its last checkpoint; one that fails is noted an
 Where code or config has changed since, one cell of a level is run again. If it gives the same
 numbers to the last digit, the change did not touch them, and entries of the level's other seeds
 that come from where its own came from stand.
+
+Several runners of one study, on machines that share its folders, share the work: each cell is
+locked while it runs, and whoever finds it locked takes the next. A runner that is killed takes its
+cells along; they save themselves first.
 """
 
 from __future__ import annotations
@@ -26,11 +30,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
+from filelock import FileLock, Timeout
+
 from sr_lightning.classes import use_current_folder
-from sr_lightning.data.catalog import find_set
+from sr_lightning.data.catalog import find_set, known_set
 from sr_lightning.data.sample import find_photographs
 from sr_lightning.data.store import PixelStore
-from sr_lightning.errors import UserError
+from sr_lightning.errors import StoppedError, UserError
 from sr_lightning.studies.ledger import Failure, Ledger, RunRecord, entry_of_run
 from sr_lightning.studies.study import Cell, Study, load_study
 
@@ -38,6 +44,8 @@ __all__ = ["CellState", "Runner", "data_digest", "run_cell"]
 
 State = Literal["waiting", "running", "testing", "done", "in ledger", "failed", "stopped"]
 
+# What a broken-off cell may take to finish its step and write a checkpoint.
+_GRACE_S = 60
 _STEP = re.compile(r"^step ([\d,]+)/([\d,]+)")
 
 
@@ -61,10 +69,6 @@ class CellState:
     begun: float = 0.0
     seconds: float = 0.0
     reason: str = ""
-
-
-class StoppedError(Exception):
-    """The user asked to stop."""
 
 
 @dataclass
@@ -110,10 +114,12 @@ class Runner:
         # Levels may not change the data, so one cell speaks for all.
         data = data_digest(self.states[0].cell, root) if self.states else ""
         pool = ThreadPoolExecutor(self.jobs)
-        futures = [pool.submit(self._one, state, data) for state in self.states]
+        taken = self.states
         try:
-            for future in futures:
-                future.result()
+            # What another runner is at comes last, and most likely is in the ledger then.
+            for wait in (False, True):
+                futures = [(pool.submit(self._one, state, data, wait), state) for state in taken]
+                taken = [state for future, state in futures if not future.result()]
         except KeyboardInterrupt:
             self._stop()
             pool.shutdown(wait=True, cancel_futures=True)
@@ -141,10 +147,25 @@ class Runner:
             state.seconds = time.monotonic() - state.begun
         self.changed(state)
 
-    def _one(self, state: CellState, data: str) -> None:
-        if self._stopping.is_set():
-            self._say(state, "stopped")
-            return
+    def _one(self, state: CellState, data: str, wait: bool) -> bool:
+        """Run a cell, or else wait for another runner that is at it; False if it is left alone."""
+        lock = FileLock(self.runs / f"{state.cell.name}.lock", thread_local=False)
+        while not self._stopping.is_set():
+            try:
+                with lock.acquire(timeout=1 if wait else 0):
+                    self._under_lock(state, data)
+                    return True
+            except Timeout:
+                self._say(state, "waiting", "another runner is at it")
+                if not wait:
+                    return False
+            except OSError as error:
+                self._say(state, "failed", f"{lock.lock_file}: {error.strerror}.")
+                return True
+        self._say(state, "stopped")
+        return True
+
+    def _under_lock(self, state: CellState, data: str) -> None:
         cell = state.cell
         try:
             # Now and not for all cells at the start: code may change while a study runs.
@@ -226,8 +247,14 @@ class Runner:
     def _prepare(folder: Path, key: str) -> None:
         """Keep what a broken-off run of the same cell left; remove what another one did."""
         noted = folder / "cell.key"
-        if folder.exists() and (not noted.is_file() or noted.read_text() != key):
-            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            # The cell of a runner that was killed may still be saving itself.
+            with FileLock(folder / ".lock").acquire(timeout=_GRACE_S):
+                if not noted.is_file() or noted.read_text() != key:
+                    shutil.rmtree(folder)
+        except Timeout:
+            raise UserError(f"Another training is running in {folder}; stop it first.") from None
         folder.mkdir(parents=True, exist_ok=True)
         noted.write_text(key)
 
@@ -244,6 +271,8 @@ class Runner:
             # it on once.
             child = subprocess.Popen(
                 command,
+                # Closed with this process, which ends the cell.
+                stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -256,7 +285,7 @@ class Runner:
             with self._lock:
                 self._children.discard(child)
         if self._stopping.is_set():
-            raise StoppedError
+            raise StoppedError("Stopped.")
         if child.returncode != 0:
             raise UserError(_reason(child.returncode, tail))
 
@@ -273,6 +302,8 @@ class Runner:
             elif line.startswith("$ sr-lightning test"):
                 self._say(state, "testing")
         child.wait()
+        if child.stdin is not None:
+            child.stdin.close()
         return tail
 
 
@@ -297,8 +328,8 @@ def data_digest(cell: Cell, root: str | None) -> str:
             try:
                 found = find_photographs(name) or find_set(name, root or options.get("root"))
             except UserError:
-                # A test set that is not there is skipped by the run, too.
-                if role == "test":
+                # A known test set that is not there is skipped by the run, too.
+                if role == "test" and known_set(name) is not None:
                     continue
                 raise
             sums.append((role, name, PixelStore.of_files(found.files, label=found.name).checksum))

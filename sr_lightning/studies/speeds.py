@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from sr_lightning.code_identity import code_identity
-from sr_lightning.errors import UserError
+from sr_lightning.files import read_record, write_whole
 from sr_lightning.nn.complexity import complexity
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.training.provenance import processor
@@ -147,6 +145,14 @@ class SpeedRow:
         )
 
 
+@dataclass(frozen=True)
+class _Content:
+    """What a file of times holds."""
+
+    machine: Machine
+    rows: list[SpeedRow]
+
+
 class SpeedFile:
     """The times of one machine.
 
@@ -249,10 +255,7 @@ class SpeedFile:
         if self.path.is_file():
             self._read()
         self._rows[row.experiment, row.scale] = row
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_suffix(f".{os.getpid()}.part")
-        part.write_text(self._text())
-        part.replace(self.path)
+        write_whole(self.path, self._text())
 
     def _text(self) -> str:
         """JSON with a line for each row, so that a change of one is a change of one line."""
@@ -260,15 +263,9 @@ class SpeedFile:
         return f'{{\n "machine": {json.dumps(asdict(self.machine))},\n "rows": [\n{rows}\n ]\n}}\n'
 
     def _read(self) -> None:
-        try:
-            content: dict[str, Any] = json.loads(self.path.read_text())
-            self.machine = Machine(**content["machine"])
-            rows = [SpeedRow(**row) for row in content["rows"]]
-        except (ValueError, TypeError, KeyError) as error:
-            raise UserError(
-                f"The file of times {self.path} is damaged; remove it and measure again: {error}."
-            ) from error
-        self._rows = {(row.experiment, row.scale): row for row in rows}
+        read = read_record(self.path, _Content, "file of times")
+        self.machine = read.machine
+        self._rows = {(row.experiment, row.scale): row for row in read.rows}
 
 
 def _code(network: SRNetwork) -> str:

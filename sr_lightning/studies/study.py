@@ -11,14 +11,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
-import yaml
+from annotated_types import Interval
 
 from sr_lightning.errors import UserError
 from sr_lightning.experiments import experiment_file
+from sr_lightning.files import as_type, check_types, read_yaml, user_path
 from sr_lightning.studies.claims import Claim, level_of, published_table, table_claims
 from sr_lightning.studies.ledger import code_of
 from sr_lightning.studies.published_cells import Cell as PublishedCell
@@ -35,6 +36,7 @@ __all__ = [
     "studies",
 ]
 
+_Kind = TypeVar("_Kind")
 # The checkout of this code, whose experiments and overlays any study may name.
 _SUITE = Path(__file__).resolve().parents[2]
 BUDGETS = ("quick", "short", "medium", "paper")
@@ -52,10 +54,10 @@ class Measure:
         primary: set of many images on which every claim is judged as well; default the first.
     """
 
-    metric: str
-    protocol: str
-    sets: tuple[str, ...]
-    scales: tuple[float, ...] = ()
+    metric: str = "psnr"
+    protocol: str = "edsr2017"
+    sets: tuple[str, ...] = ()
+    scales: tuple[int | float, ...] = ()
     primary: str = ""
 
 
@@ -212,7 +214,8 @@ class Cell:
         """The config files as one mapping, without what does not touch the numbers."""
         merged: dict[str, Any] = {}
         for path in self.configs:
-            _merge(merged, yaml.safe_load(path.read_text()) or {})
+            config = as_type(read_yaml(path) or {}, dict[str, Any], str(path))
+            _merge(merged, config)
         for name in ("output", "wandb"):
             merged.pop(name, None)
         return merged
@@ -331,8 +334,8 @@ def own_studies(root: Path, folder: Path) -> list[Study]:
 
 def _looks_like_one(path: Path) -> bool:
     try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, ValueError, yaml.YAMLError):
+        content = read_yaml(path)
+    except UserError:
         return False
     return isinstance(content, dict) and {"levels", "measure", "budgets"} <= set(content)
 
@@ -343,7 +346,7 @@ def find_study(name: str, root: Path) -> Study:
     Raises:
         UserError: there is none.
     """
-    path = Path(name).expanduser()
+    path = user_path(name)
     if path.suffix != ".yaml":
         path = _studies_of(root) / f"{name}.yaml"
     if not path.is_file():
@@ -355,6 +358,8 @@ def find_study(name: str, root: Path) -> Study:
     return load_study(path, root)
 
 
+# A thousand runs of a level are a mistake of typing.
+_Seeds = Annotated[int, Interval(ge=1, le=1000)]
 _KEYS = {
     "title",
     "paper",
@@ -375,20 +380,35 @@ _KEYS = {
 }
 
 
+_TYPES: dict[str, Any] = {
+    **dict.fromkeys(("title", "paper", "base", "factor"), str),
+    **dict.fromkeys(("table", "reference"), str | None),
+    "levels": dict[Any, dict[str, Any] | None],
+    "seeds": _Seeds,
+    "max_seeds": _Seeds,
+    "claims": list[dict[str, Any]],
+    "budgets": dict[str, Any],
+    "may_vary": list[str],
+    "reproduce": dict[str, _Seeds],
+    "scale": float | None,
+    "printed": dict[str, dict[str, str]],
+}
+
+
 def load_study(path: Path, root: Path) -> Study:
     """Read and check a study file.
 
     Raises:
         UserError: something is missing, misspelt or unequal between levels.
     """
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"The study {path} cannot be read: {error}.") from error
+    content = read_yaml(path, "study")
     _check_keys(path, "the study", content, _KEYS)
     for key in ("title", "paper", "factor", "levels", "measure", "budgets"):
         if key not in content:
             raise UserError(f"{path}: '{key}' is missing.")
+    check_types(content, _TYPES, str(path))
+    if not content["levels"]:
+        raise UserError(f"{path}: 'levels' has none; name at least one.")
     levels = {str(name): dict(changed or {}) for name, changed in content["levels"].items()}
     experiments = {
         name: changed.pop("experiment", content.get("base")) for name, changed in levels.items()
@@ -412,31 +432,20 @@ def load_study(path: Path, root: Path) -> Study:
                     f"{path}: level '{name}' changes {option}, but levels must share data, order "
                     "and budget. Name it in 'may_vary' if the study is about it."
                 )
-    measure = content["measure"]
-    _check_keys(path, "measure", measure, {"metric", "protocol", "sets", "scales", "primary"})
+    measured = _as(Measure, content["measure"], path, "measure")
+    if not measured.sets:
+        raise UserError(f"{path}: 'measure' names no 'sets' to measure on.")
+    measured = replace(measured, primary=measured.primary or measured.sets[0])
     budgets = {}
     for name, budget in content["budgets"].items():
         if name not in BUDGETS:
             raise UserError(f"{path}: budget '{name}' is not one of {', '.join(BUDGETS)}.")
-        budget = budget or {}
-        _check_keys(path, f"budget '{name}'", budget, {"overlays", "set", "test"})
-        for overlay in budget.get("overlays", ()):
+        budgets[name] = _as(Budget, budget or {}, path, f"budget '{name}'")
+        for overlay in budgets[name].overlays:
             if not _overlay(overlay, path, root).is_file():
                 raise UserError(f"{path}: budget '{name}' names {overlay}, which does not exist.")
-        budgets[name] = Budget(
-            tuple(budget.get("overlays", ())),
-            dict(budget.get("set", {})),
-            tuple(budget["test"]) if "test" in budget else None,
-        )
     reproduce = content.get("reproduce", {})
     _check_keys(path, "'reproduce'", reproduce, set(budgets))
-    measured = Measure(
-        measure.get("metric", "psnr"),
-        measure.get("protocol", "edsr2017"),
-        tuple(measure["sets"]),
-        tuple(measure.get("scales", ())),
-        measure.get("primary", measure["sets"][0]),
-    )
     if measured.primary not in measured.sets:
         raise UserError(
             f"{path}: the primary set '{measured.primary}' is not among the sets "
@@ -589,10 +598,16 @@ def _check_level(path: Path, what: str, level: Any, levels: Iterable[str]) -> No
         )
 
 
+def _as(kind: type[_Kind], content: Any, path: Path, what: str) -> _Kind:
+    _check_keys(path, what, content, {field.name for field in fields(kind)})  # type: ignore[arg-type]
+    found: _Kind = as_type(content, kind, f"{path}: {what}")
+    return found
+
+
 def _check_keys(path: Path, what: str, content: Any, known: set[str]) -> None:
     if not isinstance(content, dict):
         raise UserError(f"{path}: {what} must be a mapping.")
-    unknown = sorted(set(content) - known)
+    unknown = sorted(map(str, set(content) - known))
     if unknown:
         raise UserError(
             f"{path}: {what} has no key '{unknown[0]}' (known: {', '.join(sorted(known))})."

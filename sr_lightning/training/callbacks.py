@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
-import math
+import io
 import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from lightning.pytorch.callbacks import (
     RichProgressBar,
 )
 from lightning.pytorch.loggers import WandbLogger
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
@@ -28,6 +28,7 @@ from torch import Tensor
 from sr_lightning.data.batch import Batch
 from sr_lightning.data.images import to_pixels, write_image
 from sr_lightning.errors import UserError
+from sr_lightning.files import write_json, write_whole
 from sr_lightning.inference.evaluate import Evaluator, Measured, Row, means, place_of
 from sr_lightning.inference.pictures import comparison, save_crops, upscaled_lr
 from sr_lightning.metrics.protocol import PROTOCOLS
@@ -180,7 +181,7 @@ class PlainProgress(Callback):
         parts = [f"step {step:,}/{total:,}", f"{pace:.2f} steps/s", f"{_clock(left)} left"]
         if loss is not None:
             parts.insert(1, f"loss {float(loss):.5f}")
-        print("  ".join(parts), flush=True)
+        _say("  ".join(parts))
 
     @rank_zero_only
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -192,7 +193,7 @@ class PlainProgress(Callback):
             for name, value in sorted(trainer.callback_metrics.items())
             if name.startswith("val/")
         ]
-        print(f"step {trainer.global_step:,}  " + "  ".join(shown), flush=True)
+        _say(f"step {trainer.global_step:,}  " + "  ".join(shown))
 
     @rank_zero_only
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -237,7 +238,13 @@ class PlainProgress(Callback):
             return
         self._said = now
         pace = (now - self._begun) / (index + 1)
-        print(f"{done} {index + 1:,}/{total:,} images  {pace:.1f} s each", flush=True)
+        _say(f"{done} {index + 1:,}/{total:,} images  {pace:.1f} s each")
+
+
+def _say(line: str) -> None:
+    """Print a line; nobody to read it any more is no reason to end a training."""
+    with suppress(OSError):
+        print(line, flush=True)
 
 
 def _clock(seconds: float) -> str:
@@ -304,8 +311,8 @@ class ImageStrips(Callback):
         bicubic = Evaluator(None, [shown["sr"].protocol], pl_module.metrics)
         image = self._draw(pl_module, batch, [*bicubic.measure(batch), shown["sr"]], None)
         path = self.folder.images / "validation" / f"{batch['name'][0]}_x{batch['scale']:g}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(path)
+        if not _saved(image, path):
+            return
         if self.to_wandb and self._validations % self.every == 0:
             for logger in trainer.loggers:
                 if isinstance(logger, WandbLogger):
@@ -340,13 +347,24 @@ class ImageStrips(Callback):
         shown = _under_first(pl_module, outputs)
         image = self._draw(pl_module, batch, [shown["bicubic"], shown["sr"]], 360)
         path = self.folder.images / group / f"{batch['name'][0]}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(path)
+        if not _saved(image, path):
+            return
         self.saved.append(path)
         lr, hr = batch["lr"].float().cpu(), batch["hr"].float().cpu()
         methods = {name: one.image[0].float().cpu() for name, one in shown.items()}
         methods["hr"] = hr[0]
         save_crops(path.with_suffix(""), lr[0], methods, batch["scale"])
+
+
+def _saved(image: Image.Image, path: Path) -> bool:
+    """Whether a picture could be written; numbers and checkpoints matter more."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path)
+    except OSError as error:
+        rank_zero_warn(f"The picture {path} cannot be written ({error.strerror}).")
+        return False
+    return True
 
 
 def _under_first(pl_module: SRModule, measured: dict[str, Measured]) -> dict[str, Measured]:
@@ -403,7 +421,6 @@ class ResultTables(Callback):
         rows = [
             {**row, "method": label if row["method"] == "sr" else row["method"]} for row in rows
         ]
-        self.folder.mkdir(parents=True, exist_ok=True)
         _write_csv(self.folder / "images.csv", rows)
         summary = {
             "method": label,
@@ -417,13 +434,12 @@ class ResultTables(Callback):
                     "scale": scale,
                     "method": method,
                     "protocol": protocol,
-                    **{k: v if math.isfinite(v) else None for k, v in numbers.items()},
+                    **numbers,
                 }
                 for (group, scale, method, protocol), numbers in means(rows).items()
             ],
         }
-        text = json.dumps(summary, indent=1, allow_nan=False)
-        (self.folder / "summary.json").write_text(text)
+        write_json(self.folder / "summary.json", summary)
         print_means(rows)
         self._draw(summary["means"], pl_module.protocols[0].name)
         for logger in trainer.loggers:
@@ -439,14 +455,15 @@ class ResultTables(Callback):
         path = self.folder / "arbitrary_scale.svg"
         path.unlink(missing_ok=True)
         if any(len(line) > 2 for lines in curves.values() for line in lines.values()):
-            path.write_text(draw(curves, protocol))
+            write_whole(path, draw(curves, protocol))
 
 
 def _write_csv(path: Path, rows: list[Row]) -> None:
-    with path.open("w", newline="") as out:
-        writer = csv.DictWriter(out, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, text.getvalue())
 
 
 _MOST_COLUMNS = 5
@@ -454,7 +471,7 @@ _MOST_COLUMNS = 5
 
 def print_means(rows: list[Row]) -> None:
     """Print a table of means per set and scale by method, the protocol in the title."""
-    console = Console(width=None if sys.stdout.isatty() else 100)
+    console = Console(markup=False, width=None if sys.stdout.isatty() else 100)
     table_of = means(rows)
     for protocol in dict.fromkeys(key[3] for key in table_of):
         groups = list(

@@ -6,8 +6,7 @@ import os
 import signal
 import threading
 import time
-import zipfile
-from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,28 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
-from torch import Tensor
 
 from sr_lightning.errors import UserError
+from sr_lightning.files import regular_file
 from sr_lightning.metrics.quality import METRICS
 from sr_lightning.training.metrics_file import MetricsFile
+from sr_lightning.weights.formats.external import check_numbers
+from sr_lightning.weights.formats.pytorch import load_plain
 
-__all__ = ["BestCheckpoint", "LastCheckpoint", "SafeCheckpointIO", "is_whole"]
+__all__ = ["BestCheckpoint", "LastCheckpoint", "SafeCheckpointIO"]
+
+# What Lightning reads of a checkpoint, and what it cannot do without.
+_PARTS: dict[str, type] = {
+    "state_dict": dict,
+    "pytorch-lightning_version": str,
+    "epoch": int,
+    "global_step": int,
+    "loops": dict,
+    "callbacks": dict,
+    "optimizer_states": list,
+    "lr_schedulers": list,
+}
+_NEEDED = ("state_dict", "pytorch-lightning_version")
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
@@ -40,7 +54,10 @@ class SafeCheckpointIO(TorchCheckpointIO):
             UserError: its weights are not finite, or it cannot be written.
         """
         path = Path(path)
-        _refuse_non_finite(checkpoint.get("state_dict", {}), path)
+        try:
+            check_numbers(checkpoint.get("state_dict", {}), f"What {path.name} was to keep")
+        except UserError as error:
+            raise UserError(f"{error} It was not written; {_what_is_in(path.parent)}") from error
         part = path.with_name(f".{path.name}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,31 +67,37 @@ class SafeCheckpointIO(TorchCheckpointIO):
                 os.fsync(out.fileno())
             part.replace(path)
             _sync_folder(path.parent)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
+            # torch has errors of its own for a disk that is full.
+            cause = error if isinstance(error, OSError) else error.__context__ or error
             raise UserError(
-                f"The checkpoint {path} cannot be written ({error.strerror or error}); "
+                f"The checkpoint {path} cannot be written ({getattr(cause, 'strerror', cause)}); "
                 f"{_what_is_in(path.parent)}"
             ) from error
         finally:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink()
 
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read one, onto the CPU; nothing in it is executed, whatever `weights_only` says.
 
-def is_whole(path: Path) -> bool:
-    """Whether a checkpoint is as it was written: every part is read and its checksum compared."""
-    try:
-        with zipfile.ZipFile(path) as parts:
-            return parts.testzip() is None
-    except (OSError, zipfile.BadZipFile, EOFError, ValueError):
-        return False
-
-
-def _refuse_non_finite(weights: Mapping[str, Any], path: Path) -> None:
-    for name, value in weights.items():
-        if isinstance(value, Tensor) and value.is_floating_point() and not value.isfinite().all():
-            raise UserError(
-                f"The weights are not finite any more ({name}), so that {path.name} was not "
-                f"written; {_what_is_in(path.parent)}"
-            )
+        Raises:
+            UserError: it is missing or damaged, is no checkpoint of Lightning, or holds numbers
+                that are not finite.
+        """
+        path = regular_file(path, "checkpoint")
+        content = load_plain(path)
+        for key, kind in _PARTS.items():
+            found = content.get(key, kind()) if isinstance(content, dict) else None
+            if not isinstance(found, kind) or (key in _NEEDED and not found):
+                raise UserError(
+                    f"{path} is no checkpoint of a run: it has no sound '{key}'. Weights alone "
+                    "are given as --model.init_from."
+                )
+        check_numbers(content["state_dict"], path)
+        return dict(content)
 
 
 def _what_is_in(folder: Path) -> str:

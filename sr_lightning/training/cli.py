@@ -12,6 +12,7 @@ import lightning.pytorch as pl
 import yaml
 from filelock import FileLock, Timeout
 from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import Logger
@@ -21,6 +22,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from sr_lightning import __version__
 from sr_lightning.data import PatchDataModule  # noqa: F401 (short names in YAML)
 from sr_lightning.errors import UserError
+from sr_lightning.files import read_yaml, regular_file, write_whole
 from sr_lightning.nn.check import check_network
 from sr_lightning.runs import OutputOptions, RunFolder
 from sr_lightning.training import callbacks
@@ -28,7 +30,6 @@ from sr_lightning.training.checkpoints import (
     BestCheckpoint,
     LastCheckpoint,
     SafeCheckpointIO,
-    is_whole,
 )
 from sr_lightning.training.config_errors import PlainParser, refusal
 from sr_lightning.training.metrics_file import MetricsFile
@@ -42,6 +43,7 @@ from sr_lightning.training.wandb_logging import (
     make_logger,
     require_key,
 )
+from sr_lightning.weights.formats.pytorch import is_whole
 
 __all__ = ["SRCLI", "run_trainer_command"]
 
@@ -59,7 +61,7 @@ class SaveRunConfig(SaveConfigCallback):
         elif path.exists() and path.read_text() != text:
             earlier = len(list(path.parent.glob("config-earlier-*.yaml")))
             path.rename(path.with_name(f"config-earlier-{earlier + 1}.yaml"))
-        path.write_text(text)
+        write_whole(path, text)
         config = yaml.safe_load(text)
         assert isinstance(pl_module, SRModule)
         for logger in trainer.loggers:
@@ -78,6 +80,15 @@ class SRCLI(LightningCLI):
         parser.add_class_arguments(OutputOptions, "output")
         parser.add_class_arguments(WandbOptions, "wandb")
 
+    def _parse_ckpt_path(self) -> None:
+        """Read nothing yet: Lightning would let a checkpoint change the config."""
+
+    def _set_seed(self) -> None:
+        try:
+            super()._set_seed()
+        except ValueError as error:
+            raise UserError(f"seed_everything: {error}.") from error
+
     def before_instantiate_classes(self) -> None:
         """Refuse what cannot work before anything is built."""
         config = self.config[self.subcommand]
@@ -90,6 +101,8 @@ class SRCLI(LightningCLI):
             # ResultTables prints one with a protocol in its title.
             config.verbose = False
         _prefer_named_precision(config.trainer)
+        if config.ckpt_path is not None:
+            regular_file(config.ckpt_path, "checkpoint")
         self.run_folder = RunFolder.create(OutputOptions(**config.output.as_dict()))
         if self.subcommand == "fit":
             self.lock = _locked(self.run_folder)
@@ -100,6 +113,7 @@ class SRCLI(LightningCLI):
                     f"{self.run_folder.path} holds a run already: go on with it by --run "
                     f"{self.run_folder.path}, or name another --output.folder."
                 )
+        _check_numbers(config.trainer)
         interval, steps = config.trainer.val_check_interval, config.trainer.max_steps
         if isinstance(interval, int) and 0 < steps < interval:
             # A budget shorter than the usual interval is still validated at its end.
@@ -109,11 +123,11 @@ class SRCLI(LightningCLI):
         """Build model, data and trainer; what a constructor refuses is said in its own words."""
         try:
             super().instantiate_classes()
-        except ValueError as error:
+        except (ValueError, TypeError, MisconfigurationException) as error:
             # jsonargparse wraps what a constructor raises into a report on type hints.
-            if not str(error).startswith("Does not validate"):
-                raise
-            raise UserError(refusal(error)) from error
+            wrapped = str(error).startswith("Does not validate")
+            said = refusal(error) if wrapped else f"The config cannot be used: {error}"
+            raise UserError(said) from error
 
     def before_fit(self) -> None:
         """Refuse a network that cannot be trained before the run has a folder."""
@@ -167,6 +181,21 @@ class SRCLI(LightningCLI):
         options = WandbOptions(**config.wandb.as_dict())
         logger = make_logger(options, folder, name=name, job_type=self.subcommand)
         return [*found, logger] if logger is not None else found
+
+
+def _check_numbers(trainer: Namespace) -> None:
+    """Refuse what Lightning takes and then fails at.
+
+    Raises:
+        UserError: a number is too small, or no whole number of steps.
+    """
+    for name, least in (("accumulate_grad_batches", 1), ("val_check_interval", 1)):
+        value = trainer[name]
+        if isinstance(value, float) or (isinstance(value, int) and value < least):
+            raise UserError(f"trainer.{name} is {value}; give whole steps, {least} or more.")
+    clip = trainer.gradient_clip_val
+    if clip is not None and clip < 0:
+        raise UserError(f"trainer.gradient_clip_val is {clip}; give 0 (no clipping) or more.")
 
 
 @rank_zero_only
@@ -252,6 +281,13 @@ def run_trainer_command(given: list[str]) -> None:
         stopped_by = _signal_of(cli)
         if cli.lock is not None:
             cli.lock.release()
+    except SystemExit as end:
+        if isinstance(end.__context__, KeyboardInterrupt):
+            # Lightning ends with status 1 of its own.
+            raise KeyboardInterrupt from None
+        raise
+    except MisconfigurationException as error:
+        raise UserError(f"The config cannot be used: {error}") from error
     finally:
         sys.argv = program
         RunFolder.stop_handing_down()
@@ -280,6 +316,10 @@ def _expand(given: list[str]) -> tuple[list[str], RunFolder | None]:
     pending = iter(given[1:])
     for arg in pending:
         name, equals, value = arg.partition("=")
+        if name in {"--config", "-c"}:
+            value = value if equals else next(pending, "")
+            rest.append(f"{name}={_checked(value)}")
+            continue
         if name not in _SHORT:
             rest.append(arg)
             continue
@@ -294,6 +334,7 @@ def _expand(given: list[str]) -> tuple[list[str], RunFolder | None]:
             rest += [f"--data.init_args.{key}", value]
         else:
             folder = RunFolder.existing(value)
+            _checked(folder.config)
     if folder is None:
         return [command, *rest], None
     first = ["--config", str(folder.config), "--output.folder", str(folder.path)]
@@ -301,6 +342,17 @@ def _expand(given: list[str]) -> tuple[list[str], RunFolder | None]:
         checkpoint = _newest_whole(folder) if command == "fit" else folder.best_checkpoint()
         first += ["--ckpt_path", str(checkpoint)]
     return [command, *first, *rest], folder
+
+
+def _checked(config: str | Path) -> str | Path:
+    """A config file, looked at first: jsonargparse does not survive all that can be in one.
+
+    Raises:
+        UserError: it cannot be read, is not YAML, or is no mapping.
+    """
+    if not isinstance(read_yaml(config, "config"), dict | None):
+        raise UserError(f"The config {config} has no keys with values; is it a config?")
+    return config
 
 
 def _newest_whole(folder: RunFolder) -> Path:

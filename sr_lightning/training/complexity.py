@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-import yaml
 
 from sr_lightning.errors import UserError
+from sr_lightning.files import read_yaml
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.training.config_errors import PlainParser
 from sr_lightning.training.module import SRModule
@@ -43,10 +43,8 @@ def module_of_config(path: str | Path) -> SRModule:
     Raises:
         UserError: the file is missing or has no ``model`` that can be built.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"The experiment file {path} does not exist; check the path.")
-    section = (yaml.safe_load(path.read_text()) or {}).get("model")
+    content = read_yaml(path, "experiment file")
+    section = content.get("model") if isinstance(content, dict) else None
     if not section:
         raise UserError(f"{path} has no 'model' section.")
     restrict_names()

@@ -31,9 +31,10 @@ def curves_of(means: Sequence[dict[str, Any]], protocol: str) -> Curves:
     """
     curves: Curves = {}
     for row in means:
-        if row["protocol"] == protocol and row["psnr"] is not None:
+        psnr = row.get("psnr")
+        if row["protocol"] == protocol and psnr is not None and math.isfinite(psnr):
             line = curves.setdefault(row["set"], {}).setdefault(row["method"], {})
-            line[float(row["scale"])] = float(row["psnr"])
+            line[float(row["scale"])] = float(psnr)
     return curves
 
 

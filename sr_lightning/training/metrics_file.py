@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import csv
+import io
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
+
+from sr_lightning.errors import UserError
+from sr_lightning.files import read_text, write_whole
 
 __all__ = ["MetricsFile"]
 
@@ -31,11 +35,8 @@ class MetricsFile(Logger):
         self.every = every
         self._rows: dict[int, dict[str, Any]] = {}
         self._unsaved = 0
-        if path.is_file():
-            with path.open(newline="") as file:
-                for row in csv.DictReader(file):
-                    values = {key: value for key, value in row.items() if value and key != "step"}
-                    self._rows[int(row["step"])] = values
+        if path.exists():
+            self._rows = _rows_of(path)
 
     @property
     def name(self) -> str:
@@ -77,14 +78,29 @@ class MetricsFile(Logger):
         if not self._rows:
             return
         columns = ["step", *sorted({key for row in self._rows.values() for key in row})]
-        part = self.path.with_name(f".{self.path.name}.part")
-        with part.open("w", newline="") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows({"step": step, **row} for step, row in sorted(self._rows.items()))
-        part.replace(self.path)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns)
+        writer.writeheader()
+        writer.writerows({"step": step, **row} for step, row in sorted(self._rows.items()))
+        write_whole(self.path, text.getvalue())
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Write what is left."""
         self.save()
+
+
+def _rows_of(path: Path) -> dict[int, dict[str, Any]]:
+    """The rows of an earlier sitting by step.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    rows: dict[int, dict[str, Any]] = {}
+    try:
+        for row in csv.DictReader(io.StringIO(read_text(path), newline="")):
+            step = int(row.pop("step"))
+            rows[step] = {key: float(value) for key, value in row.items() if value}
+    except (csv.Error, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path} is damaged ({error}); move it away to go on.") from error
+    return rows

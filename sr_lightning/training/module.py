@@ -15,6 +15,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import GradClipAlgorithmType, rank_zero_info
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from sr_lightning.data.batch import Batch, LRBatch, check_batch
 from sr_lightning.errors import UserError
@@ -29,7 +30,7 @@ from sr_lightning.nn.precision import set_layout
 from sr_lightning.training.losses import PixelLoss
 from sr_lightning.training.schedules import Schedule
 from sr_lightning.training.warm_start import load_matching
-from sr_lightning.weights.files import describe_network, load_network
+from sr_lightning.weights.files import check_fit, describe_network, load_network
 
 __all__ = ["SRModule"]
 
@@ -143,17 +144,28 @@ class SRModule(pl.LightningModule):
         return losses["loss"]
 
     def configure_optimizers(self) -> Any:
-        """The optimiser, and its schedule stepped per optimiser step."""
-        optimizer = self.optimizer(p for p in self.parameters() if p.requires_grad)
-        if self.scheduler is None:
-            return optimizer
-        scheduler = self.scheduler(optimizer)
+        """The optimiser, and its schedule stepped per optimiser step.
+
+        Raises:
+            UserError: an option of one of them is impossible, such as a negative rate.
+        """
+        try:
+            optimizer = self.optimizer(p for p in self.parameters() if p.requires_grad)
+            if self.scheduler is None:
+                return optimizer
+            scheduler = self.scheduler(optimizer)
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"model.optimizer or model.scheduler cannot be made: {error}"
+            ) from error
         if isinstance(scheduler, Schedule) and scheduler.total_steps is None:
             scheduler.total_steps = self.trainer.max_steps
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
+        steps: dict[str, Any] = {"scheduler": scheduler, "interval": "step"}
+        if isinstance(scheduler, ReduceLROnPlateau):
+            # It looks at a validation, which comes every so many batches.
+            steps["frequency"] = self.trainer.val_check_batch or 1
+            steps["monitor"] = getattr(scheduler, "monitor", self.monitor)
+        return {"optimizer": optimizer, "lr_scheduler": steps}
 
     def configure_gradient_clipping(
         self,
@@ -333,12 +345,20 @@ class SRModule(pl.LightningModule):
         resuming would be written into the config and not be used.
 
         Raises:
-            UserError: the config names another optimiser than the checkpoint has.
+            UserError: the weights do not fit the network, or the checkpoint has no optimiser or
+                another one than the config names.
         """
+        source = self._trainer.ckpt_path if self._trainer is not None else None
+        check_fit(self.state_dict(), checkpoint["state_dict"], str(source or "The checkpoint"))
         resumed = self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING
         before = checkpoint.get("optimizer")
-        if not resumed or before is None or not checkpoint.get("optimizer_states"):
+        if not resumed:
             return
+        if not checkpoint.get("optimizer_states") or not isinstance(before, dict):
+            raise UserError(
+                f"{source} has no state of an optimiser to go on with; start a new run with "
+                "--model.init_from, which takes the weights alone."
+            )
         now = self._optimizer_facts()
         if now["class"] != before["class"]:
             raise UserError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
@@ -18,9 +17,13 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 
 from sr_lightning import __version__
+from sr_lightning.files import as_type, read_json, write_json
 from sr_lightning.training.warm_start import start_facts
 
 __all__ = ["Provenance", "commit", "data_facts", "hardware", "processor"]
+
+# What is read back of a file of an earlier sitting.
+_FACTS = dict[str, list[dict[str, Any]] | dict[str, Any]]
 
 
 def processor() -> str:
@@ -82,7 +85,7 @@ class Provenance(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin a sitting."""
         if self.path.is_file():
-            self._facts = json.loads(self.path.read_text())
+            self._facts = as_type(read_json(self.path), _FACTS, str(self.path))
         self._facts["data"] = data_facts(trainer)
         start: str | None = getattr(pl_module, "init_from", None)
         # Of the first sitting alone: the others start from a checkpoint, and weights may change.
@@ -116,7 +119,4 @@ class Provenance(Callback):
             return
         self._sitting["to_step"] = trainer.global_step
         self._sitting["seconds"] = round(time.monotonic() - self._begun, 1)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_suffix(".part")
-        part.write_text(json.dumps(self._facts, indent=1))
-        part.replace(self.path)
+        write_json(self.path, self._facts)

@@ -7,6 +7,7 @@ Options live in their own config section, ``wandb:``, and not under ``trainer.lo
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -38,7 +39,11 @@ class WandbOptions:
         ablation_level: which of its levels this run is.
         log_images: also log image strips of validation images (small crops). Off by default:
             pictures may be private or licensed.
-        private: leave out host name, hardware, file paths, package list and console output.
+        private: leave out host name, hardware, package list, console output and commit; of every
+            path in the config only the last part is recorded. What remains: the model's, the
+            data's and the trainer's options, all that is logged, times, versions of Python and
+            wandb, and the texts given here. The logs beside the run file, which `wandb sync` does
+            not upload, name folders.
     """
 
     mode: Literal["offline", "online", "disabled"] = "offline"
@@ -80,6 +85,8 @@ def describe_run(logger: Logger, config: dict[str, Any], network: SRNetwork) -> 
     shown = {key: config[key] for key in ("seed_everything", "model", "data", "trainer")}
     shown["seed"] = config["seed_everything"]
     options = config["wandb"]
+    if options["private"]:
+        shown = _without_places(shown)
     shown["ablation"] = {
         "factor": options["ablation_factor"],
         "level": options["ablation_level"],
@@ -87,8 +94,19 @@ def describe_run(logger: Logger, config: dict[str, Any], network: SRNetwork) -> 
     logger.log_hyperparams(shown)
     if isinstance(logger, WandbLogger):
         cost = complexity(network, scale=network.scales[-1])
-        constants = {"params": cost.parameters, "macs_720p": cost.macs, "commit": commit()}
+        constants: dict[str, Any] = {"params": cost.parameters, "macs_720p": cost.macs}
+        if not options["private"]:
+            constants["commit"] = commit()
         logger.experiment.summary.update(constants)
+
+
+def _without_places(value: Any) -> Any:
+    """Plain data with the last part of each path alone: sets by name, folders by their own."""
+    if isinstance(value, dict):
+        return {_without_places(key): _without_places(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_places(inner) for inner in value]
+    return re.split(r"[/\\]", value.rstrip("/\\"))[-1] if isinstance(value, str) else value
 
 
 def make_logger(

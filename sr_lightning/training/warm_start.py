@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from sr_lightning.errors import UserError
-from sr_lightning.weights.files import read_weights
+from sr_lightning.weights.files import check_fit, read_weights
 from sr_lightning.weights.zoo import records, weight_file
 
 __all__ = ["load_matching", "start_facts"]
@@ -24,13 +24,15 @@ def load_matching(network: nn.Module, path: str) -> None:
         path: weight file, checkpoint, folder of a run or name of the zoo.
 
     Raises:
-        UserError: there are no such weights, or not one tensor fits.
+        UserError: there are no such weights, not one tensor fits, or one is not finite.
     """
-    weights = read_weights(weight_file(path))
+    file = weight_file(path)
+    weights = read_weights(file)
     own = network.state_dict()
     fitting = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
     if not fitting:
         raise UserError(f"No tensor of {path} fits this network; it is another architecture.")
+    check_fit({name: own[name] for name in fitting}, fitting, file)
     network.load_state_dict(fitting, strict=False)
     fresh = sorted(set(own) - set(fitting))
     rank_zero_info(

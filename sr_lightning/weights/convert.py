@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from sr_lightning.errors import UserError
+from sr_lightning.files import user_path, write_json
 from sr_lightning.nn.complexity import parameter_count
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.weights.files import describe_network, save_network
@@ -87,7 +87,7 @@ def convert(
         UserError: the file cannot be read or does not fit, or `out` ends otherwise. Nothing is
             written then.
     """
-    out = Path(out).expanduser()
+    out = user_path(out)
     if out.suffix != ".safetensors":
         raise UserError(f"Converted weights are safetensors; {out} must end in .safetensors.")
     release = _release(arch)
@@ -105,7 +105,7 @@ def convert(
         origin=release.origin,
         licence=release.licence,
     )
-    out.with_suffix(".json").write_text(json.dumps(asdict(record), indent=1) + "\n")
+    write_json(out.with_suffix(".json"), asdict(record))
     return record
 
 
@@ -121,21 +121,25 @@ def _network(
     scale: int | Sequence[int] | None,
     arguments: dict[str, Any],
 ) -> SRNetwork:
-    told = release.arguments(weights)
     given = dict(arguments)
     if scale is not None:
         several = [scale] if isinstance(scale, int) else list(scale)
         given["scale"] = several[0] if len(several) == 1 else tuple(several)
-    for key, value in given.items():
-        if key in told and told[key] != value:
-            raise UserError(f"{weights.path} is for {key} {told[key]}, not {value}.")
     try:
+        told = release.arguments(weights)
+        for key, value in given.items():
+            if key in told and told[key] != value:
+                raise UserError(f"{weights.path} is for {key} {told[key]}, not {value}.")
         network = release.network(**{**told, **given})
-    except (TypeError, ValueError) as error:
+        state = release.translate(network, weights)
+    except UserError:
+        raise
+    except Exception as error:
+        # Shapes and names are the file's, and arguments the user's: they can be anything.
         raise UserError(
             f"{weights.path} is no {release.title} that can be built: {error}"
         ) from error
-    network.load_state_dict(release.translate(network, weights))
+    network.load_state_dict(state)
     return network.eval()
 
 

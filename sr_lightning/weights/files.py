@@ -9,14 +9,12 @@ run's own config names, from the Python files of the current folder.
 from __future__ import annotations
 
 import json
-import pickle
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -28,22 +26,25 @@ from sr_lightning.classes import (
     trusted_modules,
 )
 from sr_lightning.errors import UserError
+from sr_lightning.files import read_yaml, regular_file, user_path, write_whole
 from sr_lightning.nn.network import SRNetwork
+from sr_lightning.weights.formats.external import check_numbers, not_real
+from sr_lightning.weights.formats.pytorch import load_plain
 
-__all__ = ["build_network", "describe_network", "load_network", "read_weights", "save_network"]
+__all__ = [
+    "build_network",
+    "check_fit",
+    "describe_network",
+    "load_network",
+    "read_weights",
+    "save_network",
+]
 
 # What a weight file may name without being asked; an adapted module may be one of torch's layers.
 _OF_WEIGHTS = ("sr_lightning", "torch.nn")
 
-_DAMAGED = (
-    SafetensorError,
-    pickle.UnpicklingError,
-    RuntimeError,
-    EOFError,
-    ValueError,
-    KeyError,
-    OSError,
-)
+# No argument of a network is as large: widths, numbers of layers, levels of 8 bits.
+_LARGEST = 4096
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -52,7 +53,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     Raises:
         UserError: the file is missing, damaged or holds no network.
     """
-    return _read(Path(path).expanduser())[0]
+    return _read(user_path(path))[0]
 
 
 def load_network(path: str | Path) -> SRNetwork:
@@ -62,7 +63,7 @@ def load_network(path: str | Path) -> SRNetwork:
         UserError: the file is missing or damaged, does not say what network it is, or does not
             fit it tensor by tensor.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     weights, description = _read(path)
     if description is None:
         raise UserError(f"{path} does not say which network it belongs to; give its run folder.")
@@ -77,15 +78,16 @@ def save_network(network: SRNetwork, path: str | Path) -> None:
     Args:
         network: weights are written in float32.
         path: ending in ``.safetensors``.
+
+    Raises:
+        UserError: it cannot be written.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {
         name: value.detach().to("cpu", torch.float32).contiguous()
         for name, value in network.state_dict().items()
     }
     # Its save_file makes files that only their owner can read.
-    path.write_bytes(save(tensors, {"network": json.dumps(describe_network(network))}))
+    write_whole(Path(path), save(tensors, {"network": json.dumps(describe_network(network))}))
 
 
 def describe_network(network: SRNetwork) -> dict[str, Any]:
@@ -108,17 +110,28 @@ def build_network(description: dict[str, Any], source: Path) -> SRNetwork:
         UserError: it names something that is no network or may not be named, or does not fit it.
     """
     kind = _network_class(description, source)
-    arguments = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in description.get("init_args", {}).items()
-    }
+    given = description.get("init_args", {})
     try:
+        arguments = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
+        }
+        _refuse_huge(arguments)
         network: SRNetwork = kind(**arguments)
-    except (TypeError, ValueError) as error:
+    except Exception as error:
+        # The arguments are the file's, and can be anything.
         raise UserError(
             f"{source} wants a {kind.__name__} that cannot be built: {error}."
         ) from error
     return network
+
+
+def _refuse_huge(value: Any) -> None:
+    """Refuse numbers that would make a network too large for any machine."""
+    if isinstance(value, int | float) and not abs(value) <= _LARGEST:
+        raise ValueError(f"{value} is beyond reason")
+    if isinstance(value, dict | tuple | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            _refuse_huge(inner)
 
 
 def _network_class(description: Any, source: Path) -> type[SRNetwork]:
@@ -151,8 +164,8 @@ def _run_of(weights: Path) -> Path | None:
 
 def _named_by(config: Path) -> set[tuple[str, str]]:
     try:
-        return _short(named_classes(yaml.safe_load(config.read_text())))
-    except (OSError, ValueError, yaml.YAMLError):
+        return _short(named_classes(read_yaml(config)))
+    except UserError:
         return set()
 
 
@@ -161,42 +174,58 @@ def _short(paths: Iterable[str]) -> set[tuple[str, str]]:
     return {(path.partition(".")[0], path.rpartition(".")[2]) for path in paths}
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
-    if not path.is_file():
-        raise UserError(f"The weight file {path} does not exist; check the path.")
-    try:
-        if path.suffix == ".safetensors":
+def _read(path: Path) -> tuple[dict[str, Tensor], Any]:
+    path = regular_file(path, "weight file")
+    if path.suffix == ".safetensors":
+        try:
             with safe_open(path, "pt") as opened:
                 noted = (opened.metadata() or {}).get("network")
             return dict(load_file(path)), json.loads(noted) if noted else None
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except _DAMAGED as error:
-        raise UserError(f"{path} is damaged or not a weight file; fetch it again.") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds no network weights.")
-    state = content.get("state_dict", content)
+        except Exception as error:
+            # A reader of damaged bytes stumbles over whatever they say.
+            raise UserError(f"{path} is damaged or not a weight file; fetch it again.") from error
+    content = load_plain(path)
+    state = content.get("state_dict", content) if isinstance(content, dict) else None
     weights = {
         name.removeprefix("network."): value
-        for name, value in state.items()
-        if isinstance(value, Tensor) and (name.startswith("network.") or state is content)
+        for name, value in (state.items() if isinstance(state, dict) else ())
+        if isinstance(name, str)
+        and isinstance(value, Tensor)
+        and (name.startswith("network.") or state is content)
     }
     if not weights:
         raise UserError(f"{path} holds no network weights.")
     return weights, content.get("network")
 
 
-def _load_strictly(network: SRNetwork, weights: dict[str, Tensor], path: Path) -> None:
-    own = network.state_dict()
+def check_fit(own: Mapping[str, Tensor], weights: Mapping[str, Any], source: str | Path) -> None:
+    """Refuse weights that are not, tensor by tensor, those of a network.
+
+    Args:
+        own: state of the network.
+        weights: as read from a file.
+        source: file to name in errors.
+
+    Raises:
+        UserError: a tensor is missing, surplus, or of another shape or kind, or is not finite.
+    """
     missing = sorted(set(own) - set(weights))
     surplus = sorted(set(weights) - set(own))
-    wrong = [
+    problems = [f"missing {name}" for name in missing] + [f"surplus {name}" for name in surplus]
+    problems += [
         f"{name} is {tuple(weights[name].shape)} instead of {tuple(own[name].shape)}"
         for name in own
         if name in weights and weights[name].shape != own[name].shape
     ]
-    problems = [f"missing {name}" for name in missing] + [f"surplus {name}" for name in surplus]
-    problems += wrong
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise UserError(f"{path} does not fit its network: {', '.join(problems[:3])}{more}.")
+        raise UserError(f"{source} does not fit its network: {', '.join(problems[:3])}{more}.")
+    check_numbers(weights, source)
+    for name, value in weights.items():
+        if own[name].is_floating_point() and not value.is_floating_point():
+            raise UserError(not_real(source, name, value))
+
+
+def _load_strictly(network: SRNetwork, weights: dict[str, Tensor], path: Path) -> None:
+    check_fit(network.state_dict(), weights, path)
     network.load_state_dict(weights)

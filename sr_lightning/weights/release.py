@@ -7,14 +7,13 @@ but notes.
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sr_lightning.errors import UserError
+from sr_lightning.files import as_type, read_json, read_yaml
 from sr_lightning.nn.complexity import parameter_count
+from sr_lightning.runs import RunFolder
 from sr_lightning.weights.files import load_network, save_network
 from sr_lightning.weights.zoo import PROTOCOL, ZOO, Stage, WeightRecord, find_weights
 
@@ -41,9 +40,9 @@ def release(
             weights of that name are as good or better under the same protocol.
     """
     checkpoint = _only(run / "checkpoints", "best_*.ckpt")
-    summary = _json(run / "results" / "summary.json", "test it first")
+    summary = RunFolder(run).summary()
     facts = _json(run / "provenance.json", "train it with this version")
-    config = yaml.safe_load((run / "config.yaml").read_text())
+    config = read_yaml(run / "config.yaml", "config")
     network = load_network(checkpoint)
     measured = _measured(summary)
     stages = _stages(facts)
@@ -103,7 +102,7 @@ def _only(folder: Path, pattern: str) -> Path:
 def _json(path: Path, remedy: str) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path} does not exist; {remedy}.")
-    content: dict[str, Any] = json.loads(path.read_text())
+    content: dict[str, Any] = as_type(read_json(path), dict[str, Any], str(path))
     return content
 
 

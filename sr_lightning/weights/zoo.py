@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 from sr_lightning.errors import UserError
+from sr_lightning.files import read_record, user_path, write_json
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.runs import RunFolder
 from sr_lightning.weights.files import load_network
@@ -59,7 +59,7 @@ class Stage:
     hours: float
     hardware: str
     commit: str
-    measured: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    measured: dict[str, dict[str, dict[str, int | float]]] = field(default_factory=dict)
     notes: str = ""
 
 
@@ -82,11 +82,11 @@ class WeightRecord(Stage):
     """
 
     network: str
-    scales: tuple[float, ...]
+    scales: tuple[int | float, ...]
     parameters: int
     training_data: str
     data_licence: str
-    published: dict[str, dict[str, float]] = field(default_factory=dict)
+    published: dict[str, dict[str, int | float]] = field(default_factory=dict)
     preview: bool = True
     origin: str = "trained by this suite"
     licence: str = "MIT"
@@ -107,7 +107,7 @@ class WeightRecord(Stage):
     def write(self) -> Path:
         """Write the record beside its weights."""
         path = ZOO / f"{self.name}.json"
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        write_json(path, asdict(self))
         return path
 
     @classmethod
@@ -117,12 +117,7 @@ class WeightRecord(Stage):
         Raises:
             UserError: it is damaged or has other fields.
         """
-        try:
-            content: dict[str, Any] = json.loads(path.read_text())
-            stages = tuple(Stage(**stage) for stage in content.get("stages", ()))
-            return cls(**{**content, "scales": tuple(content["scales"]), "stages": stages})
-        except (ValueError, TypeError, KeyError) as error:
-            raise UserError(f"The weight record {path} is damaged: {error}.") from error
+        return read_record(path, cls, "weight record")
 
 
 def records() -> list[WeightRecord]:
@@ -148,7 +143,9 @@ def best_for_scale(scale: float) -> WeightRecord:
             (c["psnr"] for n, c in cells.items() if n == f"Set5_x{scale:g}"), default=float("-inf")
         )
 
-    found = [r for r in records() if scale in r.scales or (r.arbitrary_scale and scale >= 1)]
+    found = [
+        r for r in records() if scale in r.scales or (r.arbitrary_scale and 1 <= scale < math.inf)
+    ]
     if not found:
         scales = sorted({scale for record in records() for scale in record.scales})
         have = ", ".join(f"x{scale:g}" for scale in scales) or "none yet"
@@ -171,7 +168,7 @@ def weight_file(name_or_path: str) -> Path:
     """
     record = find_weights(name_or_path)
     if record is None:
-        path = Path(name_or_path).expanduser()
+        path = user_path(name_or_path)
         if path.is_dir():
             return RunFolder.existing(path).best_checkpoint()
         if not path.exists():

@@ -54,7 +54,7 @@ def read_caffe(path: Path) -> ExternalWeights:
                 for index, blob in enumerate(blobs):
                     kind = ("weight", "bias")[index] if index < 2 else str(index)
                     tensors[f"{name}.{kind}"] = blob
-    except (_MalformedError, UnicodeDecodeError, ValueError) as error:
+    except (_MalformedError, ValueError, OverflowError, OSError) as error:
         raise UserError(f"{path} is damaged, or no weight file of a known format.") from error
     if not tensors:
         raise UserError(f"{path} is damaged, or no weight file of a known format.")

@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from sr_lightning.errors import UserError
 
-__all__ = ["ExternalWeights"]
+__all__ = ["ExternalWeights", "check_numbers", "not_real"]
+
+
+def check_numbers(weights: Mapping[str, Any], source: str | Path) -> None:
+    """Refuse tensors that no weights are made of.
+
+    Args:
+        weights: by name; what is no tensor is left to others.
+        source: file to name in errors.
+
+    Raises:
+        UserError: one is complex, quantised or sparse, or is not finite in float32.
+    """
+    for name, value in weights.items():
+        if not isinstance(value, Tensor):
+            continue
+        if value.is_complex() or value.is_quantized or value.layout != torch.strided:
+            raise UserError(not_real(source, name, value))
+        if value.is_floating_point() and not value.float().isfinite().all():
+            raise UserError(
+                f"{source} holds NaN or infinity in '{name}': the training that made it broke "
+                "down; take an earlier checkpoint or other weights."
+            )
+
+
+def not_real(source: str | Path, name: str, value: Tensor) -> str:
+    """Why a tensor is refused that does not hold real floating-point numbers."""
+    kind = str(value.dtype).removeprefix("torch.")
+    return f"{source}: '{name}' is of {kind}, but weights are plain floating-point numbers."
 
 
 @dataclass(frozen=True)
@@ -44,7 +73,7 @@ class ExternalWeights:
             shape: that it must have.
 
         Raises:
-            UserError: there is no such tensor, or it has another shape.
+            UserError: there is no such tensor, or it has another shape or no real numbers.
         """
         if name not in self.tensors:
             raise UserError(f"{self.path} lacks the tensor '{name}'.")
@@ -57,4 +86,7 @@ class ExternalWeights:
         if tuple(value.shape) != tuple(shape):
             found = tuple(self.tensors[name].shape)
             raise UserError(f"{self.path}: '{name}' is {found} and does not fit {tuple(shape)}.")
+        check_numbers({name: value}, self.path)
+        if not value.is_floating_point():
+            raise UserError(not_real(self.path, name, value))
         return value.float().contiguous()

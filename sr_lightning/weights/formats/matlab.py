@@ -7,8 +7,6 @@ text is str, numbers are arrays in MATLAB's order of dimensions.
 from __future__ import annotations
 
 import importlib
-import struct
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,20 +20,6 @@ from sr_lightning.weights.formats.external import ExternalWeights
 
 __all__ = ["read_matlab_5", "read_matlab_73"]
 
-_DAMAGED = (
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    OSError,
-    EOFError,
-    RuntimeError,
-    MemoryError,
-    OverflowError,
-    NotImplementedError,
-    struct.error,
-    zlib.error,
-)
 # Deeper than any network; a damaged file can refer to itself.
 _DEEPEST = 32
 
@@ -51,7 +35,8 @@ def read_matlab_5(path: Path) -> ExternalWeights:
         # mat_dtype stays off: filters are single, and stay it.
         content = scipy_io.loadmat(path, struct_as_record=True, squeeze_me=False)
         plain = {k: _plain_5(v) for k, v in content.items() if not k.startswith("__")}
-    except _DAMAGED as error:
+    except Exception as error:
+        # A reader of damaged bytes stumbles over whatever they say.
         raise UserError(f"{path} is damaged; fetch it again.") from error
     return _weights(path, "matlab5", plain)
 
@@ -66,7 +51,8 @@ def read_matlab_73(path: Path) -> ExternalWeights:
     try:
         with h5py.File(path, "r") as opened:
             plain = {k: _plain_73(opened, opened[k]) for k in opened if not k.startswith("#")}
-    except _DAMAGED as error:
+    except Exception as error:
+        # A reader of damaged bytes stumbles over whatever they say.
         raise UserError(f"{path} is damaged; fetch it again.") from error
     return _weights(path, "matlab7.3", plain)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sr_lightning.errors import UserError
+from sr_lightning.files import regular_file
 from sr_lightning.weights.formats import caffe, matlab, pytorch
 from sr_lightning.weights.formats.external import ExternalWeights
 
@@ -18,11 +19,12 @@ def read_external(path: str | Path) -> ExternalWeights:
     Raises:
         UserError: the file is missing, damaged or none of these.
     """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise UserError(f"The weight file {path} does not exist; check the path.")
-    with path.open("rb") as opened:
-        head = opened.read(520)
+    path = regular_file(path, "weight file")
+    try:
+        with path.open("rb") as opened:
+            head = opened.read(520)
+    except OSError as error:
+        raise UserError(f"The weight file {path} cannot be read: {error.strerror}.") from error
     return _reader(head)(path)
 
 
