@@ -757,13 +757,14 @@ def test_a_run_is_judged_by_its_bicubic_row(tmp_path):
     ]
     (tmp_path / "results").mkdir()
     (tmp_path / "config.yaml").write_text("")
-    (tmp_path / "results" / "summary.json").write_text(json.dumps({"means": means}))
+    summary = {"protocols": {"edsr2017": "as most papers"}, "means": means}
+    (tmp_path / "results" / "summary.json").write_text(json.dumps(summary))
     assert [case.kind for case in look_into(tmp_path)] == ["run"]
     diagnosis = diagnose_run(tmp_path, Expected.parse("32.10/0.8940"))
     assert "are sound" in diagnosis.verdict
     assert "The expected 32.10/0.8940 is its number on Set5 x4" in diagnosis.verdict
     means[1]["psnr"] -= 0.6
-    (tmp_path / "results" / "summary.json").write_text(json.dumps({"means": means}))
+    (tmp_path / "results" / "summary.json").write_text(json.dumps(summary))
     assert "not sound" in diagnose_run(tmp_path).verdict
 
 
