@@ -364,6 +364,10 @@ def test_lr_images_of_urban100_are_compared_with_its_hr_images(tmp_path, monkeyp
     case = beside_known_set(case)
     assert (case.kind, case.scale, case.other) == ("lr", 4, tuple(low))
     assert case.high == tuple(high)
+    # Images of full size may be the HR images themselves.
+    save(tmp_path / "copy" / "Urban100" / "x4", files)
+    (case,) = look_into(tmp_path / "copy")
+    assert beside_known_set(case) == case
 
 
 def test_sets_whose_checksums_are_missing_are_named(high):

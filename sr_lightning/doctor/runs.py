@@ -99,9 +99,10 @@ def _verdict(sound: list[str], findings: list[Finding]) -> str:
             f"The measurements of this run are sound: its bicubic row is right ({sound[0]}{more}), "
             "so images, LR and protocol are right, and a gap to a paper is the network's."
         )
+    known = ", ".join(_rows()["edsr2017"])
     return (
-        "This run was tested on no set whose bicubic row is known (Set5, Set14, B100 at x2, x3, "
-        "x4), so its measurements cannot be checked by it."
+        f"This run was tested on no set whose bicubic row is known ({known} at x2, x3, x4), so its "
+        "measurements cannot be checked by it."
     )
 
 

@@ -18,7 +18,7 @@ from sr_lightning.data.integrity import (
 from sr_lightning.doctor.diagnosis import Diagnosis, Finding, finding
 from sr_lightning.errors import UserError
 
-__all__ = ["diagnose_set", "high_of", "hr_findings"]
+__all__ = ["diagnose_set", "hr_findings", "set_shown_in"]
 
 # Decoding more images only to recognise the set would take longer than the diagnosis.
 _MOST = 500
@@ -65,8 +65,8 @@ def hr_findings(files: Sequence[Path]) -> list[Finding]:
     return found
 
 
-def high_of(files: Sequence[Path], root: Path | None = None) -> tuple[Path, ...] | None:
-    """HR files of the public set whose images these LR or SR files show, if it is there.
+def set_shown_in(files: Sequence[Path], root: Path | None = None) -> ImageSet | None:
+    """The public set whose images these LR or SR files show, if its HR images are at hand.
 
     Args:
         files: Image files of one folder.
@@ -78,9 +78,8 @@ def high_of(files: Sequence[Path], root: Path | None = None) -> tuple[Path, ...]
     foreign = report.expected is not None and not report.matching
     facts = known_set(report.name) if foreign else None
     there = locate_set(facts, root) if facts is not None else None
-    if there is None or there.folder.resolve() == files[0].parent.resolve():
-        return None
-    return there.files
+    itself = there is not None and there.folder.resolve() == files[0].parent.resolve()
+    return None if itself else there
 
 
 def diagnose_set(files: Sequence[Path]) -> Diagnosis:
