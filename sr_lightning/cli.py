@@ -66,6 +66,10 @@ every command takes:
   --plugin MODULE    let files name classes of an installed module; may be repeated
 
 'sr-lightning --version' prints the version.
+
+exit status: 0 done; 1 a check or a cell of a study failed; 2 something given cannot be used, or a
+place cannot be written; 70 an error of this program, kept in a file; 130 stopped by Ctrl-C; 129 and
+143 stopped by SIGHUP and SIGTERM.
 """
 
 

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -127,16 +128,23 @@ def as_type(content: Any, kind: Any, where: str) -> Any:
     Raises:
         UserError: it is something else.
     """
-    # The import is late because few commands need it.
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     try:
-        return TypeAdapter(kind).validate_python(content)
+        return _adapter(kind).validate_python(content)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         said = f"{first['msg']}, got {str(first['input'])[:60]!r}"
         raise UserError(f"{where}: {key}{': ' * bool(key)}{said}.") from error
+
+
+@lru_cache
+def _adapter(kind: Any) -> Any:
+    # The import is late because few commands need it; what it makes is dear.
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
 
 
 def check_types(content: Mapping[str, Any], kinds: Mapping[str, Any], where: str) -> None:

@@ -7,7 +7,9 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Len
 
 from sr_lightning.errors import UserError
 from sr_lightning.files import as_type, read_json, user_path
@@ -54,6 +56,24 @@ class _Summary:
 
     protocols: dict[str, str]
     means: list[_Mean]
+
+
+@dataclass(frozen=True)
+class _Sitting:
+    """What every sitting of a training notes; more may stand beside."""
+
+    to_step: int
+    seconds: float
+    hardware: str
+    commit: str
+
+
+@dataclass(frozen=True)
+class _Provenance:
+    """What every training notes; more may stand beside."""
+
+    sittings: Annotated[list[_Sitting], Len(1)]
+    data: dict[str, dict[str, dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -153,13 +173,22 @@ class RunFolder:
         Raises:
             UserError: it was not tested, or the file is damaged.
         """
-        file = self.results / "summary.json"
+        remedy = f"has no results; run 'sr-lightning test --run {self.path}'"
+        return self._facts(self.results / "summary.json", _Summary, remedy)
+
+    def provenance(self) -> dict[str, Any]:
+        """What its training noted of itself, as ``provenance.json`` has it.
+
+        Raises:
+            UserError: it was not trained to a validation, or the file is damaged.
+        """
+        return self._facts(self.path / "provenance.json", _Provenance, "was not trained")
+
+    def _facts(self, file: Path, kind: Any, remedy: str) -> dict[str, Any]:
         if not os.path.lexists(file):
-            raise UserError(
-                f"{self.path} has no results; run 'sr-lightning test --run {self.path}'."
-            )
-        content: dict[str, Any] = read_json(file, "file of results")
-        as_type(content, _Summary, f"The file of results {file} is damaged")
+            raise UserError(f"{self.path} {remedy}.")
+        content: dict[str, Any] = read_json(file)
+        as_type(content, kind, f"The file {file} is damaged")
         return content
 
     def best_checkpoint(self) -> Path:

@@ -111,6 +111,34 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_nothing_else(tmp_path, mon
     assert [one.name for one in tmp_path.iterdir()] == [path.name]
 
 
+def test_a_preview_picture_that_cannot_be_written_does_not_end_training(fit, monkeypatch, recwarn):
+    from PIL import Image
+
+    def full(self, *args, **more):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    run = fit(trainer__max_steps=4)
+    assert "last_step=4.ckpt" in names(run)
+    said = [str(one.message) for one in recwarn if "The picture" in str(one.message)]
+    assert said
+    assert "No space left" in said[0]
+
+
+def test_a_reader_of_the_log_that_has_gone_does_not_end_training(fit, monkeypatch):
+    import builtins
+
+    real = builtins.print
+
+    def broken(*args, **more):
+        if str(args[0]).startswith("step "):
+            raise BrokenPipeError
+        real(*args, **more)
+
+    monkeypatch.setattr(builtins, "print", broken)
+    assert "last_step=4.ckpt" in names(fit(trainer__max_steps=4))
+
+
 def test_weights_that_are_not_finite_replace_nothing(tmp_path):
     path = tmp_path / "last_step=2.ckpt"
     with pytest.raises(UserError, match=r"NaN or infinity in 'a'.*not written.*no checkpoint yet"):

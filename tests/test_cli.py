@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import shutil
 import subprocess
 import sys
 
@@ -132,6 +134,80 @@ def test_help_of_a_module_lists_its_own_arguments_and_those_of_all_modules(capsy
     shown = capsys.readouterr().out
     for option in ("network", "ssim_weight", "optimizer", "scheduler", "init_from", "tile"):
         assert f"--model.{option} " in shown
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--trainer.accumulate_grad_batches", "0"], "accumulate_grad_batches is 0; give whole"),
+        (["--trainer.val_check_interval", "0.5"], "val_check_interval is 0.5; give whole steps"),
+        (["--trainer.val_check_interval", "0"], "val_check_interval is 0; give whole steps"),
+        (["--trainer.gradient_clip_val", "-1"], "gradient_clip_val is -1"),
+        (["--trainer.devices", "0"], "The config cannot be used: .*devices"),
+        (["--trainer.max_steps", "-5"], "The config cannot be used: .*max_steps"),
+        (["--trainer.limit_val_batches", "-1"], "The config cannot be used: .*limit_val_batches"),
+        (["--seed_everything", str(10**30)], "seed_everything: 10+ is not in bounds"),
+        (["--data.scale", "1.5"], "data.scale is 1.5, which HFDN is not made for"),
+        (["--data.num_workers", "-1"], "data.num_workers is -1; give 0 or more"),
+        (["--model.optimizer.lr", "-1"], "Invalid learning rate: -1"),
+        (["--ckpt_path", "best"], "The checkpoint best does not exist"),
+        (["--ckpt_path", "/dev/zero"], "The checkpoint /dev/zero is a pipe or a device"),
+        (["--config", "/dev/zero"], "The config /dev/zero is a pipe or a device"),
+        (["--model.init_from", "~no_such_user/x"], "there is no user of that name"),
+    ],
+)
+def test_odd_numbers_and_places_are_refused_in_one_sentence(
+    tmp_path, train_folder, val_folder, capsys, args, words
+):
+    given = [*tiny_fit("hfdn_x4", tmp_path, train_folder, val_folder), *SMALL_HFDN, *args]
+    assert re.search(words, refused(capsys, *given))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "a: &a [*a]", "- a", "a: 1\n b: 2"])
+def test_a_config_that_jsonargparse_would_not_survive_is_refused(tmp_path, capsys, text):
+    (tmp_path / "x.yaml").write_text(text)
+    message = refused(capsys, "fit", "--config", HFDN, "--config", str(tmp_path / "x.yaml"))
+    assert str(tmp_path / "x.yaml") in message
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda c: c["state_dict"].update(x=torch.ones(1)), "surplus x"),
+        (lambda c: c["state_dict"].popitem(), "missing "),
+        (lambda c: next(iter(c["state_dict"].values())).fill_(torch.nan), "NaN or infinity"),
+        (lambda c: c.update(state_dict=[]), "no sound 'state_dict'"),
+        (lambda c: c.update(optimizer_states="x"), "no sound 'optimizer_states'"),
+        (lambda c: c.update(optimizer_states=[]), "no state of an optimiser to go on with"),
+        (lambda c: c.update(loops=7), "no sound 'loops'"),
+        (lambda c: c.pop("pytorch-lightning_version"), "no sound 'pytorch-lightning_version'"),
+    ],
+)
+def test_a_checkpoint_that_is_none_is_refused_in_one_sentence(
+    finished_run, tmp_path, capsys, spoil, words
+):
+    (last,) = (finished_run / "checkpoints").glob("last*.ckpt")
+    content = torch.load(last, weights_only=True)
+    spoil(content)
+    path = tmp_path / "x.ckpt"
+    torch.save(content, path)
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    arguments = ("--ckpt_path", str(path), "--trainer.max_steps", "9")
+    message = refused(capsys, "fit", "--run", str(run), *arguments)
+    assert words in message
+    assert str(path) in message
+
+
+def test_a_plateau_schedule_follows_the_validations(tmp_path, train_folder, val_folder):
+    given = tiny_fit("hfdn_x4", tmp_path, train_folder, val_folder, trainer__max_steps=6)
+    main([*given, *SMALL_HFDN, "--model.optimizer.lr", "1e-3",
+          "--model.scheduler", "lightning.pytorch.cli.ReduceLROnPlateau",
+          "--model.scheduler.monitor", "val/edsr2017/psnr", "--model.scheduler.mode", "max",
+          "--model.scheduler.patience", "0", "--model.scheduler.threshold", "1"])  # fmt: skip
+    with (only_run(tmp_path) / "metrics.csv").open() as file:
+        rates = [float(row["lr-Adam"]) for row in csv.DictReader(file) if row["lr-Adam"]]
+    assert rates[0] == pytest.approx(1e-3)
+    assert rates[-1] < rates[0]
 
 
 def test_typo_in_a_yaml_file_is_named(tmp_path, capsys):

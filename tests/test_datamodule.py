@@ -96,6 +96,45 @@ def test_missing_test_set_is_skipped_with_a_notice(tmp_path, test_folder):
     assert len(data.test_dataloader()) == 3
 
 
+@pytest.mark.parametrize("stage", ["fit", "test"])
+def test_a_mistyped_test_folder_is_an_error(tmp_path, test_folder, stage):
+    folder = save_pictures(tmp_path / "set", 4, (40, 40))
+    data = PatchDataModule(
+        train=[str(folder)], test=[str(test_folder), f"{test_folder}x"], scale=2, patch_size=12,
+        holdout=1, root=str(tmp_path),
+    )  # fmt: skip
+    with pytest.raises(UserError, match=f"'{test_folder}x' is neither a folder nor"):
+        data.setup(stage)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("scale", 0.5, "give a real scale from 1 on"),
+        ("scale", float("nan"), "give a real scale from 1 on"),
+        ("scale", [2, float("inf")], "give a real scale from 1 on"),
+        ("scale", [], "give a real scale from 1 on"),
+        ("val_scale", 0, "give a real scale from 1 on"),
+        ("num_workers", -1, "give 0 or more"),
+        ("holdout", -1, "give 0 or more"),
+        ("batch_size", 0, "give 1 or more"),
+        ("patch_size", -3, "give 1 or more"),
+        ("val_crop", 0, "give 1 or more"),
+        ("candidates", 0, "give 1 or more"),
+        ("seed", 10**30, "give a number of 64 bits"),
+    ],
+)
+def test_a_number_that_cannot_be_is_named_with_its_key(name, value, words):
+    with pytest.raises(UserError, match=rf"data\.{name} is .*{words}"):
+        PatchDataModule(**{name: value})
+
+
+def test_lr_folders_with_other_braces_than_the_scale_are_refused(tmp_path):
+    folder = save_pictures(tmp_path / "set", 4, (40, 40))
+    with pytest.raises(UserError, match=r"only \{scale\} may stand in braces"):
+        fit(folder, lr_source="paired", paired_lr={"set": "/x/{size}"})
+
+
 def test_no_test_set_at_all_is_an_error(tmp_path):
     with pytest.raises(UserError, match="Set5 is expected in"):
         PatchDataModule(test=["Set5", "Set14"], scale=2, root=str(tmp_path)).setup("test")

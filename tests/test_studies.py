@@ -600,18 +600,18 @@ time.sleep(60)
 RUNNING = """
 import sys
 from pathlib import Path
-sys.path[:0] = [{tests!r}, {root!r}]
-from test_studies import study_of
 from sr_lightning.studies.ledger import Ledger
-from sr_lightning.studies.runner import Runner, data_digest
+from sr_lightning.studies.runner import Runner
+from sr_lightning.studies.study import load_study
 here = Path({here!r})
-Runner(study_of(here), "quick", Ledger(here / "ledger"), here / "runs", seeds=1,
+study = load_study(here / "a_study.yaml", Path({root!r}))
+Runner(study, "quick", Ledger(here / "ledger"), here / "runs", seeds=1,
        program=(sys.executable, str(here / "watched.py"))).run()
 """
 
 
 def once(there: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not there() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert there()
@@ -619,14 +619,17 @@ def once(there: Callable[[], bool]) -> None:
 
 def test_a_killed_runner_takes_its_cells_along_and_they_save_themselves(tmp_path):
     (tmp_path / "watched.py").write_text(WATCHED)
-    program = RUNNING.format(tests=str(ROOT / "tests"), root=str(ROOT), here=str(tmp_path))
+    (tmp_path / "a_study.yaml").write_text(STUDY)
     runner = subprocess.Popen(
-        [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(ROOT)}
+        [sys.executable, "-c", RUNNING.format(root=str(ROOT), here=str(tmp_path))],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     folder = tmp_path / "runs" / "a_study/quick/plain/seed0"
-    once((folder / "ready").exists)
-    runner.kill()
-    runner.wait()
+    try:
+        once((folder / "ready").exists)
+    finally:
+        runner.kill()
+        runner.wait()
     once((folder / "saved").exists)
 
 

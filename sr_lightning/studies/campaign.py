@@ -284,14 +284,15 @@ class Session:
 
     def _call(self, arguments: Sequence[str]) -> bool:
         """Run a command; False if the time was over first and it saved itself."""
-        command = ["sr-lightning", *arguments, *self.extra]
-        self.console.print(f"$ {shlex.join(command)}", highlight=False)
+        command = [*arguments, *self.extra]
         left = self.end - time.monotonic() - _GRACE_S
         if left <= 0:
             return False
         child = subprocess.Popen(
-            [sys.executable, "-m", "sr_lightning", *command[1:]],
+            [sys.executable, "-m", "sr_lightning.studies.worker", json.dumps([command])],
             cwd=self.campaign.root,
+            # Closed with this process, which ends the run.
+            stdin=subprocess.PIPE,
             # Ctrl-C reaches this process alone, which passes it on once.
             start_new_session=True,
         )
@@ -304,7 +305,8 @@ class Session:
                 raise StoppedError("Stopped; the same command goes on from here.") from None
             return False
         if code != 0:
-            raise UserError(f"'{shlex.join(command)}' failed with status {code}.")
+            said = shlex.join(["sr-lightning", *command])
+            raise UserError(f"'{said}' failed with status {code}.")
         return True
 
     def _keep(self, run: Run, folder: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from sr_lightning.code_identity import class_paths, code_identity
 from sr_lightning.errors import UserError
-from sr_lightning.files import read_json, read_record, read_yaml, write_json
+from sr_lightning.files import read_record, read_yaml, write_json
 from sr_lightning.runs import RunFolder
 
 __all__ = ["ASIDE", "Failure", "Ledger", "RunRecord", "code_of", "entry_of_run"]
@@ -259,7 +259,7 @@ def entry_of_run(
     for needed in ("provenance.json", "results/summary.json", "results/images.csv", "config.yaml"):
         if not (run / needed).is_file():
             raise UserError(f"{run / needed} is missing; the run is not finished.")
-    facts = read_json(run / "provenance.json")
+    facts = RunFolder(run).provenance()
     checkpoint = sorted((run / "checkpoints").glob("best_*.ckpt"))[-1]
     network = load_network(checkpoint)
     cost = complexity(network, scale=network.scales[-1])

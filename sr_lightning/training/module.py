@@ -163,7 +163,7 @@ class SRModule(pl.LightningModule):
         steps: dict[str, Any] = {"scheduler": scheduler, "interval": "step"}
         if isinstance(scheduler, ReduceLROnPlateau):
             # It looks at a validation, which comes every so many batches.
-            steps["frequency"] = self.trainer.val_check_batch or 1
+            steps["frequency"] = self.trainer.val_check_interval
             steps["monitor"] = getattr(scheduler, "monitor", self.monitor)
         return {"optimizer": optimizer, "lr_scheduler": steps}
 

@@ -17,13 +17,10 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 
 from sr_lightning import __version__
-from sr_lightning.files import as_type, read_json, write_json
+from sr_lightning.files import as_type, check_types, read_json, write_json
 from sr_lightning.training.warm_start import start_facts
 
 __all__ = ["Provenance", "commit", "data_facts", "hardware", "processor"]
-
-# What is read back of a file of an earlier sitting.
-_FACTS = dict[str, list[dict[str, Any]] | dict[str, Any]]
 
 
 def processor() -> str:
@@ -85,7 +82,8 @@ class Provenance(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin a sitting."""
         if self.path.is_file():
-            self._facts = as_type(read_json(self.path), _FACTS, str(self.path))
+            self._facts = as_type(read_json(self.path), dict[str, Any], str(self.path))
+            check_types(self._facts, {"sittings": list[dict[str, Any]]}, str(self.path))
         self._facts["data"] = data_facts(trainer)
         start: str | None = getattr(pl_module, "init_from", None)
         # Of the first sitting alone: the others start from a checkpoint, and weights may change.

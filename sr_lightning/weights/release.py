@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sr_lightning.errors import UserError
-from sr_lightning.files import as_type, read_json, read_yaml
+from sr_lightning.files import read_yaml
 from sr_lightning.nn.complexity import parameter_count
 from sr_lightning.runs import RunFolder
 from sr_lightning.weights.files import load_network, save_network
@@ -41,7 +41,7 @@ def release(
     """
     checkpoint = _only(run / "checkpoints", "best_*.ckpt")
     summary = RunFolder(run).summary()
-    facts = _json(run / "provenance.json", "train it with this version")
+    facts = RunFolder(run).provenance()
     config = read_yaml(run / "config.yaml", "config")
     network = load_network(checkpoint)
     measured = _measured(summary)
@@ -97,13 +97,6 @@ def _only(folder: Path, pattern: str) -> Path:
     if len(found) != 1:
         raise UserError(f"{folder} should hold one {pattern}, but holds {len(found)}.")
     return found[0]
-
-
-def _json(path: Path, remedy: str) -> dict[str, Any]:
-    if not path.is_file():
-        raise UserError(f"{path} does not exist; {remedy}.")
-    content: dict[str, Any] = as_type(read_json(path), dict[str, Any], str(path))
-    return content
 
 
 def _measured(summary: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]:

@@ -143,7 +143,7 @@ KINDS = {
     "published": Kind(
         "experiments/published/hfdn.yaml",
         damage_yaml,
-        (("study", "show", "hfdn_attention"), ("report", "--out", "page")),
+        (("study", "show", "hfdn_attention"), ("report", "--table", "hfdn/attention")),
     ),
     "archive": Kind(
         "photos.zip",

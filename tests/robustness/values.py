@@ -128,7 +128,6 @@ VALUES: list[list[str]] = [
     *(["compare", "photos", "--weights", "w.safetensors", "--scale", n] for n in ("0", "nan", "3")),
     ["compare", "a.png", "--weights", "w.safetensors", "--region", "-1", "-1", "0"],
     ["compare", "a.png", "--weights", "w.safetensors", "--out", "/proc/x"],
-    *(["report", "--out", to] for to in ("/proc/x", "a.png")),
     ["report", "--table", "x"],
     ["zoo", "train", "--only", "nothing"],
     *(["zoo", "train", "--minutes", n] for n in ("nan", "-1")),
