@@ -215,6 +215,8 @@ _NOISE = (
     "isinstance(treespec, LeafSpec)",
     "``instantiate_classes`` was deprecated",
     "only one JsonargparseDeprecationWarning per type is shown",
+    # Checkpoints are read by weights_only wherever that can be.
+    "`weights_only` was not set",
     # A test needs the weights of a checkpoint, not the callbacks of the training.
     "callbacks used to create the checkpoint need to be provided",
     "loading a checkpoint outside the 'fit' stage",

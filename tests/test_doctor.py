@@ -29,17 +29,18 @@ from sr_lightning.doctor.diagnosis import Diagnosis
 from sr_lightning.doctor.estimators import jpeg_quality, luminance, shift_of
 from sr_lightning.doctor.explain import Expected, explain
 from sr_lightning.doctor.folders import beside_known_set, look_into
-from sr_lightning.doctor.known_sets import diagnose_set
-from sr_lightning.doctor.lr_images import diagnose_low
+from sr_lightning.doctor.lr_images import diagnose_lr
 from sr_lightning.doctor.pairs import pair_files, scale_in_name
-from sr_lightning.doctor.resizers import REFERENCE, RESIZERS
-from sr_lightning.doctor.results import diagnose_results
+from sr_lightning.doctor.resizers import DOWNSCALERS, REFERENCE
+from sr_lightning.doctor.results import diagnose_sr
 from sr_lightning.doctor.runs import bicubic_row, diagnose_run
+from sr_lightning.doctor.sets import diagnose_set
 from sr_lightning.errors import UserError
 from sr_lightning.metrics.protocol import PROTOCOLS
 from sr_lightning.metrics.quality import psnr, ssim
+from sr_lightning.nn.network import SRNetwork
 
-RESIZE = {resizer.key: resizer for resizer in RESIZERS}
+RESIZE = {resizer.key: resizer for resizer in DOWNSCALERS if not resizer.uncropped}
 SCALE = 3
 
 
@@ -113,7 +114,7 @@ def made(super_resolved, tmp_path_factory) -> list[Path]:
 
 @pytest.fixture(scope="session")
 def sound(high, made) -> Diagnosis:
-    return diagnose_results(high, made)
+    return diagnose_sr(high, made)
 
 
 def problems(diagnosis: Diagnosis) -> str:
@@ -132,6 +133,15 @@ def test_opencv_arithmetic_gives_the_bytes_of_opencv():
         made = RESIZE[name].make(np.repeat(image[..., None], 3, axis=2), size)
         assert (made == made[..., :1]).all()
         assert made[..., 0].tolist() == there, (name, scale)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4, 2.5])
+def test_kornia_s_resize_is_kornia_s(scale, photographs):
+    resize = pytest.importorskip("kornia.geometry.transform").resize
+    for pixels in photographs.values():
+        size = tuple(int(side // scale) for side in pixels.shape[:2])
+        theirs = resize(tensor(pixels)[None].float(), size, "bicubic", antialias=True)[0]
+        assert (RESIZE["kornia"].make(pixels, size) == pixels_of(theirs)).all()
 
 
 OPENCV = {
@@ -184,11 +194,11 @@ OPENCV = {
 )
 def test_the_resize_of_lr_images_is_named(key, photographs, high, tmp_path):
     low = save(tmp_path / "LR", downscaled(photographs, key))
-    diagnosis = diagnose_low(high, low)
+    diagnosis = diagnose_lr(high, low)
     assert diagnosis.facts["made_by"] == key
     assert "byte for byte" in diagnosis.verdict
     assert diagnosis.facts["scale"] == SCALE
-    # Every other way than the usual one is told with a remedy; the usual one is not complained of.
+    # Every way but the usual one is reported with a remedy.
     assert [bool(one.remedy) for one in diagnosis.findings] == (
         [True] if key != REFERENCE.key else []
     )
@@ -211,7 +221,7 @@ def test_lr_images_made_by_torch_itself_are_recognised(mode, options, key, photo
         image = tensor(pixels)[None].float() / 255
         small = F.interpolate(image, scale_factor=0.25, mode=mode, **options)[0]
         low[name] = (small.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-    diagnosis = diagnose_low(save(tmp_path / "HR", whole), save(tmp_path / "LR", low))
+    diagnosis = diagnose_lr(save(tmp_path / "HR", whole), save(tmp_path / "LR", low))
     assert key in {one["resize"] for one in diagnosis.facts["resizes"][:2]}
     assert diagnosis.facts["made_by"] is not None
     assert diagnosis.facts["resizes"][0]["max_difference"] <= 1
@@ -219,31 +229,36 @@ def test_lr_images_made_by_torch_itself_are_recognised(mode, options, key, photo
 
 def test_resizes_that_make_the_same_bytes_are_all_named(photographs, high, tmp_path):
     """At x3 the centre of a cell is a pixel: whatever does not antialias just takes it."""
-    diagnosis = diagnose_low(high, save(tmp_path / "LR", downscaled(photographs, "opencv_cubic")))
+    diagnosis = diagnose_lr(high, save(tmp_path / "LR", downscaled(photographs, "opencv_cubic")))
     assert "cannot be told apart" in diagnosis.verdict
     for part in ("INTER_CUBIC", "INTER_LINEAR", "nearest neighbour, central pixel"):
         assert part in diagnosis.verdict
     assert "compare with none of them" in diagnosis.findings[0].remedy
 
 
-def test_aliased_lr_images_are_told_with_what_they_cost(photographs, high, tmp_path):
+def test_aliased_lr_images_are_reported_with_what_they_cost(photographs, high, tmp_path):
     low = save(tmp_path / "LR", downscaled(photographs, "opencv_cubic"))
-    diagnosis = diagnose_low(high, low)
+    diagnosis = diagnose_lr(high, low)
     cost = diagnosis.facts["upscaled"]
     gap = cost["bicubic/these"]["psnr"] - cost["bicubic/usual"]["psnr"]
     assert gap < -0.2
     assert f"bicubic upscaling of them gives {gap:+.2f} dB" in diagnosis.verdict
 
 
-def test_a_network_tells_its_own_loss(photographs, high, tmp_path):
+def test_a_network_s_own_loss_is_reported(photographs, high, tmp_path):
     low = save(tmp_path / "LR", downscaled(photographs, "torch_plain"))
 
-    def nearest(lr, scale):
-        return F.interpolate(lr, scale_factor=scale, mode="nearest")
+    class Nearest(SRNetwork):
+        scales = (3,)
 
-    diagnosis = diagnose_low(high, low, upscale=("Nearest", nearest))
+        def forward(self, lr):
+            return F.interpolate(lr, scale_factor=3, mode="nearest")
+
+    diagnosis = diagnose_lr(high, low, network=Nearest())
     assert diagnosis.facts["upscaled"]["Nearest/usual"]["psnr"] > 10
     assert "Nearest " in diagnosis.verdict
+    with pytest.raises(UserError, match="upscales by x3, not by x2"):
+        diagnose_lr(high, low, 2, network=Nearest())
 
 
 def test_lr_images_of_uncropped_hr_images_are_recognised(tmp_path, photographs):
@@ -251,25 +266,25 @@ def test_lr_images_of_uncropped_hr_images_are_recognised(tmp_path, photographs):
     assert [side % 4 for side in odd["coffee"].shape[:2]] == [2, 2]
     whole = tensor(odd["coffee"])
     low = {"coffee": imresize(whole, 1 / 4).permute(1, 2, 0).numpy()}
-    diagnosis = diagnose_low(save(tmp_path / "HR", odd), save(tmp_path / "LR", low))
+    diagnosis = diagnose_lr(save(tmp_path / "HR", odd), save(tmp_path / "LR", low))
     assert diagnosis.facts["made_by"] == "matlab_classic_uncropped"
     assert "a pixel larger than HR / 4 rounded down" in problems(diagnosis)
     squeezed = {"coffee": RESIZE["pil_bicubic"].make(odd["coffee"], (30, 36))}
-    diagnosis = diagnose_low(find_images(tmp_path / "HR"), save(tmp_path / "LR2", squeezed))
+    diagnosis = diagnose_lr(find_images(tmp_path / "HR"), save(tmp_path / "LR2", squeezed))
     assert diagnosis.facts["made_by"] == "pil_bicubic"
     assert "that were not cropped" in diagnosis.verdict
 
 
 def test_swapped_channels_of_lr_images_are_found(photographs, high, tmp_path):
     swapped = {name: pixels[..., ::-1].copy() for name, pixels in downscaled(photographs).items()}
-    diagnosis = diagnose_low(high, save(tmp_path / "LR", swapped))
+    diagnosis = diagnose_lr(high, save(tmp_path / "LR", swapped))
     assert "red and blue are swapped" in problems(diagnosis)
     assert diagnosis.facts["made_by"] == "matlab_classic"
 
 
 def test_jpeg_lr_images_are_found_even_in_png_files(photographs, high, tmp_path):
     low = save(tmp_path / "jpeg", downscaled(photographs), ".jpg", quality=80)
-    diagnosis = diagnose_low(high, low)
+    diagnosis = diagnose_lr(high, low)
     assert "JPEG" in problems(diagnosis)
     assert diagnosis.facts["made_by"] is None
     decoded = {
@@ -278,38 +293,103 @@ def test_jpeg_lr_images_are_found_even_in_png_files(photographs, high, tmp_path)
     assert [jpeg_quality(pixels) for pixels in decoded.values()] == [80, 80, 80]
 
 
+def noisy(images, level, seed=0):
+    rng = np.random.default_rng(seed)
+    return {
+        name: (pixels + rng.normal(0, level, pixels.shape)).round().clip(0, 255).astype(np.uint8)
+        for name, pixels in images.items()
+    }
+
+
+def test_noise_on_lr_images_is_recognised_by_its_level(photographs, high, tmp_path):
+    """DN of the RDN paper has level 30; other levels are no degradation that papers name."""
+    lows = downscaled(photographs)
+    diagnosis = diagnose_lr(high, save(tmp_path / "dn", noisy(lows, 30)))
+    assert diagnosis.facts["made_by"] == "dn"
+    assert "DN" in diagnosis.verdict
+    assert "compare with DN rows only" in diagnosis.findings[0].remedy
+    diagnosis = diagnose_lr(high, save(tmp_path / "little", noisy(lows, 8)))
+    assert diagnosis.facts["made_by"] is None
+    assert "Gaussian noise of level 8" in problems(diagnosis)
+    blurred = noisy(downscaled(photographs, "blur_central"), 8)
+    diagnosis = diagnose_lr(high, save(tmp_path / "blurred", blurred))
+    assert "None of the" in diagnosis.verdict
+
+
 def test_edited_and_mixed_lr_images_are_not_claimed_to_be_known(photographs, high, tmp_path):
     lows = downscaled(photographs)
-    rng = np.random.default_rng(0)
-    noisy = {
-        name: (pixels + rng.normal(0, 4, pixels.shape)).round().clip(0, 255).astype(np.uint8)
-        for name, pixels in lows.items()
-    }
-    diagnosis = diagnose_low(high, save(tmp_path / "noisy", noisy))
+    brighter = {name: (pixels * 0.9 + 20).astype(np.uint8) for name, pixels in lows.items()}
+    diagnosis = diagnose_lr(high, save(tmp_path / "brighter", brighter))
     assert diagnosis.facts["made_by"] is None
     assert "None of the" in diagnosis.verdict
     mixed = lows | {"cat": downscaled(photographs, "pil_bicubic")["cat"]}
-    diagnosis = diagnose_low(high, save(tmp_path / "mixed", mixed))
+    diagnosis = diagnose_lr(high, save(tmp_path / "mixed", mixed))
     assert "in several ways" in diagnosis.verdict
     assert diagnosis.facts["made_by"] is None
+
+
+def test_half_size_hr_images_beside_lr_images_of_the_true_ones_are_found(photographs, tmp_path):
+    """SelfExSR's image_SRF_2 holds half-size HR files; LR files of the true ones do not fit."""
+    true = {name: cropped(pixels, 4) for name, pixels in photographs.items()}
+    half = downscaled(true, scale=2)
+    low = {f"{name}x4": pixels for name, pixels in downscaled(true, scale=4).items()}
+    diagnosis = diagnose_lr(save(tmp_path / "HR", half), save(tmp_path / "X4", low))
+    assert diagnosis.facts["scale"] == 2
+    assert "called x4, but beside these HR images their sizes are those of x2" in (
+        problems(diagnosis)
+    )
+    assert "image_SRF_2" in diagnosis.findings[0].remedy
+
+
+def test_the_half_size_urban100_is_recognised_by_its_folder(tmp_path):
+    rng = np.random.default_rng(5)
+    files = {f"img_{n:03}": rng.integers(0, 255, (256, 512, 3), np.uint8) for n in range(1, 4)}
+    high = save(tmp_path / "Urban100" / "HR", files)
+    diagnosis = diagnose_set(high)
+    assert "not Urban100 as papers use it" in diagnosis.verdict
+    assert "image_SRF_4" in problems(diagnosis)
+    low = save(tmp_path / "LR", {name: pixels[::2, ::2] for name, pixels in files.items()})
+    assert "the HR images are not Urban100" in problems(diagnose_lr(high, low))
+
+
+def test_lr_images_of_urban100_are_compared_with_its_hr_images(tmp_path, monkeypatch):
+    """Its pixels are not recorded: the name of the folder decides."""
+    rng = np.random.default_rng(6)
+    files = {f"img_{n:03}": rng.integers(0, 255, (512, 1024, 3), np.uint8) for n in range(1, 4)}
+    monkeypatch.setenv("SR_DATA", str(tmp_path / "data"))
+    high = save(tmp_path / "data" / "benchmarks" / "Urban100" / "HR", files)
+    small = {f"{name}x4": pixels[::4, ::4] for name, pixels in files.items()}
+    low = save(tmp_path / "mine" / "Urban100" / "X4", small)
+    (case,) = look_into(tmp_path / "mine")
+    case = beside_known_set(case)
+    assert (case.kind, case.scale, case.other) == ("lr", 4, tuple(low))
+    assert case.high == tuple(high)
+    # Images of full size may be the HR images themselves.
+    save(tmp_path / "copy" / "Urban100" / "x4", files)
+    (case,) = look_into(tmp_path / "copy")
+    assert beside_known_set(case) == case
+
+
+def test_sets_whose_checksums_are_missing_are_named(high):
+    assert "no checksums of Urban100 and Manga109" in diagnose_set(high).verdict
 
 
 def test_lr_images_that_show_another_image_are_found(photographs, tmp_path):
     pieces = {name: pixels[:120, :144] for name, pixels in photographs.items()}
     lows = list(downscaled(pieces).values())
     wrong = dict(zip(pieces, lows[1:] + lows[:1], strict=True))
-    diagnosis = diagnose_low(save(tmp_path / "HR", pieces), save(tmp_path / "LR", wrong))
+    diagnosis = diagnose_lr(save(tmp_path / "HR", pieces), save(tmp_path / "LR", wrong))
     assert "do not show their HR image: astronaut.png shows what cat.png should" in problems(
         diagnosis
     )
 
 
-def test_grey_lr_images_of_coloured_hr_images_are_told(photographs, high, tmp_path):
+def test_grey_lr_images_of_coloured_hr_images_are_reported(photographs, high, tmp_path):
     grey = {
         name: np.asarray(Image.fromarray(pixels).convert("L"))
         for name, pixels in downscaled(photographs).items()
     }
-    diagnosis = diagnose_low(high, save(tmp_path / "LR", grey))
+    diagnosis = diagnose_lr(high, save(tmp_path / "LR", grey))
     assert "grey" in problems(diagnosis)
 
 
@@ -356,12 +436,16 @@ def test_the_scale_is_read_from_names(path, scale):
 # ---- measuring -----------------------------------------------------------------------------------
 
 
+def psnr_of(pair, convention):
+    return float(psnr(*pair.prepared(convention, SCALE)))
+
+
 def test_the_base_is_protocol_edsr2017(photographs, super_resolved):
     for name, sr in super_resolved.items():
         hr = cropped(photographs[name])
         a, b = PROTOCOLS["edsr2017"].prepare(tensor(sr)[None] / 255, tensor(hr)[None] / 255, SCALE)
         pair = Compared(hr, sr)
-        assert pair.psnr(BASE, SCALE) == pytest.approx(float(psnr(a, b)), abs=1e-4)
+        assert psnr_of(pair, BASE) == pytest.approx(float(psnr(a, b)), abs=1e-4)
         assert pair.ssim(BASE, SCALE) == pytest.approx(float(ssim(a, b)), abs=1e-6)
 
 
@@ -371,7 +455,7 @@ def test_sums_over_images_are_the_means_of_single_images(photographs, super_reso
     pooled = Convention(pooled=True)
     numbers = set_psnrs(pairs, [BASE, rgb, pooled], SCALE)
     for convention in (BASE, rgb):
-        singly = np.mean([pair.psnr(convention, SCALE) for pair in pairs])
+        singly = np.mean([psnr_of(pair, convention) for pair in pairs])
         assert numbers[convention] == pytest.approx(singly, abs=1e-9)
     a, b = (
         torch.cat([planes.flatten() for planes in side])
@@ -404,7 +488,7 @@ def test_sound_sr_images_are_not_complained_of(sound):
 def test_a_number_of_the_base_protocol_agrees(high, made, sound):
     mean = sound.facts["means"]["edsr2017"]
     expected = Expected.parse(f"{mean['psnr']:.2f}/{mean['ssim']:.4f}")
-    diagnosis = diagnose_results(high, made, expected=expected)
+    diagnosis = diagnose_sr(high, made, expected=expected)
     assert "have the expected" in diagnosis.verdict
     assert diagnosis.facts["expectation"]["ranked"][0]["deviations"] == []
 
@@ -426,7 +510,7 @@ def test_each_planted_convention_is_found(planted, high, made, photographs, supe
     number = set_psnrs(pairs, [convention], SCALE)[convention]
     similarity = np.mean([pair.ssim(convention, SCALE) for pair in pairs])
     expected = Expected.parse(f"{number:.3f}/{similarity:.4f}")
-    diagnosis = diagnose_results(high, made, expected=expected)
+    diagnosis = diagnose_sr(high, made, expected=expected)
     assert diagnosis.facts["expectation"]["ranked"][0]["deviations"] == [planted.key]
     assert planted.text in diagnosis.verdict
     named = {"rgb": "protocol rgb", "y_rounded": "protocol vdsr2016"}.get(planted.key, "")
@@ -436,19 +520,19 @@ def test_each_planted_convention_is_found(planted, high, made, photographs, supe
 def test_two_planted_conventions_are_found(high, made, photographs, super_resolved):
     convention = Convention(replace(PROTOCOLS["rgb"], crop_border=None))
     pairs = [Compared(cropped(photographs[name]), sr) for name, sr in super_resolved.items()]
-    mean = np.mean([pair.psnr(convention, SCALE) for pair in pairs])
+    mean = np.mean([psnr_of(pair, convention) for pair in pairs])
     similarity = np.mean([pair.ssim(convention, SCALE) for pair in pairs])
     expected = Expected.parse(f"{mean:.2f}/{similarity:.4f}")
-    diagnosis = diagnose_results(high, made, expected=expected)
+    diagnosis = diagnose_sr(high, made, expected=expected)
     assert diagnosis.facts["expectation"]["ranked"][0]["deviations"] == ["rgb", "no_border"]
 
 
 def test_an_unexplainable_number_is_not_explained(high, made):
-    diagnosis = diagnose_results(high, made, expected=Expected.parse("12.34"))
+    diagnosis = diagnose_sr(high, made, expected=Expected.parse("12.34"))
     assert not diagnosis.facts["expectation"]["explained"]
     assert "No way of measuring explains" in diagnosis.verdict
     mean = diagnosis.facts["means"]["edsr2017"]["psnr"]
-    diagnosis = diagnose_results(high, made, expected=Expected.parse(f"{mean:.2f}/0.1234"))
+    diagnosis = diagnose_sr(high, made, expected=Expected.parse(f"{mean:.2f}/0.1234"))
     assert "its PSNR comes out with protocol edsr2017 as it is, but SSIM" in diagnosis.verdict
 
 
@@ -482,7 +566,7 @@ def test_an_exotic_border_is_no_better_than_a_nearly_right_base():
 def test_a_number_that_much_explains_is_called_ambiguous(high, made, sound):
     """Without decimals, half of all conventions fit: the verdict must not pretend to know."""
     mean = sound.facts["means"]["rgb"]["psnr"]
-    diagnosis = diagnose_results(high, made, expected=Expected.parse(f"{round(mean)}"))
+    diagnosis = diagnose_sr(high, made, expected=Expected.parse(f"{round(mean)}"))
     assert "cannot tell which is true" in diagnosis.verdict
     assert diagnosis.facts["expectation"]["chance_of_a_coincidence"] > 0.3
 
@@ -503,9 +587,9 @@ def test_a_grey_image_explains_its_protocol(photographs, tmp_path):
         up = imresize(low.double(), size=size)[0].numpy() + rng.normal(0, 3, size)
         sr[name] = up.round().clip(0, 255).astype(np.uint8)
     high, made = save(tmp_path / "HR", grey), save(tmp_path / "x3", sr)
-    means = diagnose_results(high, made).facts["means"]
+    means = diagnose_sr(high, made).facts["means"]
     expected = means["edsr2017"]["psnr"] + 20 * np.log10(255 / 219)
-    diagnosis = diagnose_results(high, made, expected=Expected.parse(f"{expected:.3f}"))
+    diagnosis = diagnose_sr(high, made, expected=Expected.parse(f"{expected:.3f}"))
     assert diagnosis.facts["expectation"]["ranked"][0]["deviations"] == ["grey_matrix"]
 
 
@@ -516,9 +600,9 @@ def test_three_equal_channels_taken_for_one_are_found(photographs, super_resolve
     hr = photographs | {"cat": colourless(photographs["cat"])}
     sr = super_resolved | {"cat": colourless(super_resolved["cat"])}
     high, made = save(tmp_path / "HR", hr), save(tmp_path / "x3", sr)
-    mean = diagnose_results(high, made).facts["means"]["edsr2017"]["psnr"]
+    mean = diagnose_sr(high, made).facts["means"]["edsr2017"]["psnr"]
     expected = mean - 20 * np.log10(255 / 219) / 3
-    diagnosis = diagnose_results(high, made, expected=Expected.parse(f"{expected:.3f}"))
+    diagnosis = diagnose_sr(high, made, expected=Expected.parse(f"{expected:.3f}"))
     assert diagnosis.facts["expectation"]["ranked"][0]["deviations"] == ["grey_content"]
 
 
@@ -543,7 +627,7 @@ def _fault(planted, super_resolved):
 
 
 @pytest.mark.parametrize(
-    ("planted", "told", "corrected"),
+    ("planted", "text", "corrected"),
     [
         ("swapped", "red and blue are swapped", True),
         ("squeezed", "squeezed into 16-235", True),
@@ -553,12 +637,12 @@ def _fault(planted, super_resolved):
     ],
 )
 def test_faults_of_sr_files_are_found(
-    planted, told, corrected, high, super_resolved, sound, tmp_path
+    planted, text, corrected, high, super_resolved, sound, tmp_path
 ):
     number = sound.facts["means"]["edsr2017"]["psnr"]
     sr = save(tmp_path / "x3", _fault(planted, super_resolved))
-    diagnosis = diagnose_results(high, sr, expected=Expected.parse(f"{number:.1f}"))
-    assert told in problems(diagnosis)
+    diagnosis = diagnose_sr(high, sr, expected=Expected.parse(f"{number:.1f}"))
+    assert text in problems(diagnosis)
     assert all(one.remedy for one in diagnosis.findings if one.kind == "problem")
     if corrected:
         assert "corrected" in diagnosis.facts["expectation"]["ranked"][0]["deviations"]
@@ -573,8 +657,8 @@ def test_truncated_sr_images_are_found(high, photographs, tmp_path):
     }
     truncated = {name: np.floor(p).clip(0, 255).astype(np.uint8) for name, p in real.items()}
     rounded = {name: np.floor(p + 0.5).clip(0, 255).astype(np.uint8) for name, p in real.items()}
-    sound = diagnose_results(high, save(tmp_path / "round_x3", rounded))
-    diagnosis = diagnose_results(high, save(tmp_path / "x3", truncated))
+    sound = diagnose_sr(high, save(tmp_path / "round_x3", rounded))
+    diagnosis = diagnose_sr(high, save(tmp_path / "x3", truncated))
     assert "truncation" in problems(diagnosis)
     assert "truncation" not in problems(sound)
 
@@ -584,7 +668,7 @@ def test_clipped_sr_images_are_found(tmp_path):
     smooth = imresize(torch.from_numpy(rng.uniform(-60, 320, (3, 24, 24))), size=(96, 96))
     hr = {"one": pixels_of(smooth)}
     sr = {"one": (hr["one"] + rng.normal(0, 1, (96, 96, 3))).round().clip(16, 235).astype(np.uint8)}
-    diagnosis = diagnose_results(save(tmp_path / "HR", hr), save(tmp_path / "SR", sr), 2)
+    diagnosis = diagnose_sr(save(tmp_path / "HR", hr), save(tmp_path / "SR", sr), 2)
     assert "clipped to the range of Y" in problems(diagnosis)
 
 
@@ -595,7 +679,7 @@ def test_half_a_pixel_of_shift_is_measured(photographs):
     moved = (y[:, 1:] + y[:, :-1]) / 2
     shift = shift_of(moved, y[:, :-1])
     assert (shift.down, shift.right) == pytest.approx((0, -0.5), abs=0.15)
-    assert not shift_of(y, y).tells
+    assert not shift_of(y, y).notable
 
 
 def test_swapped_partners_are_found(high, super_resolved, photographs, tmp_path):
@@ -606,31 +690,31 @@ def test_swapped_partners_are_found(high, super_resolved, photographs, tmp_path)
         n: super_resolved[m][:side, :side]
         for n, m in zip(names, names[1:] + names[:1], strict=True)
     }
-    diagnosis = diagnose_results(hr, save(tmp_path / "x3", wrong))
+    diagnosis = diagnose_sr(hr, save(tmp_path / "x3", wrong))
     assert "3 of 3 SR files do not show their HR image" in diagnosis.verdict
 
 
-def test_jpeg_and_identical_and_interpolated_sr_images_are_told(
+def test_jpeg_and_identical_and_interpolated_sr_images_are_reported(
     high, photographs, super_resolved, tmp_path
 ):
     jpeg = save(tmp_path / "jpeg_x3", super_resolved, ".jpg", quality=85)
-    assert "JPEG" in problems(diagnose_results(high, jpeg))
+    assert "JPEG" in problems(diagnose_sr(high, jpeg))
     disguised = save(tmp_path / "png_x3", {path.stem: read_rgb(path) for path in jpeg})
-    assert "once went through JPEG" in problems(diagnose_results(high, disguised))
+    assert "once went through JPEG" in problems(diagnose_sr(high, disguised))
     same = save(tmp_path / "same_x3", {n: cropped(p) for n, p in photographs.items()})
-    assert "the HR image itself" in problems(diagnose_results(high, same))
+    assert "the HR image itself" in problems(diagnose_sr(high, same))
     lows = downscaled(photographs)
     up = {
         n: RESIZE["torch_plain"].make(p, (p.shape[0] * 3, p.shape[1] * 3)) for n, p in lows.items()
     }
-    notes = [one.text for one in diagnose_results(high, save(tmp_path / "up_x3", up)).findings]
+    notes = [one.text for one in diagnose_sr(high, save(tmp_path / "up_x3", up)).findings]
     assert any("bicubic with a=-0.75" in note for note in notes)
 
 
 def test_cropped_sr_images_are_measured_where_they_lie(high, super_resolved, tmp_path):
     smaller = {name: pixels[3:-3, 3:-3] for name, pixels in super_resolved.items()}
     hr = save(tmp_path / "HR", {path.stem: cropped(read_rgb(path)) for path in high})
-    diagnosis = diagnose_results(hr, save(tmp_path / "x3", smaller))
+    diagnosis = diagnose_sr(hr, save(tmp_path / "x3", smaller))
     assert "saved without 3 px at each border" in problems(diagnosis)
     assert diagnosis.facts["means"]["edsr2017"]["psnr"] > 25
 
@@ -649,11 +733,11 @@ def test_a_folder_is_looked_into(photographs, super_resolved, tmp_path, capsys):
     said = capsys.readouterr().out
     for part in ("MATLAB imresize, classic", "byte for byte", "edsr2017", "astronaut.png"):
         assert part in said
-    told = json.loads(out.read_text())["diagnoses"]
-    assert [one["kind"] for one in told] == ["set", "lr", "sr"]
-    assert told[1]["made_by"] == "matlab_classic"
-    assert told[2]["scale"] == 3
-    assert all(one["healthy"] for one in told)
+    diagnoses = json.loads(out.read_text())["diagnoses"]
+    assert [one["kind"] for one in diagnoses] == ["set", "lr", "sr"]
+    assert diagnoses[1]["made_by"] == "matlab_classic"
+    assert diagnoses[2]["scale"] == 3
+    assert all(one["healthy"] for one in diagnoses)
 
 
 def test_hr_and_lr_files_side_by_side_are_looked_into(photographs, tmp_path):
@@ -673,17 +757,14 @@ def test_a_run_is_judged_by_its_bicubic_row(tmp_path):
     ]
     (tmp_path / "results").mkdir()
     (tmp_path / "config.yaml").write_text("")
-    (tmp_path / "results" / "summary.json").write_text(
-        json.dumps({"protocols": {}, "means": means})
-    )
+    summary = {"protocols": {"edsr2017": "as most papers"}, "means": means}
+    (tmp_path / "results" / "summary.json").write_text(json.dumps(summary))
     assert [case.kind for case in look_into(tmp_path)] == ["run"]
     diagnosis = diagnose_run(tmp_path, Expected.parse("32.10/0.8940"))
     assert "are sound" in diagnosis.verdict
     assert "The expected 32.10/0.8940 is its number on Set5 x4" in diagnosis.verdict
     means[1]["psnr"] -= 0.6
-    (tmp_path / "results" / "summary.json").write_text(
-        json.dumps({"protocols": {}, "means": means})
-    )
+    (tmp_path / "results" / "summary.json").write_text(json.dumps(summary))
     assert "not sound" in diagnose_run(tmp_path).verdict
 
 
@@ -708,9 +789,9 @@ def test_unusable_input_is_one_sentence(arguments, said, high, photographs, tmp_
     with pytest.raises(SystemExit) as stopped:
         main(["doctor", *(one.format(**places) for one in arguments)])
     assert stopped.value.code == 2
-    told = capsys.readouterr().err
-    assert said in told
-    assert "Traceback" not in told
+    errors = capsys.readouterr().err
+    assert said in errors
+    assert "Traceback" not in errors
 
 
 def test_tiny_images_are_left_out_and_others_measured(photographs, super_resolved, tmp_path):
@@ -721,15 +802,15 @@ def test_tiny_images_are_left_out_and_others_measured(photographs, super_resolve
         for name, p in hr.items()
     }
     high = save(tmp_path / "HR", hr)
-    diagnosis = diagnose_results(high, save(tmp_path / "x3", sr), expected=Expected.parse("30"))
+    diagnosis = diagnose_sr(high, save(tmp_path / "x3", sr), expected=Expected.parse("30"))
     assert diagnosis.facts["images"] == 1
     assert "nothing is left of" in problems(diagnosis)
-    assert diagnose_low(high, save(tmp_path / "LR", low)).facts["made_by"] == "matlab_classic"
+    assert diagnose_lr(high, save(tmp_path / "LR", low)).facts["made_by"] == "matlab_classic"
 
 
 def test_nothing_can_be_paired_is_said(high, tmp_path):
     with pytest.raises(UserError, match="belongs to an HR file"):
-        diagnose_low(high, [tmp_path / "zebra.png"])
+        diagnose_lr(high, [tmp_path / "zebra.png"])
 
 
 def test_no_combination_is_tried_twice():
@@ -747,7 +828,7 @@ def test_no_combination_is_tried_twice():
 )
 def test_real_lr_files_are_recognised(folder, key, sr_data):
     high = find_images(sr_data / "benchmarks" / "Set5" / "HR")
-    diagnosis = diagnose_low(high, find_images(sr_data / "oracle" / folder / "Set5" / "x4"))
+    diagnosis = diagnose_lr(high, find_images(sr_data / "oracle" / folder / "Set5" / "x4"))
     assert diagnosis.facts["made_by"] == key
     assert diagnosis.healthy
 
@@ -761,7 +842,7 @@ def test_the_published_bicubic_row_is_explained(sr_data, tmp_path):
         lr = read_rgb(path)
         size = (lr.shape[0] * 4, lr.shape[1] * 4)
         up[path.stem] = imresize(tensor(lr), size=size).permute(1, 2, 0).numpy()
-    diagnosis = diagnose_results(
+    diagnosis = diagnose_sr(
         high, save(tmp_path / "x4", up), expected=Expected.parse("28.42/0.8104")
     )
     mean = diagnosis.facts["means"]["edsr2017"]
@@ -779,7 +860,7 @@ def test_the_published_bicubic_row_is_explained(sr_data, tmp_path):
 def test_real_sr_images_are_sound_and_a_number_in_rgb_is_explained(sr_data):
     high = find_images(sr_data / "benchmarks" / "Set5" / "HR")
     sr = find_images(sr_data / "oracle" / "matlab_metrics" / "SR" / "x4")
-    diagnosis = diagnose_results(high, sr, expected=Expected.parse("30.70/0.8711"))
+    diagnosis = diagnose_sr(high, sr, expected=Expected.parse("30.70/0.8711"))
     assert diagnosis.healthy
     assert diagnosis.facts["expectation"]["ranked"][0]["deviations"] == ["rgb"]
 
@@ -801,7 +882,7 @@ def test_files_of_three_equal_channels_are_not_files_of_one(sr_data, tmp_path):
     high = sr_data / "benchmarks" / "Set14" / "HR" / "man.png"
     lr = read_rgb(sr_data / "oracle" / "matlab_lr_replicate" / "Set14" / "x4" / "man.png")
     sr = save(tmp_path / "x4", {"man": pixels_of(upscaled(lr, 4))})
-    means = diagnose_results([high], sr).facts["means"]
+    means = diagnose_sr([high], sr).facts["means"]
     assert means["imdn2019"] == means["edsr2017"]
 
 

@@ -13,7 +13,15 @@ from PIL import Image
 
 from sr_lightning.data import integrity
 from sr_lightning.data.catalog import ImageSet, SetFacts, find_set, known_set
-from sr_lightning.data.integrity import Report, check_set, is_lossy, measure, references
+from sr_lightning.data.integrity import (
+    Report,
+    check_set,
+    is_lossy,
+    measure,
+    recognised,
+    references,
+    unrecorded,
+)
 from sr_lightning.data.store import PixelStore
 
 NAMES = ("ant", "bee", "cow")
@@ -36,7 +44,7 @@ def animals(tmp_path, monkeypatch) -> Path:
     folder = tmp_path / "animals"
     for seed, name in enumerate(NAMES):
         save(folder / f"{name}.png", smooth(seed))
-    recorded = {one.reference.name: one.reference.written() for one in measured_of(folder)}
+    recorded = {one.name: one.written() for one in measured_of(folder)}
     monkeypatch.setattr(integrity, "_recorded", lambda: {"Animals": recorded})
     return folder
 
@@ -137,7 +145,7 @@ def test_other_pixels_of_jpeg_originals_are_only_noted(animals):
 def test_a_grey_file_stored_as_colour_is_noted(animals, monkeypatch):
     grey = smooth(1)[..., 0]
     save(animals / "bee.png", grey)
-    recorded = {one.reference.name: one.reference.written() for one in measured_of(animals)}
+    recorded = {one.name: one.written() for one in measured_of(animals)}
     monkeypatch.setattr(integrity, "_recorded", lambda: {"Animals": recorded})
     assert not check(animals).notes
     save(animals / "bee.png", np.stack([grey] * 3, axis=-1))
@@ -157,7 +165,7 @@ def test_a_damaged_file_is_named_and_the_rest_is_checked(animals):
 
 def test_two_equal_pictures_of_a_set_count_twice(animals, monkeypatch):
     shutil.copy(animals / "ant.png", animals / "cow.png")
-    recorded = {one.reference.name: one.reference.written() for one in measured_of(animals)}
+    recorded = {one.name: one.written() for one in measured_of(animals)}
     monkeypatch.setattr(integrity, "_recorded", lambda: {"Animals": recorded})
     report = check(animals)
     assert report.matching == 3
@@ -212,6 +220,27 @@ def test_a_jpeg_copy_of_urban100_is_refused(tmp_path):
     assert "4 images as JPEG" in problem
 
 
+@pytest.mark.parametrize(
+    ("folder", "names", "name"),
+    [
+        ("Urban100/image_SRF_2", ["a", "b"], "Urban100"),
+        ("urban-100", ["a", "b"], "Urban100"),
+        ("mine", [f"img_{number:03}_SRF_2_HR" for number in range(1, 101)], "Urban100"),
+        ("mine", [f"img_{number:03}" for number in range(1, 50)], None),
+        ("Set5", ["a", "b"], None),
+    ],
+)
+def test_a_set_without_references_is_recognised_by_names(folder, names, name, tmp_path):
+    for title in names:
+        save(tmp_path / folder / f"{title}.png", smooth(1, 16, 16))
+    facts = recognised(measure(files_of(tmp_path / folder)))
+    assert (facts and facts.name) == name
+
+
+def test_benchmarks_without_references_are_named():
+    assert unrecorded() == ["Urban100", "Manga109"]
+
+
 def test_a_few_images_of_another_size_are_only_noted(tmp_path):
     for number, side in enumerate((40, 40, 20)):
         save(tmp_path / f"{number}.png", np.zeros((10, side, 3), np.uint8))
@@ -244,7 +273,7 @@ def test_a_folder_of_ones_own_has_no_problems_but_damaged_files(tmp_path):
 def test_recorded_pixels_are_those_of_the_real_files(sr_data, name):
     found = find_set(name, sr_data)
     recorded = {one.name: one.written() for one in references(name)}
-    assert recorded == {one.reference.name: one.reference.written() for one in measure(found.files)}
+    assert recorded == {one.name: one.written() for one in measure(found.files)}
     # And a check that has only names and sizes to go by finds nothing else to say.
     report = check_set(found)
     assert report.matching == len(found.files)

@@ -79,10 +79,10 @@ def test_woman_of_set5_is_found_among_training_images(sr_data, tmp_path, capsys)
     with pytest.raises(SystemExit) as ended:
         main(["--leaks", str(folder), "--data-root", str(sr_data)])
     assert ended.value.code == 1
-    told = capsys.readouterr().out
-    assert "mine/302003.jpg" in told
-    assert "Set5/woman.png" in told
-    assert "the same picture" in told
+    shown = capsys.readouterr().out
+    assert "mine/302003.jpg" in shown
+    assert "Set5/woman.png" in shown
+    assert "the same picture" in shown
 
 
 @pytest.mark.oracle

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from kornia.color import rgb_to_y as kornia_y
 from torch.nn import functional as F
 from torchmetrics.functional.image import structural_similarity_index_measure
 
@@ -58,6 +57,7 @@ def test_measuring_rgb_instead_of_luminance(rcan):
 
 
 def test_full_range_luminance(rcan):
+    kornia_y = pytest.importorskip("kornia.color").rgb_to_y
     for scale in SCALES:
         for sr, hr in rcan[scale]:
             a, b = (

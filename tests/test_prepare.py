@@ -74,9 +74,7 @@ def sets(animals, monkeypatch) -> dict[str, SetFacts]:
     }
     for module in (catalog_module, prepare):
         monkeypatch.setattr(module, "catalog", lambda: facts)
-    recorded = {
-        one.reference.name: one.reference.written() for one in measure(sorted(animals.iterdir()))
-    }
+    recorded = {one.name: one.written() for one in measure(sorted(animals.iterdir()))}
     monkeypatch.setattr(integrity, "_recorded", lambda: {"Animals": recorded})
     return facts
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from sr_lightning.cli import main
 from sr_lightning.papers.hfdn.network import HFDN
-from sr_lightning.training.wandb_logging import WandbOptions, make_logger
+from sr_lightning.training.wandb_logging import WandbOptions, mode_of
 from sr_lightning.weights.files import save_network
 
 
@@ -89,10 +89,42 @@ def test_offline_wandb_runs_hold_config_group_and_table(finished_commands):
     assert table["columns"][:5] == ["set", "scale", "image", "method", "protocol"]
 
 
-def test_wandb_can_be_disabled_by_its_own_variable(tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert make_logger(WandbOptions(), tmp_path, name="a", job_type="fit") is None
-    assert not list(tmp_path.iterdir())
+def test_a_training_and_its_test_are_one_wandb_run(finished_commands):
+    folders = [finished_commands["fit"], finished_commands["test"]]
+    (own,) = {folder.name.rpartition("-")[2] for folder in folders}
+    assert (finished_commands["run"] / "wandb-id").read_text() == own
+    records = [record for folder in folders for record in _wandb(folder)["records"]]
+    ids = {record["run"]["run_id"] for record in records if "run" in record}
+    assert ids == {own}
+
+
+def test_the_summary_holds_the_best_validation(finished_commands):
+    executable = str(Path(sys.executable).parent / "wandb")
+    out = subprocess.run(
+        [executable, "leet", "inspect", "--summary", "--json", str(finished_commands["fit"])],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    best = json.loads(out)["summary"]["val/edsr2017/psnr"]["max"]
+    rows = csv.DictReader((finished_commands["run"] / "metrics.csv").read_text().splitlines())
+    psnr = [float(row["val/edsr2017/psnr"]) for row in rows if row["val/edsr2017/psnr"]]
+    assert best == pytest.approx(max(psnr), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("option", "variable", "mode"),
+    [
+        ("offline", "disabled", "disabled"),
+        ("offline", "online", "offline"),
+        ("online", "offline", "offline"),
+        ("disabled", "online", "disabled"),
+        ("online", "anything", "online"),
+    ],
+)
+def test_wandb_mode_of_the_environment_can_only_tell_less(option, variable, mode, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", variable)
+    assert mode_of(WandbOptions(mode=option)) == mode
 
 
 def test_wandb_leaves_nothing_in_the_environment(finished_run):

@@ -50,12 +50,12 @@ class Archive:
     """A file to download.
 
     Attributes:
-        name: of the file.
-        url: where it is.
-        size: in bytes, where it is known exactly.
-        about: in bytes, roughly; for showing only.
-        sha256: of the file, where one is published.
-        md5: the same.
+        name: Name of the file.
+        url: Where it is.
+        size: Size in bytes, where it is known exactly.
+        about: Rough size in bytes; for showing only.
+        sha256: Checksum of the file, where one is published.
+        md5: Older checksum of the file, where that one is published.
     """
 
     name: str
@@ -71,21 +71,23 @@ class SetFacts:
     """What is known of a public image set; one entry of ``catalog.yaml``.
 
     Attributes:
-        name: as papers write it.
+        name: Name that papers use.
         kind: "train", "val" or "benchmark"; a benchmark is never trained or validated on.
-        count: number of images.
-        folders: where it may lie under the data root, best first; ``prepare`` uses the first.
-        archives: what it can be downloaded with, best first.
-        layouts: where it lies in an archive or a folder of someone else's making, best first:
+        count: Number of images.
+        folders: Where it may lie under the data root, best first; ``prepare`` uses the first.
+        archives: What it can be downloaded with, best first.
+        layouts: Where it lies in an archive or a folder of someone else's making, best first:
             the end of a folder's path, and what its file names are prefixed with.
-        aliases: other names in use.
-        licence: rights as far as its authors state them.
-        by_hand: how to get it where it cannot be downloaded.
-        exclude: stems of images that must not be used, such as copies of test images.
-        numbers: first and last number of the file names, where another set continues them.
-        long_side: smallest and largest long side of most images in pixels.
-        wrong_size: what to do about images of another size.
-        jpeg: whether the originals themselves are JPEG files.
+        aliases: Other names in use.
+        licence: Rights as far as its authors state them.
+        by_hand: How to get it where it cannot be downloaded.
+        exclude: Stems of images that must not be used, such as copies of test images.
+        numbers: First and last number of the file names, where another set continues them.
+        stems: Regular expression of the names of its files without suffix; empty where they are
+            called otherwise everywhere.
+        long_side: Smallest and largest long side of most images in pixels.
+        wrong_size: What to do about images of another size.
+        jpeg: Whether the originals themselves are JPEG files.
     """
 
     name: str
@@ -99,6 +101,7 @@ class SetFacts:
     by_hand: str = ""
     exclude: tuple[str, ...] = ()
     numbers: tuple[int, int] | None = None
+    stems: str = ""
     long_side: tuple[int, int] | None = None
     wrong_size: str = ""
     jpeg: bool = False
@@ -109,10 +112,10 @@ class ImageSet:
     """Image files that are there.
 
     Attributes:
-        name: of the set, or of the folder where it is the user's own.
-        folder: where the files lie.
-        files: in natural order.
-        facts: None for a folder of the user's own.
+        name: Name of the set, or of the folder where it is the user's own.
+        folder: Where the files lie.
+        files: Image files in natural order.
+        facts: What is known of the set; None for a folder of the user's own.
     """
 
     name: str
@@ -165,8 +168,8 @@ def members_of(facts: SetFacts, files: Iterable[AnyPath]) -> list[AnyPath]:
     """The files of a folder that belong to a set: no excluded ones, no LR files beside HR files.
 
     Args:
-        facts: of the set.
-        files: image files of one folder.
+        facts: What is known of the set.
+        files: Image files of one folder.
     """
     kept = [file for file in files if file.stem not in facts.exclude]
     if facts.numbers is not None:
@@ -199,8 +202,8 @@ def find_set(name: str, root: str | Path | None = None) -> ImageSet:
     """Find a set by its name, or the images of a folder by its path.
 
     Args:
-        name: a name of the catalog (any case) or a path to a folder.
-        root: the data root; see :func:`data_root`.
+        name: Name of the catalog (any case) or path to a folder.
+        root: Folder under which sets are looked for; see :func:`data_root`.
 
     Raises:
         UserError: neither exists. The message says where the set is expected and how to get it.

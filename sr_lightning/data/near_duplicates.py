@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.fft import dctn
 
 __all__ = ["LOOKS_ALIKE", "SAME_PICTURE", "Leak", "find_leaks", "hash_distance", "perceptual_hash"]
 
@@ -25,25 +25,16 @@ SAME_PICTURE = 6
 LOOKS_ALIKE = 10
 
 
-@lru_cache(maxsize=1)
-def _dct(size: int = 32, kept: int = 9) -> NDArray[np.float64]:
-    """Orthonormal DCT-II basis, rows 1..kept-1 (the constant row carries only brightness)."""
-    n = np.arange(size)
-    basis = np.cos(np.pi * (2 * n[None, :] + 1) * np.arange(kept)[:, None] / (2 * size))
-    return basis[1:]
-
-
 def perceptual_hash(rgb: NDArray[np.uint8]) -> str:
     """64-bit DCT hash of an image, as 16 hex digits.
 
     Args:
-        rgb: uint8 (H, W, 3).
+        rgb: Levels of an image, uint8 (H, W, 3).
     """
     small = Image.fromarray(rgb).convert("L").resize((32, 32), Image.Resampling.BOX)
-    basis = _dct()
-    low = basis @ np.asarray(small, dtype=np.float64) @ basis.T
-    bits = (low > np.median(low)).ravel()
-    return f"{int(''.join('1' if bit else '0' for bit in bits), 2):016x}"
+    # The lowest frequencies but the constant row and column, which carry only brightness.
+    low = dctn(np.asarray(small, dtype=np.float64))[1:9, 1:9]
+    return np.packbits(low > np.median(low)).tobytes().hex()
 
 
 def hash_distance(a: str, b: str) -> int:
@@ -53,7 +44,13 @@ def hash_distance(a: str, b: str) -> int:
 
 @dataclass(frozen=True)
 class Leak:
-    """A training image that looks like a test image."""
+    """A training image that looks like a test image.
+
+    Attributes:
+        train: Name of the training image.
+        test: Name of the test image.
+        distance: Number of bits in which their hashes differ.
+    """
 
     train: str
     test: str
@@ -66,9 +63,9 @@ def find_leaks(
     """Pairs of (name, hash) from `train` and `test` that show the same picture.
 
     Args:
-        train: names and perceptual hashes of training images.
-        test: the same of test images.
-        within: largest distance to report.
+        train: Names and perceptual hashes of training images.
+        test: Names and perceptual hashes of test images.
+        within: Largest distance to report, in bits.
     """
     tests = list(test)
     return [

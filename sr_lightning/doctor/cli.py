@@ -4,35 +4,26 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
 from rich.table import Table as RichTable
 from rich.text import Text
-from torch import Tensor
 
 from sr_lightning.doctor.diagnosis import Diagnosis, Table
 from sr_lightning.doctor.explain import Expected
 from sr_lightning.doctor.folders import Case, beside_known_set, look_into
-from sr_lightning.doctor.known_sets import diagnose_set
-from sr_lightning.doctor.lr_images import diagnose_low
-from sr_lightning.doctor.pairs import (
-    FilePair,
-    image_size,
-    images_in,
-    pair_files,
-    scale_of_sizes,
-)
-from sr_lightning.doctor.results import diagnose_results
+from sr_lightning.doctor.lr_images import diagnose_lr
+from sr_lightning.doctor.pairs import FilePair, images_in, pair_files, scale_of_pairs
+from sr_lightning.doctor.results import diagnose_sr
 from sr_lightning.doctor.runs import diagnose_run
+from sr_lightning.doctor.sets import diagnose_set
 from sr_lightning.errors import UserError
 from sr_lightning.files import user_path, write_json
-from sr_lightning.inference.upscaler import Upscaler
 from sr_lightning.weights.zoo import load_weights
 
 __all__ = ["main"]
@@ -54,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command.
 
     Args:
-        argv: options; default the process's own.
+        argv: Options; default: the process's own.
 
     Raises:
         UserError: nothing could be said.
@@ -88,17 +79,17 @@ def _parser() -> argparse.ArgumentParser:
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folder", nargs="?", type=Path, help="look what is in there")
+    parser.add_argument("folder", nargs="?", type=Path, help="folder to look into")
     parser.add_argument("--hr", type=Path, help="folder of HR images, or one image")
     parser.add_argument("--lr", type=Path, help="LR images of these HR images")
     parser.add_argument("--sr", type=Path, help="super-resolved images of these HR images")
-    parser.add_argument("--scale", type=float, help="default: what sizes and names tell")
+    parser.add_argument("--scale", type=float, help="default: by sizes and names")
     parser.add_argument(
         "--expect", metavar="PSNR[/SSIM]", help="mean that was expected, such as 32.21/0.8948"
     )
     parser.add_argument("--per-image", action="store_true", help="show each SR image's numbers")
     parser.add_argument(
-        "--weights", help="zoo name or file of a network: tell what other LR images cost it, too"
+        "--weights", help="zoo name or file of a network: say what other LR images cost it, too"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything for machines")
     return parser
@@ -129,15 +120,15 @@ def _cases(options: argparse.Namespace) -> list[Case]:
 
 
 def _with_scales(cases: list[Case]) -> list[Case]:
-    """LR images beside them tell the scale of SR images whose names do not."""
-    told = {
-        scale_of_sizes([(image_size(pair.high), image_size(pair.other)) for pair in pairs])
+    """SR images whose names have no scale take that of the LR images beside them."""
+    scales = {
+        scale_of_pairs(pairs)
         for case in cases
         if case.kind == "lr" and (pairs := pair_files(case.high, case.other).pairs)
     }
-    if len(told) != 1:
+    if len(scales) != 1:
         return cases
-    (scale,) = told
+    (scale,) = scales
     return [
         replace(case, scale=scale) if case.kind == "sr" and case.scale is None else case
         for case in cases
@@ -155,39 +146,17 @@ def _diagnose(
         return diagnose_run(case.folder, expected)
     if case.kind == "set":
         return diagnose_set(case.high)
-    scale = options.scale or case.scale
     if case.kind == "lr":
-        return diagnose_low(
-            case.high,
-            case.other,
-            options.scale,
-            subject=f"LR images in {case.folder}",
-            upscale=_network(options.weights) if options.weights else None,
-            progress=progress,
-        )
-    return diagnose_results(
+        network = load_weights(options.weights).eval() if options.weights else None
+        return diagnose_lr(case.high, case.other, options.scale, network=network, progress=progress)
+    return diagnose_sr(
         case.high,
         case.other,
-        scale,
+        options.scale or case.scale,
         expected=expected,
-        subject=f"SR images in {case.folder}",
         per_image=options.per_image,
         progress=progress,
     )
-
-
-def _network(weights: str) -> tuple[str, Callable[[Tensor, float], Tensor]]:
-    network = load_weights(weights).eval()
-    upscaler = Upscaler(network)
-
-    def upscale(lr: Tensor, scale: float) -> Tensor:
-        if scale not in network.scales:
-            have = ", ".join(f"x{one:g}" for one in network.scales)
-            raise UserError(f"The weights '{weights}' upscale by {have}, not by x{scale:g}.")
-        with torch.inference_mode():
-            return upscaler(lr, scale)
-
-    return type(network).__name__, upscale
 
 
 # ---- showing -------------------------------------------------------------------------------------
@@ -198,12 +167,14 @@ def _show(console: Console, diagnosis: Diagnosis) -> None:
     console.print(Text(diagnosis.subject, style="dim"), soft_wrap=True)
     console.print(Text(diagnosis.verdict, style="bold"))
     for finding in diagnosis.findings:
-        grave = finding.kind == "problem"
-        label = Text("problem  " if grave else "note     ", style="red" if grave else "cyan")
+        problem = finding.kind == "problem"
         grid = RichTable.grid(padding=0)
         grid.add_column(width=9)
         grid.add_column()
-        grid.add_row(label, Text(_sentence(finding.text)))
+        grid.add_row(
+            Text("problem" if problem else "note", style="red" if problem else "cyan"),
+            Text(_sentence(finding.text)),
+        )
         if finding.remedy:
             grid.add_row(Text("  remedy", style="green"), Text(_sentence(finding.remedy)))
         console.print(grid)

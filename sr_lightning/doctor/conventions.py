@@ -9,14 +9,16 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+import yaml
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
@@ -37,9 +39,6 @@ __all__ = [
 ]
 
 Pixels = NDArray[np.uint8]
-Axis = Literal[
-    "colour", "rounding", "saving", "grey", "cut", "border", "average", "ssim", "files", "pipeline"
-]
 
 
 @dataclass(frozen=True)
@@ -47,15 +46,16 @@ class Convention:
     """One way to measure: a protocol, what is done to the images before, and how to average.
 
     Attributes:
-        protocol: measures one image.
-        corrected: whether a fault of the SR files that can be undone is undone.
-        swapped: whether red and blue are swapped in the SR images only.
-        level_shift: levels added to the SR images: -0.5 is what truncation to 8 bits does on
+        protocol: Protocol that measures one image.
+        corrected: Whether a fault of the SR files that can be undone is undone.
+        swapped: Whether red and blue are swapped in the SR images only.
+        level_shift: Levels added to the SR images: -0.5 is what truncation to 8 bits does on
             average, 0.5 undoes it.
-        equal_as_grey: whether files of three equal channels count as files of one.
-        cut: how HR images of another size are cut to the SR's.
-        pooled: whether PSNR is that of the mean error of all images, not the mean of theirs.
-        ssim: a key of the SSIMs of other libraries below, or "protocol".
+        equal_as_grey: Whether files of three equal channels count as files of one.
+        cut: How HR images of another size are cut to the SR's.
+        pooled: Whether PSNR is that of the mean error of all images, not the mean of theirs.
+        ssim: Whose SSIM: the protocol's; one whose borders are padded by "reflect"; scikit-image's
+            "uniform" window, or the same with a "range2" of levels, as it takes floats.
     """
 
     protocol: Protocol = PROTOCOLS["edsr2017"]
@@ -73,11 +73,6 @@ class Convention:
         protocol = replace(self.protocol, crop_border=None, ssim_border="valid")
         return replace(self, protocol=protocol, pooled=False, ssim="protocol")
 
-    @property
-    def files(self) -> Convention:
-        """The part that decides which images the protocol is given."""
-        return replace(self, protocol=BASE.protocol, pooled=False, ssim="protocol")
-
 
 BASE = Convention()
 
@@ -87,20 +82,20 @@ class Deviation:
     """One thing done otherwise.
 
     Attributes:
-        axis: what it is about; two of the same axis exclude each other.
-        key: for machines.
-        odds: how often it is met for each time that somebody measures as the base does; estimated.
-        needs: what must be true of the images, see :func:`deviations`; words between spaces.
-        change: fields of the convention or of its protocol.
-        text: for people; follows "the expected number comes out with".
+        key: Name for machines.
+        axis: What it is about; two of the same axis exclude each other.
+        odds: How often it is met for each time that somebody measures as the base does; estimated.
+        text: Name for people; follows "the expected number comes out with".
+        needs: What must be true of the images; see :func:`deviations`.
+        change: Fields of the convention or of its protocol with their values.
     """
 
-    axis: Axis
     key: str
+    axis: str
     odds: float
-    needs: str = field(compare=False)
-    change: dict[str, Any] = field(compare=False)
     text: str
+    needs: Sequence[str] = field(default=(), compare=False)
+    change: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def applied(self, convention: Convention) -> Convention:
         """The convention with this changed."""
@@ -109,160 +104,28 @@ class Deviation:
         return replace(convention, protocol=replace(convention.protocol, **measuring), **own)
 
 
-_DEVIATIONS = (
-    Deviation(
-        "files", "corrected", 0.5, "corrected", {"corrected": True}, "the SR files corrected"
-    ),
-    Deviation(
-        "colour",
-        "rgb",
-        0.3,
-        "colour",
-        {"channel": "rgb"},
-        "all of RGB compared instead of luminance (Y)",
-    ),
-    Deviation(
-        "colour",
-        "y_full_range",
-        0.3,
-        "",
-        {"channel": "y_full"},
-        "full-range Y (OpenCV, kornia, skimage's yuv) instead of MATLAB's 16-235",
-    ),
-    Deviation(
-        "rounding", "y_rounded", 0.3, "", {"quantise_y": "round"}, "Y rounded to whole levels"
-    ),
-    Deviation("border", "no_border", 0.3, "", {"crop_border": None}, "no border cropped"),
-    Deviation(
-        "border", "border_6", 0.05, "roomy", {"crop_border": 6}, "a border of scale + 6 px cropped"
-    ),
-    Deviation(
-        "border", "border_2", 0.05, "roomy", {"crop_border": 2}, "a border of scale + 2 px cropped"
-    ),
-    Deviation(
-        "average",
-        "pooled",
-        0.1,
-        "several",
-        {"pooled": True},
-        "the error pooled over all images instead of PSNR averaged",
-    ),
-    Deviation(
-        "grey",
-        "grey_matrix",
-        0.3,
-        "grey",
-        {"grey": "matrix"},
-        "grey images sent through RGB -> Y instead of taken as Y",
-    ),
-    Deviation(
-        "grey",
-        "grey_content",
-        0.05,
-        "equal",
-        {"equal_as_grey": True},
-        "images of three equal channels taken as Y, like files of one channel",
-    ),
-    Deviation(
-        "saving",
-        "untruncated",
-        0.3,
-        "truncated",
-        {"quantise": "none", "level_shift": 0.5},
-        "SR rounded, not truncated, to 8 bits (estimated: half a level added)",
-    ),
-    Deviation(
-        "saving",
-        "truncated",
-        0.1,
-        "untruncated",
-        {"quantise": "none", "level_shift": -0.5},
-        "SR truncated to 8 bits instead of rounded (estimated: half a level taken away)",
-    ),
-    Deviation(
-        "rounding",
-        "y_truncated",
-        0.05,
-        "",
-        {"quantise_y": "truncate"},
-        "Y truncated to whole levels",
-    ),
-    Deviation(
-        "colour",
-        "bgr",
-        0.1,
-        "colour",
-        {"channel": "y_bgr"},
-        "Y made of BGR taken for RGB (OpenCV's order) in both images",
-    ),
-    Deviation(
-        "colour",
-        "sr_bgr",
-        0.05,
-        "colour unswapped",
-        {"swapped": True},
-        "red and blue swapped in the SR images only",
-    ),
-    Deviation("cut", "centre", 0.05, "cut", {"cut": "centre"}, "HR images cropped at their centre"),
-    Deviation(
-        "cut",
-        "resized",
-        0.1,
-        "cut",
-        {"cut": "resized"},
-        "HR images resized to the SR's size, not cropped",
-    ),
-    Deviation(
-        "ssim",
-        "ssim_padded",
-        0.2,
-        "ssim",
-        {"ssim": "reflect"},
-        "SSIM with padded borders (torchmetrics, kornia's default)",
-    ),
-    Deviation(
-        "ssim",
-        "ssim_matlab",
-        0.2,
-        "ssim",
-        {"ssim_border": "replicate"},
-        "SSIM with repeated borders (MATLAB's own ssim)",
-    ),
-    Deviation(
-        "ssim",
-        "ssim_uniform",
-        0.2,
-        "ssim",
-        {"ssim": "uniform"},
-        "SSIM with a uniform 7x7 window (skimage's default)",
-    ),
-    Deviation(
-        "ssim",
-        "ssim_range",
-        0.1,
-        "ssim",
-        {"ssim": "range2"},
-        "SSIM of skimage on floats without data_range (L = 2)",
-    ),
-)
+@cache
+def _known() -> tuple[Deviation, ...]:
+    table = yaml.safe_load(Path(__file__).with_name("conventions.yaml").read_text(encoding="utf-8"))
+    return tuple(Deviation(key, **row) for key, row in table.items())
 
 
 def deviations(facts: AbstractSet[str], corrected: str = "") -> list[Deviation]:
     """What can be done otherwise with given images.
 
     Args:
-        facts: what is true of them: "colour" (an image has colour), "grey" (an HR file holds one
+        facts: What is true of them: "colour" (an image has colour), "grey" (an HR file holds one
             channel), "equal" (one holds three equal channels), "cut" (HR and SR images differ in
             size), "roomy" (wide borders can be cropped), "several" (there is a mean), "truncated"
             or "untruncated" (how SR files were saved), "unswapped" (channels are in order) and
             "ssim" (an SSIM is expected).
-        corrected: what was undone in the files, in words; empty where nothing can be.
+        corrected: What was undone in the files, in words; empty where nothing can be.
     """
     facts = {*facts, "corrected"} if corrected else facts
     return [
         replace(one, text=corrected) if one.key == "corrected" else one
-        for one in _DEVIATIONS
-        if set(one.needs.split()) <= facts
+        for one in _known()
+        if facts >= set(one.needs)
     ]
 
 
@@ -278,8 +141,9 @@ def combinations(known: Sequence[Deviation]) -> list[tuple[Deviation, ...]]:
 
 def _idle(pair: tuple[Deviation, Deviation]) -> bool:
     """Rounding of Y and the grey rule mean nothing where RGB is compared."""
-    axes = {one.axis for one in pair}
-    return any(one.key == "rgb" for one in pair) and bool(axes & {"rounding", "grey"})
+    return any(one.key == "rgb" for one in pair) and any(
+        one.axis in {"rounding", "grey"} for one in pair
+    )
 
 
 @dataclass(frozen=True)
@@ -287,10 +151,10 @@ class Compared:
     """An SR image and its HR image, of one size.
 
     Attributes:
-        hr: uint8 (H, W, 3).
-        sr: the same size.
-        grey: whether the HR file holds one channel.
-        equal: whether it holds three equal ones.
+        hr: HR pixels, uint8 (H, W, 3).
+        sr: SR pixels of the same size.
+        grey: Whether the HR file holds one channel.
+        equal: Whether it holds three equal ones.
         corrected: SR pixels without the fault that was found; None where none was.
         others: HR pixels cut otherwise, where the sizes differed: "centre" and "resized".
     """
@@ -302,8 +166,8 @@ class Compared:
     corrected: Pixels | None = None
     others: dict[str, Pixels] = field(default_factory=dict)
 
-    def images(self, convention: Convention) -> tuple[Tensor, Tensor, bool]:
-        """SR and HR, (1, 3, H, W) in [0, 1], and whether they are grey, as protocols take them."""
+    def prepared(self, convention: Convention, scale: float) -> tuple[Tensor, Tensor]:
+        """SR and HR as a convention compares them: (1, C, h, w) in [0, 255]."""
         corrected = self.corrected if convention.corrected else None
         sr = _levels(self.sr if corrected is None else corrected)
         hr = _levels(self.others.get(convention.cut, self.hr))
@@ -312,25 +176,18 @@ class Compared:
         if convention.level_shift:
             sr = (sr + convention.level_shift).clamp(0, 255)
         grey = self.grey or (self.equal and convention.equal_as_grey)
-        return sr.div_(255), hr.div_(255), grey
-
-    def prepared(self, convention: Convention, scale: float) -> tuple[Tensor, Tensor]:
-        """SR and HR as a convention compares them: (1, C, h, w) in [0, 255]."""
-        sr, hr, grey = self.images(convention)
-        return convention.protocol.prepare(sr, hr, scale, grey)
-
-    def psnr(self, convention: Convention, scale: float) -> float:
-        """PSNR in dB."""
-        return float(psnr(*self.prepared(convention, scale)))
+        return convention.protocol.prepare(sr.div_(255), hr.div_(255), scale, grey)
 
     def ssim(self, convention: Convention, scale: float) -> float:
         """SSIM; NaN where its window does not fit."""
         a, b = self.prepared(convention, scale)
         if min(a.shape[-2:]) < SSIM_WINDOW:
             return math.nan
-        if convention.ssim == "protocol":
-            return float(ssim(a, b, border=convention.protocol.ssim_border))
-        return float(_SSIM[convention.ssim](a, b))
+        if convention.ssim == "reflect":
+            a, b = (F.pad(image, [SSIM_WINDOW // 2] * 4, mode="reflect") for image in (a, b))
+        elif convention.ssim != "protocol":
+            return _uniform_ssim(a, b, 255.0 if convention.ssim == "uniform" else 510.0)
+        return float(ssim(a, b, border=convention.protocol.ssim_border))
 
 
 def _levels(pixels: Pixels) -> Tensor:
@@ -338,13 +195,7 @@ def _levels(pixels: Pixels) -> Tensor:
     return torch.from_numpy(planar)[None].double()
 
 
-def _reflect_ssim(a: Tensor, b: Tensor) -> Tensor:
-    """The Gaussian window over the whole image, borders mirrored."""
-    padding = [SSIM_WINDOW // 2] * 4
-    return ssim(F.pad(a, padding, mode="reflect"), F.pad(b, padding, mode="reflect"))
-
-
-def _uniform_ssim(a: Tensor, b: Tensor, peak: float, side: int = 7) -> Tensor:
+def _uniform_ssim(a: Tensor, b: Tensor, peak: float, side: int = 7) -> float:
     """scikit-image's default: uniform window, sample covariance, valid region."""
     stack = F.avg_pool2d(torch.cat([a, b, a * a, b * b, a * b]), side, stride=1)
     mean_a, mean_b, aa, bb, ab = stack
@@ -354,16 +205,7 @@ def _uniform_ssim(a: Tensor, b: Tensor, peak: float, side: int = 7) -> Tensor:
     c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
     top = (2 * mean_a * mean_b + c1) * (2 * cov + c2)
     bottom = (mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2)
-    mean: Tensor = (top / bottom).mean()
-    return mean
-
-
-_SSIM: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "reflect": _reflect_ssim,
-    "uniform": partial(_uniform_ssim, peak=255.0),
-    "range2": partial(_uniform_ssim, peak=510.0),
-}
-"""SSIMs of other libraries, which no protocol of a paper uses."""
+    return float((top / bottom).mean())
 
 
 def set_psnrs(
@@ -372,26 +214,24 @@ def set_psnrs(
     """PSNR in dB of a set under each convention; those that share pixel values share the work.
 
     Args:
-        images: of the set.
-        conventions: to measure by.
-        scale: of the task.
+        images: Images of the set.
+        conventions: Conventions to measure by.
+        scale: Scale of the task.
     """
     groups: dict[Convention, list[Convention]] = defaultdict(list)
     for convention in conventions:
         groups[convention.pixels].append(convention)
     rows: dict[Convention, list[tuple[float, int]]] = defaultdict(list)
     for image in images:
-        given = cache(image.images)
         for pixels, group in groups.items():
-            sr, hr, grey = given(pixels.files)
-            a, b = pixels.protocol.prepare(sr, hr, scale, grey)
-            inside: dict[int, tuple[float, int]] = {}
-            for convention in group:
-                border = convention.protocol.border(scale)
-                if border not in inside:
-                    kept = [convention.protocol.crop(plane, scale) for plane in (a, b)]
-                    inside[border] = float(psnr(*kept)), kept[0][0, 0].numel()
-                rows[convention].append(inside[border])
+            planes = image.prepared(pixels, scale)
+            known: dict[int, tuple[float, int]] = {}
+            for one in group:
+                border = one.protocol.border(scale)
+                if border not in known:
+                    a, b = (one.protocol.crop(plane, scale) for plane in planes)
+                    known[border] = float(psnr(a, b)), a[0, 0].numel()
+                rows[one].append(known[border])
     return {one: (_pooled if one.pooled else _mean)(numbers) for one, numbers in rows.items()}
 
 
@@ -410,9 +250,9 @@ class Explanation:
     """A combination of deviations with the numbers that it gives.
 
     Attributes:
-        deviations: at most two; none is the base.
-        psnr: in dB.
-        ssim: None where it was not needed.
+        deviations: At most two; none is the base.
+        psnr: PSNR in dB.
+        ssim: SSIM; None where it was not needed.
     """
 
     deviations: tuple[Deviation, ...]
@@ -453,8 +293,8 @@ def on_files(protocol: Protocol, grey: bool) -> Protocol:
     """What is left of a protocol for SR files: their levels are 8 bits already.
 
     Args:
-        protocol: any.
-        grey: whether the HR file holds one channel, so that its rule for these counts.
+        protocol: Protocol for any SR image.
+        grey: Whether the HR file holds one channel, so that its rule for these counts.
     """
     rule = protocol.grey if grey else "direct"
     return replace(

@@ -1,16 +1,27 @@
-"""What doctor found, as data; :mod:`sr_lightning.doctor.cli` shows it."""
+"""What the doctor found, as data; :mod:`sr_lightning.doctor.cli` shows it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+import yaml
 
 from sr_lightning.data.integrity import listed
 
-__all__ = ["Diagnosis", "Fault", "Finding", "Numbers", "Table", "mean_numbers", "tell_faults"]
+__all__ = [
+    "Diagnosis",
+    "Finding",
+    "Numbers",
+    "Table",
+    "faults_found",
+    "finding",
+    "mean_numbers",
+]
 
 Numbers = dict[str, float]
 """Values by metric."""
@@ -26,70 +37,68 @@ class Finding:
     """One thing that was found.
 
     Attributes:
-        kind: "problem" makes numbers incomparable; "note" is good to know.
-        text: a sentence.
-        remedy: what to do about it; empty where there is nothing to do.
+        kind: "problem" for what makes numbers incomparable, "note" for what is good to know.
+        text: Sentence that says what was found.
+        remedy: What to do about it; empty where there is nothing to do.
+        key: Name for machines; empty for what checks of sets find.
     """
 
     kind: Literal["problem", "note"]
     text: str
     remedy: str = ""
+    key: str = ""
 
 
-class _Named(Protocol):
-    @property
-    def name(self) -> str:
-        """Of the file that was looked at."""
+@cache
+def _known() -> dict[str, dict[str, Any]]:
+    text = Path(__file__).with_name("findings.yaml").read_text(encoding="utf-8")
+    known: dict[str, dict[str, Any]] = yaml.safe_load(text)
+    return known
 
 
-Seen = TypeVar("Seen", bound=_Named)
-
-
-@dataclass(frozen=True)
-class Fault(Generic[Seen]):
-    """A row of a table of faults that image files can have.
-
-    Attributes:
-        test: what is true of a file that has it; a text says more about the file.
-        text: a sentence. ``{are}`` becomes which files are so ("2 of 5 SR files (a.png, b.png)
-            are"), ``{those}`` their names, ``{some}`` their number and ``{list}`` their names with
-            what the test says of each.
-        remedy: what to do about it; empty where there is nothing to do.
-        kind: see :class:`Finding`.
-    """
-
-    test: Callable[[Seen], bool | str]
-    text: str
-    remedy: str
-    kind: Literal["problem", "note"] = "problem"
-
-
-def tell_faults(faults: Sequence[Fault[Seen]], images: Sequence[Seen], files: str) -> list[Finding]:
-    """The faults that any file has, with the files that have them.
+def finding(key: str, **words: object) -> Finding:
+    """A finding of ``findings.yaml``.
 
     Args:
-        faults: to look for.
-        images: what was seen of each file.
-        files: what to call them: "SR file", "LR file".
+        key: Its name there.
+        **words: What stands in braces in its text and remedy.
+    """
+    row = {"kind": "problem", "remedy": "", **_known()[key]}
+    return Finding(row["kind"], row["text"].format(**words), row["remedy"].format(**words), key)
+
+
+def faults_found(
+    tests: Mapping[str, bool | Callable[[Any], object]],
+    images: Sequence[Any],
+    files: str,
+    **words: object,
+) -> list[Finding]:
+    """The findings that are true of any file, with the files of which they are.
+
+    Args:
+        tests: By the name of the finding, whether it is true of all files, or the test of what was
+            seen of one file; a text of the test says more about the file.
+        images: What was seen of each file; all have a ``name``.
+        files: What to call a file: "SR file", "LR file".
+        **words: What stands in braces in texts and remedies.
     """
     found = []
-    for fault in faults:
-        told = {image.name: said for image in images if (said := fault.test(image))}
-        if not told:
+    for key, test in tests.items():
+        said = {one.name: test(one) if callable(test) else test for one in images}
+        names = [name for name, true in said.items() if true]
+        if not names:
             continue
-        every = len(told) == len(images)
-        those = (
-            (f"all {files}s" if len(images) > 1 else f"the {files}") if every else listed([*told])
-        )
-        some = f"{len(told)} of {len(images)} {files}s"
-        verb = "are" if len(told) > 1 else "is"
-        words = {
-            "are": f"{those if every else f'{some} ({listed([*told], 3)})'} {verb}",
+        every, verb = len(names) == len(images), "are" if len(names) > 1 else "is"
+        all_of_them = f"all {files}s" if len(images) > 1 else f"the {files}"
+        those = all_of_them if every else listed(names)
+        some = f"{len(names)} of {len(images)} {files}s"
+        words |= {
+            "are": f"{those if every else f'{some} ({listed(names, 3)})'} {verb}",
             "those": those,
             "some": some,
-            "list": listed([f"{name} {said}" for name, said in told.items()], 3),
+            "list": listed([f"{name} {said[name]}" for name in names], 3),
         }
-        found.append(Finding(fault.kind, fault.text.format_map(words), fault.remedy))
+        found.append(finding(key, **words))
     return found
 
 
@@ -98,10 +107,10 @@ class Table:
     """Rows for people, already formatted.
 
     Attributes:
-        title: what it shows.
-        columns: headings; the first column is text, the others are numbers.
-        rows: cells.
-        note: a line below; may be empty.
+        title: What it shows.
+        columns: Headings; the first column is text, the others are numbers.
+        rows: Cells of each row.
+        note: Line below the table; may be empty.
     """
 
     title: str
@@ -116,11 +125,11 @@ class Diagnosis:
 
     Attributes:
         kind: "lr", "sr", "set" or "run".
-        subject: what was looked at.
-        verdict: one sentence, the answer.
-        findings: problems first.
-        tables: evidence for people.
-        facts: the same for machines.
+        subject: What was looked at.
+        verdict: Sentence that is the answer.
+        findings: What was found, problems first.
+        tables: Evidence for people.
+        facts: The same for machines.
     """
 
     kind: Literal["lr", "sr", "set", "run"]

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import dctn
 
 from sr_lightning.data.near_duplicates import LOOKS_ALIKE, hash_distance
 
 __all__ = [
     "Levels",
     "Shift",
+    "difference",
     "is_colourless",
+    "is_swapped",
     "jpeg_quality",
     "levels_of",
     "luminance",
     "moved",
+    "noise_level",
     "shift_of",
     "wrong_partners",
 ]
@@ -26,11 +29,20 @@ __all__ = [
 Plane = NDArray[np.float64]
 
 # JPEG's example table for luminance (ITU-T T.81, K.1), which nearly every encoder scales, at the
-# nine lowest frequencies; (row, column) of each.
-_FREQUENCIES = ((0, 1), (1, 0), (0, 2), (1, 1), (2, 0), (0, 3), (1, 2), (2, 1), (3, 0))
-_STEPS = (11, 12, 10, 12, 14, 16, 14, 13, 14)
+# nine lowest frequencies: the step of each (row, column).
+_STEPS = {
+    (0, 1): 11,
+    (1, 0): 12,
+    (0, 2): 10,
+    (1, 1): 12,
+    (2, 0): 14,
+    (0, 3): 16,
+    (1, 2): 14,
+    (2, 1): 13,
+    (3, 0): 14,
+}
 
-# A shift below this many pixels is not told: real networks' images measure up to 0.1.
+# Shifts below this many pixels are not reported: real networks' images measure up to 0.1.
 _SMALLEST_SHIFT = 0.15
 
 
@@ -40,17 +52,19 @@ def luminance(pixels: NDArray[np.number]) -> Plane:
     return weighted
 
 
+def difference(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    """Mean squared difference of two images of one size, in squared levels."""
+    return float(np.square(a.astype(np.float64) - b).mean())
+
+
+def is_swapped(pixels: NDArray[np.uint8], truth: NDArray[np.uint8], times: float) -> bool:
+    """Whether red and blue are swapped: an image then is so many times nearer with them turned."""
+    return times * difference(truth, pixels[..., ::-1]) < difference(truth, pixels)
+
+
 def is_colourless(pixels: NDArray[np.uint8]) -> bool:
     """Whether the three channels of (H, W, 3) are the same."""
     return bool((pixels[..., :1] == pixels[..., 1:]).all())
-
-
-@lru_cache(maxsize=1)
-def _dct() -> Plane:
-    n = np.arange(8)
-    basis = np.cos(np.pi * (2 * n + 1) * n[:, None] / 16) / 2
-    basis[0] /= np.sqrt(2)
-    return basis
 
 
 def jpeg_quality(pixels: NDArray[np.uint8]) -> int | None:
@@ -60,22 +74,22 @@ def jpeg_quality(pixels: NDArray[np.uint8]) -> int | None:
     as PNG. Recognised up to a quality of about 90, as long as the picture was not shifted since.
 
     Args:
-        pixels: uint8 (H, W, 3).
+        pixels: Levels of an image, uint8 (H, W, 3).
     """
     height, width = (min(512, side) // 8 * 8 for side in pixels.shape[:2])
     if min(height, width) < 64:
         return None
     y = luminance(pixels[:height, :width]) - 128
     blocks = y.reshape(height // 8, 8, width // 8, 8).swapaxes(1, 2)
-    coefficients = _dct() @ blocks @ _dct().T
+    coefficients = dctn(blocks, axes=(2, 3), norm="ortho")
     agreeing = []
     for quality in range(92, 19, -1):
         percent = 200 - 2 * quality if quality >= 50 else 5000 / quality
         scores = []
-        for (row, column), base in zip(_FREQUENCIES, _STEPS, strict=True):
+        for (row, column), base in _STEPS.items():
             step = max(1, int((base * percent + 50) // 100))
             values = coefficients[..., row, column]
-            # Zeros fit every step, and a small step tells nothing against rounding noise.
+            # Zeros fit every step, and a small step shows nothing above rounding noise.
             values = values[np.abs(values) > step / 2]
             if step >= 2 and len(values) >= 24:
                 scores.append(float(np.cos(2 * np.pi * values / step).mean()))
@@ -84,19 +98,41 @@ def jpeg_quality(pixels: NDArray[np.uint8]) -> int | None:
     return max(agreeing)[1] if agreeing else None
 
 
+def noise_level(pixels: NDArray[np.uint8], clean: NDArray[np.uint8]) -> float | None:
+    """Standard deviation in levels of Gaussian noise, or None where images differ otherwise.
+
+    Args:
+        pixels: Levels of an image that may be noisy, (H, W, 3).
+        clean: The same image without noise.
+    """
+    difference = pixels.astype(np.float64) - clean
+    spread = 1.4826 * float(np.median(np.abs(difference)))
+    # Where noise was not clipped to 0 to 255.
+    inside = (clean > 3 * spread) & (clean < 255 - 3 * spread)
+    values = difference[inside]
+    pairs = inside[:, 1:] & inside[:, :-1]
+    if spread < 2 or len(values) < 1000 or not pairs.any():
+        return None
+    # Other resizes leave differences along edges: alike in neighbours, and with long tails.
+    alike = float((difference[:, 1:] * difference[:, :-1])[pairs].mean()) / float(values.var())
+    kurtosis = float((((values - values.mean()) / values.std()) ** 4).mean()) - 3
+    return float(values.std()) if abs(alike) < 0.1 and abs(kurtosis) < 0.3 else None
+
+
 @dataclass(frozen=True)
 class Shift:
     """Where an image lies beside another.
 
     Attributes:
-        down: pixels that it lies too low; negative: too high.
-        right: pixels that it lies too far right; negative: left.
-        gain: dB of PSNR that moving it back by whole pixels gives; 0 for less than half a pixel.
+        down: Pixels that it lies too low; negative where it lies too high.
+        right: Pixels that it lies too far right; negative where it lies too far left.
+        gain: Decibels of PSNR that moving it back by whole pixels gives; 0 for less than half a
+            pixel.
     """
 
     down: float
     right: float
-    gain: float
+    gain: float = 0.0
 
     @property
     def whole(self) -> tuple[int, int]:
@@ -104,36 +140,34 @@ class Shift:
         return round(self.down), round(self.right)
 
     @property
-    def tells(self) -> bool:
-        """Whether it is large enough to be told."""
+    def notable(self) -> bool:
+        """Whether it is larger than what networks' images have."""
         return max(abs(self.down), abs(self.right)) >= _SMALLEST_SHIFT
 
     def __str__(self) -> str:
+        ways = ((self.down, "down", "up"), (self.right, "to the right", "to the left"))
         parts = [
             f"{abs(value):.1f} px {more if value > 0 else less}"
-            for value, more, less in (
-                (self.down, "down", "up"),
-                (self.right, "to the right", "to the left"),
-            )
+            for value, more, less in ways
             if abs(value) >= 0.05
         ]
         return " and ".join(parts) or "nothing"
 
 
-def shift_of(image: Plane, beside: Plane, reach: int = 2) -> Shift:
+def shift_of(image: Plane, truth: Plane, reach: int = 2) -> Shift:
     """How far an image is shifted beside another: the best whole shift, then its remainder.
 
-    The remainder solves ``beside - image = gradient . shift`` in the least squares sense.
+    The remainder solves ``truth - image = gradient . shift`` in the least squares sense.
 
     Args:
-        image: (H, W) levels.
-        beside: (H, W) levels; the truth.
-        reach: largest whole shift to try.
+        image: Levels (H, W).
+        truth: Levels (H, W) of what it should show.
+        reach: Largest whole shift to try, in pixels.
     """
     edge = reach + 1
     if min(image.shape) <= 4 * edge:
-        return Shift(0.0, 0.0, 0.0)
-    truth = beside[edge:-edge, edge:-edge]
+        return Shift(0.0, 0.0)
+    truth = truth[edge:-edge, edge:-edge]
     height, width = truth.shape
 
     def view(down: int, right: int) -> Plane:
@@ -145,30 +179,25 @@ def shift_of(image: Plane, beside: Plane, reach: int = 2) -> Shift:
         for down in steps
         for right in steps
     }
-    best = min(errors, key=lambda step: errors[step])
-    vertical = (view(best[0] + 1, best[1]) - view(best[0] - 1, best[1])) / 2
-    horizontal = (view(best[0], best[1] + 1) - view(best[0], best[1] - 1)) / 2
-    missing = truth - view(*best)
-    normal = np.array(
-        [
-            [np.vdot(vertical, vertical), np.vdot(vertical, horizontal)],
-            [np.vdot(vertical, horizontal), np.vdot(horizontal, horizontal)],
-        ]
-    )
-    moments = np.array([np.vdot(vertical, missing), np.vdot(horizontal, missing)])
-    if np.linalg.det(normal) <= 1e-9 * max(1.0, float(np.trace(normal))) ** 2:
-        rest = np.zeros(2)
-    else:
-        rest = np.linalg.solve(normal, moments).clip(-0.5, 0.5)
-    gain = 10 * np.log10(max(errors[0, 0], 1e-9) / max(errors[best], 1e-9))
-    return Shift(best[0] + float(rest[0]), best[1] + float(rest[1]), float(gain))
+    y, x = min(errors, key=lambda step: errors[step])
+    vertical = (view(y + 1, x) - view(y - 1, x)).ravel() / 2
+    horizontal = (view(y, x + 1) - view(y, x - 1)).ravel() / 2
+    gradient = np.stack([vertical, horizontal])
+    normal = gradient @ gradient.T
+    rest = np.zeros(2)
+    if np.linalg.det(normal) > 1e-9 * max(1.0, float(np.trace(normal))) ** 2:
+        missing = gradient @ (truth - view(y, x)).ravel()
+        rest = np.linalg.solve(normal, missing).clip(-0.5, 0.5)
+    gain = 10 * np.log10(max(errors[0, 0], 1e-9) / max(errors[y, x], 1e-9))
+    return Shift(y + float(rest[0]), x + float(rest[1]), float(gain))
 
 
 def moved(pixels: NDArray[np.uint8], down: int, right: int) -> NDArray[np.uint8]:
-    """Pixels moved back by a whole shift, the border repeated: (H, W, 3)."""
-    height, width = pixels.shape[:2]
-    rows = (np.arange(height) + down).clip(0, height - 1)
-    columns = (np.arange(width) + right).clip(0, width - 1)
+    """Pixels (H, W, 3) moved back by a whole shift, the border repeated."""
+    rows, columns = (
+        (np.arange(side) + step).clip(0, side - 1)
+        for side, step in zip(pixels.shape, (down, right), strict=False)
+    )
     return np.ascontiguousarray(pixels[rows][:, columns])
 
 
@@ -177,9 +206,9 @@ class Levels:
     """How the grey levels of an image follow those of another: ``image = slope * truth + offset``.
 
     Attributes:
-        slope: 219 / 255 = 0.859 where full range was squeezed into 16 to 235.
-        offset: in levels.
-        bias: mean of image minus truth, in levels.
+        slope: Contrast; 219 / 255 = 0.859 where full range was squeezed into 16 to 235.
+        offset: Level of black.
+        bias: Mean of image minus truth, in levels.
     """
 
     slope: float
@@ -203,27 +232,26 @@ def levels_of(image: Plane, truth: Plane) -> Levels:
     Fine detail that the image lacks would make a plain fit too flat, so means of 8 x 8 pixels are
     compared.
     """
+    bias = float((image - truth).mean())
     height, width = (side // 8 * 8 for side in truth.shape)
     if min(height, width) < 16:
-        return Levels(1.0, 0.0, float((image - truth).mean()))
-
-    def cells(plane: Plane) -> Plane:
-        cut = plane[:height, :width].reshape(height // 8, 8, width // 8, 8)
-        mean: Plane = cut.mean(axis=(1, 3)).ravel()
-        return mean
-
-    x, y = cells(truth), cells(image)
-    spread = float(np.var(x))
-    slope = float(np.mean((x - x.mean()) * (y - y.mean()))) / spread if spread > 1 else 1.0
-    return Levels(slope, float(y.mean() - slope * x.mean()), float((image - truth).mean()))
+        return Levels(1.0, 0.0, bias)
+    x, y = (
+        plane[:height, :width].reshape(height // 8, 8, width // 8, 8).mean(axis=(1, 3)).ravel()
+        for plane in (truth, image)
+    )
+    if np.var(x) <= 1:
+        return Levels(1.0, float(y.mean() - x.mean()), bias)
+    slope, offset = np.polyfit(x, y, 1)
+    return Levels(float(slope), float(offset), bias)
 
 
 def wrong_partners(names: Sequence[str], hashes: Sequence[tuple[str, str]]) -> dict[str, str]:
     """Images that show what another HR image shows, and in words, which.
 
     Args:
-        names: of the files.
-        hashes: perceptual hashes of the HR image and of the file.
+        names: Names of the files.
+        hashes: Perceptual hashes of the HR image and of the file.
     """
     wrong = {}
     for name, (own, shown) in zip(names, hashes, strict=True):

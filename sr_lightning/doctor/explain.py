@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sr_lightning.doctor.conventions import Explanation
@@ -12,8 +12,8 @@ from sr_lightning.errors import UserError
 
 __all__ = ["Answer", "Expected", "explain"]
 
-# Beyond the printed digits, what image decoders and other versions may change.
-_NEAR_PSNR, _NEAR_SSIM = 0.02, 0.001
+# Beyond the printed digits, what image decoders and other versions may change: dB and SSIM.
+_NEAR = 0.02, 0.001
 
 # A random number is compared with all combinations within this many dB.
 _WINDOW = 0.5
@@ -37,18 +37,16 @@ class Expected:
     """The number that a user expected, such as ``32.21/0.8948``.
 
     Attributes:
-        text: as typed.
-        psnr: in dB.
-        ssim: None where only a PSNR was given.
-        psnr_digits: decimals of the PSNR.
-        ssim_digits: decimals of the SSIM.
+        text: What was typed.
+        psnr: PSNR in dB.
+        ssim: SSIM; None where only a PSNR was given.
+        tolerance: Half of the last digit given, of PSNR and of SSIM.
     """
 
     text: str
     psnr: float
     ssim: float | None
-    psnr_digits: int
-    ssim_digits: int
+    tolerance: tuple[float, float]
 
     @classmethod
     def parse(cls, text: str) -> Expected:
@@ -57,38 +55,31 @@ class Expected:
         Raises:
             UserError: it is neither.
         """
-        parts = [part.strip() for part in text.replace(" ", "/").split("/") if part.strip()]
+        parts = text.replace("/", " ").split()
         try:
-            numbers = [float(part) for part in parts]
+            psnr, *rest = map(float, parts)
+            if not 1 < psnr < 100 or len(rest) > 1 or not all(0 <= one <= 1 for one in rest):
+                raise ValueError
         except ValueError:
-            numbers = []
-        if (
-            len(numbers) not in {1, 2}
-            or not 1 < numbers[0] < 100
-            or not all(0 <= one <= 1 for one in numbers[1:])
-        ):
             raise UserError(
                 f"--expect takes PSNR or PSNR/SSIM, such as 32.21/0.8948, not '{text}'."
-            )
-        digits = [len(part.partition(".")[2]) for part in parts]
-        return cls(
-            text,
-            numbers[0],
-            numbers[1] if len(numbers) == 2 else None,
-            digits[0],
-            digits[1] if len(numbers) == 2 else 0,
-        )
+            ) from None
+        halves = [0.5 * 10 ** -len(part.partition(".")[2]) for part in (*parts, "0")]
+        tolerance = halves[0] + 2e-4, halves[1] + 2e-5
+        return cls(text, psnr, rest[0] if rest else None, tolerance)
 
-    @property
-    def tolerance(self) -> tuple[float, float]:
-        """Half of the last digit given, of PSNR and SSIM."""
-        return 0.5 * 10**-self.psnr_digits + 2e-4, 0.5 * 10**-self.ssim_digits + 2e-5
+    def gaps(self, one: Explanation) -> tuple[float, float]:
+        """How far an explanation is off: dB and SSIM (0 where none is expected)."""
+        similar = 0.0
+        if self.ssim is not None:
+            similar = math.inf if one.ssim is None else one.ssim - self.ssim
+        return one.psnr - self.psnr, similar
 
     def cost(self, one: Explanation) -> float:
         """How unlikely an explanation is: -log of how common it is times how well it fits.
 
-        That a number was printed with many digits tells much, that it is hundredths of a dB off
-        tells little, and a way of measuring that hardly anybody uses needs good reasons.
+        That a number was printed with many digits counts much, that it is hundredths of a dB off
+        counts little, and a way of measuring that hardly anybody uses needs good reasons.
         """
         likely = sum(math.log(deviation.odds) for deviation in one.deviations)
         for gap, half, width in zip(self.gaps(one), self.tolerance, _SCALES, strict=True):
@@ -100,20 +91,13 @@ class Expected:
                 likely += math.log(_INEXACT) + inside - (abs(gap) - half) / width
         return -likely
 
-    def gaps(self, one: Explanation) -> tuple[float, float]:
-        """How far an explanation is off: dB and SSIM (0 where none is expected)."""
-        similar = 0.0
-        if self.ssim is not None:
-            similar = math.inf if one.ssim is None else one.ssim - self.ssim
-        return one.psnr - self.psnr, similar
-
     def band(self, one: Explanation) -> int:
-        """0: agrees to the digits given; 1: near; 2: does not explain."""
-        decibels, similar = map(abs, self.gaps(one))
-        if decibels <= self.tolerance[0] and similar <= self.tolerance[1]:
+        """0 where an explanation agrees to the digits given, 1 where nearly, 2 where it fails."""
+        gaps = [abs(gap) for gap in self.gaps(one)]
+        if all(gap <= half for gap, half in zip(gaps, self.tolerance, strict=True)):
             return 0
-        near = max(_NEAR_PSNR, self.tolerance[0]), max(_NEAR_SSIM, self.tolerance[1])
-        return 1 if decibels <= near[0] and similar <= near[1] else 2
+        near = map(max, _NEAR, self.tolerance)
+        return 1 if all(gap <= most for gap, most in zip(gaps, near, strict=True)) else 2
 
 
 @dataclass(frozen=True)
@@ -121,12 +105,12 @@ class Answer:
     """What explains an expected number.
 
     Attributes:
-        expected: the number.
-        ranked: explanations, best first: those that agree to the digits given or nearly, the
+        expected: The number.
+        ranked: Explanations, best first: those that agree to the digits given or nearly, the
             likeliest first; then by distance.
-        tried: number of combinations.
-        chance: part of the numbers within half a dB that some combination would hit as well.
-        psnr_alone: commonest combination that gives the PSNR, whatever its SSIM; None if none does.
+        tried: Number of combinations.
+        chance: Part of the numbers within half a dB that some combination would hit as well.
+        psnr_alone: Commonest combination that gives the PSNR, whatever its SSIM; None if none does.
     """
 
     expected: Expected
@@ -188,13 +172,14 @@ def explain(
     """Rank combinations by how well they give an expected number.
 
     Args:
-        expected: the number.
-        candidates: combinations with their PSNR, SSIM unknown or known.
-        similarity: computes the SSIM of one; called only for those whose PSNR is near.
+        expected: The number.
+        candidates: Combinations with their PSNR, SSIM unknown or known.
+        similarity: Function that computes the SSIM of one; called for those of near PSNR only.
     """
     by_psnr = sorted(
         candidates, key=lambda one: (abs(one.psnr - expected.psnr), len(one.deviations))
     )
+    tolerance = expected.tolerance[0]
     if expected.ssim is not None:
         by_psnr = _with_ssim(expected, by_psnr, similarity)
 
@@ -206,22 +191,17 @@ def explain(
         return (*likely, max(gaps))
 
     ranked = sorted(by_psnr, key=order)
-    tolerance = expected.tolerance[0]
+    fitting = sum(expected.band(one) < 2 for one in ranked)
+    shown = ranked[: max(_FEWEST, min(fitting, _SHOWN))]
+    shown += [one for one in ranked if not one.deviations and one not in shown]
     giving = [one for one in by_psnr if abs(one.psnr - expected.psnr) <= tolerance]
     return Answer(
         expected,
-        tuple(_worth_showing(expected, ranked)),
+        tuple(shown),
         len(candidates),
-        _chance(candidates, expected, tolerance),
+        _chance(candidates, expected.psnr, tolerance),
         max(giving, key=lambda one: math.prod(d.odds for d in one.deviations), default=None),
     )
-
-
-def _worth_showing(expected: Expected, ranked: Sequence[Explanation]) -> list[Explanation]:
-    """Those that fit, or the nearest ones, and always the base."""
-    fitting = sum(expected.band(one) < 2 for one in ranked)
-    kept = list(ranked[: max(_FEWEST, min(fitting, _SHOWN))])
-    return kept + [one for one in ranked if not one.deviations and one not in kept]
 
 
 def _with_ssim(
@@ -231,39 +211,35 @@ def _with_ssim(
 
     Once a number is explained to its digits, combinations of more deviations are not looked at.
     """
-    near = [one for one in by_psnr if abs(one.psnr - expected.psnr) <= _NEAR_PSNR]
-    looked_at: list[Explanation] = []
+
+    def measured(one: Explanation) -> Explanation:
+        return one if one.ssim is not None else replace(one, ssim=similarity(one))
+
+    near = [one for one in by_psnr if abs(one.psnr - expected.psnr) <= _NEAR[0]]
+    looked_at = [] if near else [measured(one) for one in by_psnr[:_FEWEST]]
     for count in range(3):
-        level = [one for one in near if len(one.deviations) == count]
         # Those that change SSIM alone must not crowd out the others, nor the other way round.
-        kept = [one for one in level if not _is_about_ssim(one)][:_LOOKED_AT]
-        kept += [one for one in level if _is_about_ssim(one)][:_LOOKED_AT]
-        looked_at += [_measured(one, similarity) for one in kept]
-        if any(expected.band(one) == 0 for one in looked_at):
+        for about_ssim in (False, True):
+            level = [
+                one
+                for one in near
+                if len(one.deviations) == count
+                and any(deviation.axis == "ssim" for deviation in one.deviations) == about_ssim
+            ]
+            looked_at += [measured(one) for one in level[:_LOOKED_AT]]
+        if near and any(expected.band(one) == 0 for one in looked_at):
             break
-    if not near:
-        looked_at = [_measured(one, similarity) for one in by_psnr[:_FEWEST]]
     known = {one.deviations for one in looked_at}
     base = [one for one in by_psnr if not one.deviations and one.deviations not in known]
-    return looked_at + [_measured(one, similarity) for one in base]
+    return looked_at + [measured(one) for one in base]
 
 
-def _measured(one: Explanation, similarity: Callable[[Explanation], float]) -> Explanation:
-    if one.ssim is not None:
-        return one
-    return Explanation(one.deviations, one.psnr, similarity(one))
-
-
-def _is_about_ssim(one: Explanation) -> bool:
-    return any(deviation.axis == "ssim" for deviation in one.deviations)
-
-
-def _chance(candidates: Sequence[Explanation], expected: Expected, tolerance: float) -> float:
+def _chance(candidates: Sequence[Explanation], psnr: float, tolerance: float) -> float:
     """Part of the numbers within the window that some combination hits to the digits given."""
-    low, high = expected.psnr - _WINDOW, expected.psnr + _WINDOW
+    low, high = psnr - _WINDOW, psnr + _WINDOW
     covered, end = 0.0, low
-    for psnr in sorted({one.psnr for one in candidates if math.isfinite(one.psnr)}):
-        start, stop = max(psnr - tolerance, end), min(psnr + tolerance, high)
+    for one in sorted({one.psnr for one in candidates if math.isfinite(one.psnr)}):
+        start, stop = max(one - tolerance, end), min(one + tolerance, high)
         if stop > start:
             covered += stop - start
             end = stop

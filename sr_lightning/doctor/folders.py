@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from sr_lightning.data.images import find_images
-from sr_lightning.doctor.known_sets import high_of
+from sr_lightning.data.integrity import references
 from sr_lightning.doctor.pairs import image_size, pair_files, scale_in_name
+from sr_lightning.doctor.sets import set_shown_in
 from sr_lightning.errors import UserError
 
 __all__ = ["Case", "beside_known_set", "look_into"]
@@ -29,10 +30,10 @@ class Case:
 
     Attributes:
         kind: "lr" or "sr" beside HR images, a "set" of HR images, or a "run".
-        folder: of LR or SR images, of the set or the run.
+        folder: Folder of the LR or SR images, of the set or of the run.
         high: HR files.
         other: LR or SR files.
-        scale: where folder or file names tell it.
+        scale: Scale that folder or file names have, if any.
     """
 
     kind: Literal["lr", "sr", "set", "run"]
@@ -64,16 +65,17 @@ def look_into(folder: Path) -> list[Case]:
 def beside_known_set(case: Case) -> Case:
     """A folder of images that show a public set which is at hand, beside its HR images.
 
-    SR images stay a set of their own where nothing tells their scale.
+    Images of its size stay a set of their own where no name has their scale, and where its pixels
+    are not recorded, so that they may be the HR images as well.
     """
-    if case.kind != "set" or (high := high_of(case.high)) is None:
+    shown = set_shown_in(case.high) if case.kind == "set" else None
+    if shown is None or not pair_files(shown.files, case.high).pairs:
         return case
-    files = list(case.high)
-    scale = scale_in_name(files[0]) or scale_in_name(case.folder)
-    kind = _kind(high, files) if pair_files(high, files).pairs else None
-    if kind == "lr" or (kind == "sr" and scale is not None):
-        return Case(kind, case.folder, high, case.high, scale)
-    return case
+    scale = scale_in_name(case.high[0]) or scale_in_name(case.folder)
+    kind = _kind(shown.files, case.high)
+    if kind == "sr" and (scale is None or not references(shown.name)):
+        return case
+    return Case(kind, case.folder, shown.files, case.high, scale)
 
 
 def _cases(folder: Path, depth: int) -> Iterator[Case]:
@@ -133,8 +135,8 @@ def _beside(
             yield from _beside(high, child, depth + 1, only)
 
 
-def _kind(high: tuple[Path, ...], files: list[Path]) -> Literal["lr", "sr"]:
-    """LR images are smaller than HR images; of an unreadable file, its folder's name tells."""
+def _kind(high: Sequence[Path], files: Sequence[Path]) -> Literal["lr", "sr"]:
+    """LR images are smaller than HR images; of an unreadable file, its folder's name decides."""
     pair = pair_files(high, files).pairs[0]
     try:
         (y, x), (h, w) = image_size(pair.high), image_size(pair.other)

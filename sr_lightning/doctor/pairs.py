@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,19 +12,20 @@ from PIL import Image, UnidentifiedImageError
 
 from sr_lightning.data.images import find_images
 from sr_lightning.data.integrity import listed
-from sr_lightning.doctor.diagnosis import Finding
+from sr_lightning.doctor.diagnosis import Finding, finding
 from sr_lightning.errors import UserError
 from sr_lightning.files import user_path
 
 __all__ = [
     "FilePair",
     "Pairing",
+    "Progress",
     "image_size",
     "images_in",
     "pair_files",
-    "pairing_findings",
+    "paired",
     "scale_in_name",
-    "scale_of_sizes",
+    "scale_of_pairs",
 ]
 
 # What HR files are called beyond their name: img_001_SRF_4_HR, baby_GT.
@@ -42,9 +43,9 @@ class FilePair:
     """An HR file and the LR or SR file that belongs to it.
 
     Attributes:
-        name: of the image, without suffixes.
-        high: the HR file.
-        other: the LR or SR file.
+        name: Name of the image, without suffixes.
+        high: HR file.
+        other: LR or SR file.
     """
 
     name: str
@@ -57,16 +58,20 @@ class Pairing:
     """What could be paired.
 
     Attributes:
-        pairs: in the order of the HR files.
-        missing: names of HR images without a partner.
-        surplus: names of files without an HR image.
-        by_order: whether names told nothing, so that sorted files were paired one by one.
+        pairs: Pairs in the order of the HR files.
+        missing: Names of HR images without a partner.
+        surplus: Names of files without an HR image.
+        by_order: Whether no name fitted, so that sorted files were paired one by one.
     """
 
     pairs: tuple[FilePair, ...]
     missing: tuple[str, ...] = ()
     surplus: tuple[str, ...] = ()
     by_order: bool = False
+
+
+Progress = Callable[[Sequence[FilePair], str], Iterator[FilePair]]
+"""Goes through pairs of files and shows how far it has come, under a title."""
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -99,25 +104,57 @@ def pair_files(high: Sequence[Path], other: Sequence[Path]) -> Pairing:
         high: HR files.
         other: LR or SR files.
     """
-    # Long names first, so that 'face' does not take the file of 'face_2'.
-    keys = sorted(((_HIGH.sub("", path.stem), path) for path in high), key=lambda k: -len(k[0]))
+    names = {path: _HIGH.sub("", path.stem) for path in high}
     free = list(other)
     found: dict[Path, Path] = {}
-    for key, path in keys:
-        fitting = [one for one in free if _fits(key, one.stem)]
-        if fitting:
+    # Long names first, so that 'face' does not take the file of 'face_2'.
+    for path in sorted(high, key=lambda one: -len(names[one])):
+        if fitting := [one for one in free if _fits(names[path], one.stem)]:
             # Of baby.png and baby_extra.png, the one that says least beyond the name.
             found[path] = min(fitting, key=lambda one: len(one.stem))
             free.remove(found[path])
-    names = {path: key for key, path in keys}
-    if not found and len(high) == len(other):
-        pairs = zip(high, other, strict=True)
-        return Pairing(tuple(FilePair(names[h], h, o) for h, o in pairs), by_order=len(high) > 1)
+    by_order = not found and len(high) == len(other)
+    if by_order:
+        found, free = dict(zip(high, other, strict=True)), []
     return Pairing(
         tuple(FilePair(names[path], path, found[path]) for path in high if path in found),
         tuple(names[path] for path in high if path not in found),
         tuple(path.name for path in free),
+        by_order and len(high) > 1,
     )
+
+
+def paired(
+    high: Sequence[Path], other: Sequence[Path], kind: str
+) -> tuple[tuple[FilePair, ...], list[Finding]]:
+    """Pairs of files, and what is to be said about them.
+
+    Args:
+        high: HR files.
+        other: LR or SR files.
+        kind: "LR" or "SR".
+
+    Raises:
+        UserError: nothing can be paired.
+    """
+    pairing = pair_files(high, other)
+    if not pairing.pairs:
+        raise UserError(
+            f"No {kind} file in {other[0].parent} belongs to an HR file in {high[0].parent} by its "
+            f"name ({other[0].name}, {high[0].name}); name matching folders in --hr and "
+            f"--{kind.lower()}."
+        )
+    said = []
+    if pairing.by_order:
+        first = pairing.pairs[0]
+        names = {"first": first.other.name, "high": first.high.name, "name": first.high.stem}
+        said.append(finding("paired_by_order", files=kind, **names))
+    if missing := pairing.missing:
+        absent = {"count": len(missing), "names": listed(missing)}
+        said.append(finding("partners_missing", files=kind, **absent))
+    if pairing.surplus:
+        said.append(finding("files_left_over", files=kind, names=listed(pairing.surplus)))
+    return pairing.pairs, said
 
 
 def _fits(key: str, stem: str) -> bool:
@@ -127,26 +164,27 @@ def _fits(key: str, stem: str) -> bool:
 
 
 def scale_in_name(path: Path) -> float | None:
-    """The scale that a file's name or the folders above it tell, such as ``LR_bicubic/X4``."""
+    """The scale in the name of a file or of the folders above it, such as ``LR_bicubic/X4``."""
     for part in (path.stem if path.suffix else path.name, *(p.name for p in path.parents[:2])):
-        told = {float("".join(groups)) for groups in _SCALE.findall(part)} - {1.0}
-        if len(told) == 1:
-            return told.pop()
+        named = {float("".join(groups)) for groups in _SCALE.findall(part)} - {1.0}
+        if len(named) == 1:
+            return named.pop()
     return None
 
 
-def scale_of_sizes(sizes: Sequence[tuple[tuple[int, int], tuple[int, int]]]) -> float:
-    """The scale of most pairs of (HR size, LR size).
+def scale_of_pairs(pairs: Sequence[FilePair]) -> float:
+    """The scale of most pairs by the sizes of their images.
 
     A whole scale is taken where it fits within a pixel of the LR image.
     """
-    told = []
-    for (high, wide), (low, narrow) in sizes:
+    scales: Counter[float] = Counter()
+    for pair in pairs:
+        (high, wide), (low, narrow) = image_size(pair.high), image_size(pair.other)
         ratio = (high / low + wide / narrow) / 2
         whole = max(1, round(ratio))
         fits = abs(high / whole - low) < 2 and abs(wide / whole - narrow) < 2
-        told.append(float(whole) if fits else round(ratio, 2))
-    return Counter(told).most_common(1)[0][0]
+        scales[float(whole) if fits else round(ratio, 2)] += 1
+    return scales.most_common(1)[0][0]
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -157,38 +195,3 @@ def images_in(folder: Path) -> list[Path]:
     """
     folder = user_path(folder)
     return [folder] if folder.is_file() else find_images(folder)
-
-
-def pairing_findings(pairing: Pairing, kind: str) -> list[Finding]:
-    """What is to be said about a pairing.
-
-    Args:
-        pairing: of files.
-        kind: "LR" or "SR".
-    """
-    found = []
-    if pairing.by_order:
-        first = pairing.pairs[0]
-        found.append(
-            Finding(
-                "note",
-                f"the {kind} files do not bear the names of HR files, so they were paired in their "
-                f"order: {first.other.name} with {first.high.name} and so on",
-                f"name {kind} files as their HR files, such as {first.high.stem}.png",
-            )
-        )
-    if pairing.missing:
-        found.append(
-            Finding(
-                "problem",
-                f"{len(pairing.missing)} HR images have no {kind} file: {listed(pairing.missing)}",
-                "a mean over fewer images compares with nothing; add the missing files",
-            )
-        )
-    if pairing.surplus:
-        found.append(
-            Finding(
-                "note", f"{kind} files without an HR image were left out: {listed(pairing.surplus)}"
-            )
-        )
-    return found

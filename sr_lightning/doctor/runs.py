@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sr_lightning.doctor.diagnosis import Diagnosis, Finding, Table
+from sr_lightning.doctor.conventions import Explanation
+from sr_lightning.doctor.diagnosis import Diagnosis, Finding, Table, finding
 from sr_lightning.doctor.explain import Expected
 from sr_lightning.errors import UserError
 from sr_lightning.runs import RunFolder
@@ -36,8 +38,8 @@ def diagnose_run(folder: Path, expected: Expected | None = None) -> Diagnosis:
     """Judge a tested run by its bicubic row, which no network changes.
 
     Args:
-        folder: of the run.
-        expected: number that the user expected of it.
+        folder: Folder of the run.
+        expected: Number that the user expected of it.
 
     Raises:
         UserError: it was not tested.
@@ -50,98 +52,70 @@ def diagnose_run(folder: Path, expected: Expected | None = None) -> Diagnosis:
     ]
     if not means:
         raise UserError(f"{run.results} has no PSNR and SSIM to judge; test the run with both.")
-    cells = [(one["set"], float(one["scale"]), one["protocol"], one["method"]) for one in means]
+    must_be = [_must_be(one) for one in means]
     sound, findings = [], []
-    for (group, scale, protocol, method), one in zip(cells, means, strict=True):
-        must = bicubic_row(protocol, group, scale) if method == "bicubic" else None
+    for one, must in zip(means, must_be, strict=True):
         if must is None:
             continue
-        label = f"{group} x{scale:g} under {protocol}"
+        place = f"{one['set']} x{one['scale']:g} under {one['protocol']}"
         if abs(one["psnr"] - must[0]) <= _CLOSE and abs(one["ssim"] - must[1]) <= _CLOSE / 10:
-            sound.append(label)
+            sound.append(place)
         else:
-            findings.append(
-                Finding(
-                    "problem",
-                    f"bicubic has {one['psnr']:.2f} dB / {one['ssim']:.4f} on {label}, but must "
-                    f"have {must[0]:.2f} / {must[1]:.4f}: the images are not the set's, or the LR "
-                    "files not the usual ones",
-                    f"check them: sr-lightning prepare --check {group.lower()}; sr-lightning "
-                    "doctor --hr HR --lr LR",
-                )
+            words = {"place": place, "must_psnr": must[0], "must_ssim": must[1]}
+            words |= {"psnr": one["psnr"], "ssim": one["ssim"], "set": one["set"].lower()}
+            findings.append(finding("run_bicubic", **words))
+    verdict, nearest = _verdict(sound, findings), None
+    if expected is not None:
+        own = [one for one in means if one["method"] != "bicubic"] or means
+        nearest = min(own, key=lambda one: abs(one["psnr"] - expected.psnr))
+        if expected.band(Explanation((), nearest["psnr"], nearest["ssim"])) == 0:
+            verdict += (
+                f" The expected {expected.text} is its number on {nearest['set']} "
+                f"x{nearest['scale']:g} under {nearest['protocol']}."
             )
-    nearest = _nearest(means, expected)
-    return Diagnosis(
-        "run",
-        str(run.path),
-        _verdict(sound, findings, nearest, expected),
-        tuple(findings),
-        (_table(means),),
-        {"means": means, "sound": sound, "nearest_to_expected": nearest},
-    )
+        else:
+            nearest = None
+            verdict += (
+                f" None of its numbers is the expected {expected.text}; measure its images with "
+                "--hr and --sr to see which convention explains it."
+            )
+    facts = {"means": means, "sound": sound, "nearest_to_expected": nearest}
+    table = _table(means, must_be)
+    return Diagnosis("run", str(run.path), verdict, tuple(findings), (table,), facts)
 
 
-def _nearest(means: list[dict[str, Any]], expected: Expected | None) -> dict[str, Any] | None:
-    """The mean of the run that is nearest to what was expected, if it explains it."""
-    if expected is None:
-        return None
-    own = [one for one in means if one["method"] != "bicubic"] or means
-    nearest = min(own, key=lambda one: abs(one["psnr"] - expected.psnr))
-    decibels = abs(nearest["psnr"] - expected.psnr)
-    similar = 0.0 if expected.ssim is None else abs(nearest["ssim"] - expected.ssim)
-    tolerance = expected.tolerance
-    return nearest if decibels <= tolerance[0] and similar <= tolerance[1] else None
+def _must_be(one: Mapping[str, Any]) -> tuple[float, float] | None:
+    """What a mean of a run must be, where it is bicubic's."""
+    row = bicubic_row(one["protocol"], one["set"], float(one["scale"]))
+    return row if one["method"] == "bicubic" else None
 
 
-def _verdict(
-    sound: list[str],
-    findings: list[Finding],
-    nearest: dict[str, Any] | None,
-    expected: Expected | None,
-) -> str:
+def _verdict(sound: list[str], findings: list[Finding]) -> str:
     if findings:
-        verdict = f"The measurements of this run are not sound: {findings[0].text}."
-    elif sound:
-        verdict = (
-            f"The measurements of this run are sound: its bicubic row is right ({sound[0]}"
-            + (f" and {len(sound) - 1} more" if len(sound) > 1 else "")
-            + "), so images, LR and protocol are right, and a gap to a paper is the network's."
+        return f"The measurements of this run are not sound: {findings[0].text}."
+    if sound:
+        more = f" and {len(sound) - 1} more" if len(sound) > 1 else ""
+        return (
+            f"The measurements of this run are sound: its bicubic row is right ({sound[0]}{more}), "
+            "so images, LR and protocol are right, and a gap to a paper is the network's."
         )
-    else:
-        verdict = (
-            "This run was tested on no set whose bicubic row is known (Set5, Set14, B100 at x2, "
-            "x3, x4), so its measurements cannot be checked by it."
-        )
-    if nearest is not None and expected is not None:
-        verdict += (
-            f" The expected {expected.text} is its number on {nearest['set']} "
-            f"x{nearest['scale']:g} under {nearest['protocol']}."
-        )
-    elif expected is not None:
-        verdict += (
-            f" None of its numbers is the expected {expected.text}; measure its images with "
-            "--hr and --sr to see which convention explains it."
-        )
-    return verdict
-
-
-def _table(means: list[dict[str, Any]]) -> Table:
-    rows = []
-    for one in means:
-        must = None
-        if one["method"] == "bicubic":
-            must = bicubic_row(one["protocol"], one["set"], one["scale"])
-        rows.append(
-            (
-                one["method"],
-                f"{one['set']} x{one['scale']:g} ({one['images']})",
-                one["protocol"],
-                f"{one['psnr']:.2f} / {one['ssim']:.4f}",
-                f"{must[0]:.2f} / {must[1]:.4f}" if must else "",
-            )
-        )
-    return Table(
-        "PSNR (dB) / SSIM of the run",
-        ("method", "set", "protocol", "measured", "must be"),
-        tuple(rows),
+    known = ", ".join(_rows()["edsr2017"])
+    return (
+        f"This run was tested on no set whose bicubic row is known ({known} at x2, x3, x4), so its "
+        "measurements cannot be checked by it."
     )
+
+
+def _table(means: list[dict[str, Any]], must_be: list[tuple[float, float] | None]) -> Table:
+    rows = (
+        (
+            one["method"],
+            f"{one['set']} x{one['scale']:g} ({one['images']})",
+            one["protocol"],
+            f"{one['psnr']:.2f} / {one['ssim']:.4f}",
+            f"{must[0]:.2f} / {must[1]:.4f}" if must else "",
+        )
+        for one, must in zip(means, must_be, strict=True)
+    )
+    columns = ("method", "set", "protocol", "measured", "must be")
+    return Table("PSNR (dB) / SSIM of the run", columns, tuple(rows))

@@ -14,7 +14,6 @@ import torch
 from rich.progress import Progress
 from torch import Tensor
 
-from sr_lightning.data import PatchDataModule
 from sr_lightning.data.batch import Batch
 from sr_lightning.data.degradation import bicubic_up, degrade
 from sr_lightning.inference.upscaler import Upscaler
@@ -176,6 +175,9 @@ def evaluate_set(
     Raises:
         UserError: there is no such set.
     """
+    # Late: Lightning takes seconds to import, and measuring single images does not need it.
+    from sr_lightning.data import PatchDataModule
+
     data = PatchDataModule(test=[image_set], scale=scale, root=None if root is None else str(root))
     data.setup("test")
     loader = data.test_dataloader()

@@ -59,6 +59,7 @@ class MeasuredWeights:
         images: number of them.
         psnr: in dB.
         ssim: from -1 to 1.
+        bicubic: PSNR and SSIM of bicubic interpolation on the same images.
         recorded: PSNR and SSIM of the record, or None where it has none.
     """
 
@@ -70,6 +71,7 @@ class MeasuredWeights:
     images: int
     psnr: float
     ssim: float
+    bicubic: tuple[float, float]
     recorded: tuple[float, float] | None
 
     @property
@@ -115,20 +117,22 @@ def measured(
     record = find_weights(weights)
     for scale in load_weights(weights).scales if scales is None else scales:
         network = network_for(weights, scale, device or torch.device("cpu"))
-        evaluator = Evaluator(network, [PROTOCOLS[protocol]], ensemble=ensemble)
+        evaluator = Evaluator(network, [PROTOCOLS[protocol]], ensemble=ensemble, bicubic=True)
         for image_set in sets:
             title = f"{weights} x{scale:g} {image_set}"
             rows = evaluate_set(evaluator, image_set, scale, root, progress, title, device)
-            (mean,) = means(rows).values()
+            by_method = {method: mean for (_, _, method, _), mean in means(rows).items()}
+            mean, bicubic = by_method["sr"], by_method["bicubic"]
             found = MeasuredWeights(
                 weights,
                 find_set(image_set, root).name,
                 scale,
                 protocol,
                 ensemble,
-                len(rows),
+                int(mean["images"]),
                 mean["psnr"],
                 mean["ssim"],
+                (bicubic["psnr"], bicubic["ssim"]),
                 None,
             )
             yield replace(found, recorded=_recorded(record, found))
@@ -167,7 +171,13 @@ def save(found: MeasuredWeights) -> bool:
         return False
     groups = record.measured.get(found.protocol, {})
     psnr, ssim = _keys(found.ensemble)
-    added = {psnr: round(found.psnr, 4), ssim: round(found.ssim, 5), "images": found.images}
+    added = {
+        psnr: round(found.psnr, 4),
+        ssim: round(found.ssim, 5),
+        "bicubic_psnr": round(found.bicubic[0], 4),
+        "bicubic_ssim": round(found.bicubic[1], 5),
+        "images": found.images,
+    }
     cell = {**groups.get(found.group, {}), **added}
     cells = {**record.measured, found.protocol: {**groups, found.group: cell}}
     replace(record, measured=cells).write()

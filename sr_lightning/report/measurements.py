@@ -244,7 +244,12 @@ class Evidence:
         found.sort(key=lambda record: (record.name != own, -record.parameters))
         for record in found:
             whole = self.has_papers_size(record, cell)
-            by = f"weights {record.name}" + ("" if whole else ", smaller network")
+            by = ", ".join(
+                filter(
+                    None,
+                    (f"weights {record.name}", "" if whole else "smaller network", record.notes),
+                )
+            )
             for protocol in dict.fromkeys((cell.protocol, *record.measured)):
                 cells = record.measured.get(protocol or "", {})
                 # The "+" rows of papers: with the 8-fold self-ensemble.

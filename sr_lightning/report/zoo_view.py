@@ -173,6 +173,8 @@ def _weights_row(evidence: Evidence, record: WeightRecord, scale: float) -> Row:
     paper = next(filter(None, found), None)
     if paper is not None and not evidence.has_papers_size(record, paper):
         marks.append("light")
+    if record.notes:
+        marks.append(record.notes)
     label = f"{record.name} ({', '.join(marks)})" if marks else record.name
     cost = evidence.cost_of_weights(record, scale)
     cells: list[Number | None] = [

@@ -41,6 +41,7 @@ from sr_lightning.training.wandb_logging import (
     WandbOptions,
     describe_run,
     make_logger,
+    mode_of,
     require_key,
 )
 from sr_lightning.weights.formats.pytorch import is_whole
@@ -66,7 +67,7 @@ class SaveRunConfig(SaveConfigCallback):
         assert isinstance(pl_module, SRModule)
         for logger in trainer.loggers:
             if not isinstance(logger, MetricsFile):
-                describe_run(logger, config, pl_module.network)
+                describe_run(logger, config, pl_module)
 
 
 class SRCLI(LightningCLI):
@@ -95,7 +96,7 @@ class SRCLI(LightningCLI):
         for section in ("model", "data", "trainer"):
             check_classes(config[section], section)
         _refuse_wandb_settings(config.trainer.logger)
-        if config.wandb.mode == "online":
+        if mode_of(WandbOptions(**config.wandb.as_dict())) == "online":
             require_key()
         if self.subcommand == "test":
             # ResultTables prints one with a protocol in its title.
@@ -179,7 +180,7 @@ class SRCLI(LightningCLI):
         if self.subcommand == "fit":
             found.append(MetricsFile(folder / "metrics.csv"))
         options = WandbOptions(**config.wandb.as_dict())
-        logger = make_logger(options, folder, name=name, job_type=self.subcommand)
+        logger = make_logger(options, folder, name=name)
         return [*found, logger] if logger is not None else found
 
 
@@ -399,6 +400,7 @@ def _say_where(cli: SRCLI) -> None:
     if folder.images.is_dir():
         lines.append(("pictures", folder.images))
     for run in sorted(folder.path.glob("wandb/offline-run-*"))[-1:]:
-        lines.append(("W&B (offline)", f"{run}  (upload: wandb sync {run})"))
+        together = folder.path / "wandb" / "offline-run-*"
+        lines.append(("W&B (offline)", f"wandb leet {run}  (upload: wandb sync {together})"))
     width = max(len(name) for name, _ in lines)
     print("\n".join(f"{name:>{width}}  {what}" for name, what in lines), flush=True)
