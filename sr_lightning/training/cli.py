@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,8 @@ from sr_lightning.training.wandb_logging import (
 from sr_lightning.weights.formats.pytorch import is_whole
 
 __all__ = ["SRCLI", "run_trainer_command"]
+
+_SUITE = __name__.partition(".")[0]
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -125,6 +128,10 @@ class SRCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except (ValueError, TypeError, MisconfigurationException) as error:
+            *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+            if isinstance(error, TypeError) and frame.f_globals["__name__"].startswith(_SUITE):
+                # A mistake of this program, not of the config.
+                raise
             # jsonargparse wraps what a constructor raises into a report on type hints.
             wrapped = str(error).startswith("Does not validate")
             said = refusal(error) if wrapped else f"The config cannot be used: {error}"

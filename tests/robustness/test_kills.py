@@ -156,14 +156,17 @@ def check_goes_on(number: int, samples: Path, work: Path, unstopped: tuple[Path,
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(samples, folder, symlinks=True)
     first = stopped_at(number, folder, act)
-    assert first.status in {-signal.SIGKILL, 2}, f"act {number}: {first.said}"
+    # Without a picture training goes on, though the disk is full.
+    expected = {-signal.SIGKILL} if act is die else {0, 2}
+    assert first.status in expected, f"act {number}: {first.said}"
     assert "Traceback" not in first.said
     whole = list((folder / "new" / "checkpoints").glob("*.ckpt"))
     config = (folder / "new" / "config.yaml").is_file()
     if not (whole and config):
         shutil.rmtree(folder / "new", ignore_errors=True)
-    again = run(GO_ON if whole and config else FIT, folder)
-    assert again.status == 0, f"act {number}: {again.said}"
+    if first.status != 0:
+        again = run(GO_ON if whole and config else FIT, folder)
+        assert again.status == 0, f"act {number}: {again.said}"
     ours, theirs = state(folder), state(unstopped[0])
     # Callbacks and loops hold paths and times.
     for part in ours.keys() - {"callbacks", "loops"}:
