@@ -27,11 +27,11 @@ class EvaluationImage:
     """One image to be measured at one scale.
 
     Attributes:
-        group: set it belongs to, such as ``Set5``.
-        store: where its HR pixels are.
-        index: which image of the store.
-        scale: integer or real.
-        low: its LR file where the user has one; otherwise the LR image is made by bicubic.
+        group: Set it belongs to, such as ``Set5``.
+        store: Where its HR pixels are.
+        index: Which image of the store.
+        scale: Integer or real.
+        low: Its LR file where the user has one; otherwise the LR image is made by bicubic.
     """
 
     group: str
@@ -45,9 +45,9 @@ class EvaluationSet(Dataset[dict[str, Any]]):
     """HR images with their LR images, one per item.
 
     Args:
-        images: what to measure, in the order of the result tables.
-        crop: measure only the central square of this side (HR pixels), to validate fast.
-        boundary: of the resize that makes LR images.
+        images: What to measure, in the order of the result tables.
+        crop: Measure only the central square of this side (HR pixels), to validate fast.
+        boundary: Boundary of the resize that makes LR images.
     """
 
     def __init__(
@@ -101,8 +101,8 @@ class PredictionSet(Dataset[dict[str, Any]]):
     """LR images to upscale; there is no HR image.
 
     Args:
-        files: a set or folder of LR images.
-        scale: what they will be upscaled by; part of the batch contract.
+        files: A set or folder of LR images.
+        scale: What they will be upscaled by; part of the batch contract.
     """
 
     def __init__(self, files: ImageSet, scale: float) -> None:

@@ -52,10 +52,10 @@ class ComparedMethod:
     """One method's answer.
 
     Attributes:
-        label: its name.
+        label: Its name.
         file: PNG of its square, beside the JSON.
-        numbers: by metric, of the whole photograph; none for the LR and HR images.
-        sha256: of the zoo's weight file, or "" for what is not of the zoo.
+        numbers: Numbers by metric, of the whole photograph; none for the LR and HR images.
+        sha256: SHA-256 of the zoo's weight file, or "" for what is not of the zoo.
     """
 
     label: str
@@ -69,12 +69,12 @@ class ComparedPhotograph:
     """A photograph by several methods.
 
     Attributes:
-        title: of the photograph.
-        scale: that it was upscaled by.
-        protocol: of the numbers.
+        title: Title of the photograph.
+        scale: Scale that it was upscaled by.
+        protocol: Protocol of the numbers.
         size: (H, W) of what was measured, in HR pixels.
-        part: whether that is only a part of the photograph.
-        square: top, left and side of what is shown, in HR pixels of what was measured.
+        part: Whether that is only a part of the photograph.
+        square: Top, left and side of what is shown, in HR pixels of what was measured.
         methods: LR first, the original last.
     """
 
@@ -105,8 +105,8 @@ class Photograph:
     """An HR photograph to compare on.
 
     Attributes:
-        title: set and name, or the file's name.
-        path: of the file.
+        title: Set and name, or the file's name.
+        path: Path of the file.
     """
 
     title: str
@@ -117,9 +117,9 @@ def photographs(named: Sequence[str] = (), root: str | Path | None = None) -> li
     """What to compare on.
 
     Args:
-        named: image files and folders; none: one image each of Set5, Set14 and B100, or the
+        named: Image files and folders; none: one image each of Set5, Set14 and B100, or the
             bundled photographs where none of these sets is.
-        root: the data root.
+        root: The data root.
 
     Raises:
         UserError: a folder holds no image, or there are neither sets nor bundled photographs.
@@ -157,13 +157,13 @@ def compare(
     Args:
         photograph: HR image; of one with more than 1024 pixels on a side, only the part with most
             detail (or around `region`) is taken.
-        networks: by label; a label that is a name of the zoo is taken for its weights.
-        scale: that all of them can do.
-        protocol: makes the LR image and measures.
-        out: folder that gets ``<name>_x4.png``, ``<name>_x4.json`` and ``<name>_x4/*.png``.
-        region: left, top and side of the square to show, in HR pixels, moved to whole LR pixels;
+        networks: Networks by label; a label that is a name of the zoo is taken for its weights.
+        scale: Scale that all of them can do.
+        protocol: Makes the LR image and measures.
+        out: Folder that gets ``<name>_x4.png``, ``<name>_x4.json`` and ``<name>_x4/*.png``.
+        region: Left, top and side of the square to show, in HR pixels, moved to whole LR pixels;
             default: the 128 pixels with most detail.
-        device: of the networks.
+        device: Device of the networks.
 
     Returns:
         The picture.
@@ -279,7 +279,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command.
 
     Args:
-        argv: options; default the process's own.
+        argv: Options; default: the process's own.
 
     Raises:
         UserError: weights or an image cannot be used. With several images the others are still
