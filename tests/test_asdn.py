@@ -512,7 +512,10 @@ def test_photographs_are_upscaled_by_any_scale(tmp_path, capsys):
 
 def summary(folder, method, values):
     rows = [
-        {"set": "B100", "scale": s, "method": m, "protocol": "edsr2017", "psnr": v, "ssim": 0.9}
+        {
+            **{"set": "B100", "scale": s, "method": m, "protocol": "edsr2017", "images": 1},
+            **{"psnr": v, "ssim": 0.9},
+        }
         for m, line in ((method, values), ("bicubic", {2: 29.55, 4: 25.96}))
         for s, v in line.items()
     ]

@@ -148,7 +148,8 @@ def test_private_runs_do_not_tell_the_machine(tmp_path, train_folder, val_folder
     recorded += [one.read_text() for one in (run / "files").rglob("*") if one.is_file()]
     commit = _git_commit()
     for text in recorded:
-        for place in (platform.node(), str(tmp_path), str(train_folder.parent), str(ROOT)):
+        places = [platform.node(), str(tmp_path), str(train_folder.parent), str(ROOT)]
+        for place in [*places, sys.executable, str(Path.home())]:
             assert place not in text
         assert not commit or commit not in text
     for name in ("all_data", "start.safetensors", train_folder.name, "HFDNModule", "edsr2017"):

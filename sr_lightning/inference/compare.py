@@ -97,7 +97,10 @@ class ComparedPhotograph:
         Raises:
             UserError: the file is damaged or of another version.
         """
-        return read_record(path, cls, "comparison")
+        try:
+            return read_record(path, cls, "comparison")
+        except UserError as error:
+            raise UserError(f"{error} Remove it, or run 'sr-lightning compare' again.") from error
 
 
 @dataclass(frozen=True)

@@ -126,11 +126,11 @@ def _network(
         several = [scale] if isinstance(scale, int) else list(scale)
         given["scale"] = several[0] if len(several) == 1 else tuple(several)
     try:
-        told = release.arguments(weights)
+        stated = release.arguments(weights)
         for key, value in given.items():
-            if key in told and told[key] != value:
-                raise UserError(f"{weights.path} is for {key} {told[key]}, not {value}.")
-        network = release.network(**{**told, **given})
+            if key in stated and stated[key] != value:
+                raise UserError(f"{weights.path} is for {key} {stated[key]}, not {value}.")
+        network = release.network(**{**stated, **given})
         state = release.translate(network, weights)
     except UserError:
         raise

@@ -43,10 +43,13 @@ class Meddler:
         self._real = {name: getattr(os, name) for name in ("replace", "rename", "unlink", "fsync")}
         self._open = builtins.open
 
+    def _counts(self, path: Any) -> bool:
+        return self.folder in str(Path(path).absolute())
+
     def _met(self, path: Any) -> None:
         if isinstance(path, int):
             path = Path(f"/proc/self/fd/{path}").readlink()
-        if self.folder in os.fspath(path):
+        if self._counts(path):
             number, self.count = self.count, self.count + 1
             if number == self.at:
                 self.act(os.fspath(path))
@@ -70,7 +73,7 @@ class Meddler:
                 inner = file.write
 
                 def write(content: Any) -> Any:
-                    if self.folder in os.fspath(path) and self.count == self.at:
+                    if self._counts(path) and self.count == self.at:
                         # Half of it reaches the disk.
                         inner(content[: len(content) // 2])
                         file.flush()
