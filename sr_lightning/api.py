@@ -15,12 +15,17 @@ from torch import Tensor, nn
 
 from sr_lightning.cubic import upscaled_size
 from sr_lightning.data import resize
-from sr_lightning.data.images import from_unit_range, read_picture, to_unit_range
+from sr_lightning.data.images import (
+    from_unit_range,
+    read_picture,
+    to_unit_range,
+    with_hidden_colours,
+)
 from sr_lightning.data.resize import Boundary, lr_size
 from sr_lightning.errors import UserError
 from sr_lightning.inference.memory import free_memory
 from sr_lightning.inference.upscale import device_of, network_for, usual_scale
-from sr_lightning.inference.upscaler import Upscaler, upscale_channels, with_hidden_colours
+from sr_lightning.inference.upscaler import Upscaler, upscale_channels
 from sr_lightning.metrics.protocol import PROTOCOLS
 from sr_lightning.metrics.quality import METRICS
 from sr_lightning.nn.network import SRNetwork

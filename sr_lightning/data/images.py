@@ -12,7 +12,8 @@ import io
 import re
 import struct
 import warnings
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ __all__ = [
     "to_pixels",
     "to_tensor",
     "to_unit_range",
+    "unique_names",
+    "with_hidden_colours",
     "write_image",
 ]
 
@@ -127,6 +130,16 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
         (0, int(part), "") if part.isdigit() else (1, 0, part.lower())
         for part in re.split(r"(\d+)", name)
     ]
+
+
+def unique_names(files: Sequence[Path]) -> list[str]:
+    """What each file's result is called: its stem, or its whole name where a stem is not alone.
+
+    Args:
+        files: Those of one folder must differ in their names.
+    """
+    counts = Counter((path.parent, path.stem) for path in files)
+    return [path.stem if counts[path.parent, path.stem] == 1 else path.name for path in files]
 
 
 def find_images(folder: str | Path) -> list[Path]:
@@ -457,6 +470,28 @@ def to_pixels(image: Tensor) -> NDArray[np.uint8]:
     if image.ndim != 3:
         raise UserError(f"Give one image (C, H, W), not {tuple(image.shape)}; of a batch image[0].")
     return from_unit_range(image, torch.uint8).permute(1, 2, 0).cpu().numpy()
+
+
+def with_hidden_colours(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Give fully transparent pixels the colour of the nearest one that is seen.
+
+    A network sees around a pixel: what is hidden, often black, would make a fringe.
+
+    Args:
+        pixels: (H, W, C); without alpha (C = 1 or 3) they come back as they are.
+    """
+    if pixels.shape[2] in {1, 3}:
+        return pixels
+    hidden = pixels[..., -1] == 0
+    if not hidden.any() or hidden.all():
+        return pixels
+    # Late: few images have alpha.
+    from scipy import ndimage
+
+    nearest = ndimage.distance_transform_edt(hidden, return_distances=False, return_indices=True)
+    filled = pixels.copy()
+    filled[..., :-1] = pixels[nearest[0], nearest[1], :-1]
+    return filled
 
 
 def write_image(path: str | Path, rgb: NDArray[np.uint8], *, quality: int = 95) -> None:

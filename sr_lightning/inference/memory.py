@@ -77,9 +77,11 @@ class _Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 storage = tensor.untyped_storage()
                 alive = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
                 self._alive[storage._cdata] = alive, storage.nbytes()
-        gone = [key for key, (storage, _) in self._alive.items() if storage.expired()]
-        for key in gone:
-            del self._alive[key]
+        self._alive = {
+            key: (storage, size)
+            for key, (storage, size) in self._alive.items()
+            if not storage.expired()  # type: ignore[no-untyped-call]
+        }
         self.peak = max(self.peak, sum(size for _, size in self._alive.values()))
         return out
 

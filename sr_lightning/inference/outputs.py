@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from sr_lightning.data.images import IMAGE_SUFFIXES, find_images, natural_key
+from sr_lightning.data.images import IMAGE_SUFFIXES, find_images, natural_key, unique_names
 from sr_lightning.data.photo_writer import check_format
 from sr_lightning.errors import UserError
 
-__all__ = ["files_of", "result_names", "shown", "targets_of"]
+__all__ = ["files_of", "shown", "targets_of"]
 
 # Read as well, some with plugins of Pillow's, but not as images of training sets.
 _PHOTO_SUFFIXES = IMAGE_SUFFIXES | {".heic", ".heif", ".avif", ".jxl", ".jp2"}
@@ -68,43 +68,34 @@ def _originals(files: Sequence[Path]) -> list[Path]:
     return [path for path in files if path not in results]
 
 
-def result_names(files: Sequence[Path], label: str, folders: Sequence[Path]) -> list[Path]:
-    """Where the results of images lie in their folders.
-
-    Args:
-        files: Images.
-        label: What was made of them, such as ``x4``.
-        folders: Where each result goes; two images of one name keep their suffix in it.
-    """
-    stems = Counter((folder, path.stem) for path, folder in zip(files, folders, strict=True))
-    return [
-        folder / f"{path.stem if stems[folder, path.stem] == 1 else path.name}_{label}.png"
-        for path, folder in zip(files, folders, strict=True)
-    ]
-
-
 def targets_of(files: Sequence[tuple[Path, Path]], out: str | None, label: str) -> list[Path]:
     """Where the results of images go, refusing places that cannot be.
 
     Args:
         files: As :func:`files_of` gives them.
         out: File or folder; None for beside each image.
-        label: See :func:`result_names`.
+        label: What is made of them, such as ``x4``.
 
     Raises:
         UserError: the file's format is unknown, or results would overwrite each other or an image.
     """
     paths = [path for path, _ in files]
     target = None if out is None else Path(out).expanduser()
-    if out is None or target is None:
-        targets = result_names(paths, label, [path.parent for path in paths])
-    elif target.suffix and not target.is_dir() and not out.endswith(("/", "\\")):
+    if (
+        target is not None
+        and out is not None
+        and target.suffix
+        and not target.is_dir()
+        and not out.endswith(("/", "\\"))
+    ):
         check_format(target)
         if len(files) > 1:
             raise UserError(f"There are {len(files)} images for the one file {target}.")
         targets = [target]
     else:
-        targets = result_names(paths, label, [target / folder for _, folder in files])
+        beside = [path if target is None else target / below / path.name for path, below in files]
+        names = unique_names(beside)
+        targets = [p.with_name(f"{n}_{label}.png") for p, n in zip(beside, names, strict=True)]
     inputs = {path.resolve() for path in paths}
     counts = Counter(targets)
     for path, place in zip(paths, targets, strict=True):

@@ -9,16 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sr_lightning.cubic import upscaled_size
-from sr_lightning.data.images import Photo
+from sr_lightning.data.images import Photo, from_unit_range, to_tensor
 from sr_lightning.data.photo_writer import check_format, write_photo
 from sr_lightning.errors import UserError
 from sr_lightning.inference.tiling import MOST_CLASSES, classes_of
-from sr_lightning.inference.upscaler import Upscaler
+from sr_lightning.inference.upscaler import Upscaler, upscale_channels
 from sr_lightning.nn.network import SRNetwork
 
-__all__ = ["Goal", "passes_for", "upscale_photo"]
+__all__ = ["Goal", "passes_for", "upscale_photo", "write_upscaled"]
 
 # By so much bicubic interpolation may enlarge what a network made, before another pass pays.
 _LITTLE = 1.1
@@ -142,3 +143,21 @@ def upscale_photo(
     write_photo(target, strips, photo, size=None if made == size else size)
     how = ", ".join(f"x{factor:g}" for factor in passes)
     return size, how if made == size else f"{how}, then bicubic"
+
+
+def write_upscaled(target: Path, sr: Tensor, photo: Photo, scale: float) -> None:
+    """Write what a network made of a photograph's colours as :func:`upscale_photo` does.
+
+    Args:
+        target: File to write.
+        sr: (1, 3, scale * H, scale * W) RGB.
+        photo: That it was made of.
+        scale: By which it was upscaled.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    lr = to_tensor(photo.pixels)[None].to(sr.device)
+    large = upscale_channels(lambda _: sr, lr, scale)[0]
+    levels = from_unit_range(large, torch.from_numpy(photo.pixels).dtype)
+    write_photo(target, [levels.permute(1, 2, 0).cpu().numpy()], photo)

@@ -10,13 +10,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
 from sr_lightning.cubic import upscaled_size
 from sr_lightning.data.degradation import bicubic_up
-from sr_lightning.data.images import check_range, from_unit_range, to_tensor
+from sr_lightning.data.images import (
+    check_range,
+    from_unit_range,
+    to_tensor,
+    with_hidden_colours,
+)
 from sr_lightning.errors import UserError
 from sr_lightning.inference.ensemble import self_ensemble
 from sr_lightning.inference.memory import tile_for
@@ -29,7 +33,7 @@ from sr_lightning.inference.tiling import (
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.nn.precision import full_precision, layout_of
 
-__all__ = ["Upscaler", "upscale_channels", "with_hidden_colours"]
+__all__ = ["Upscaler", "upscale_channels"]
 
 _log = logging.getLogger(__name__)
 _SMALLEST_TILE = 32
@@ -252,25 +256,6 @@ def upscale_channels(upscale: Callable[[Tensor], Tensor], image: Tensor, scale: 
         with full_precision(image):
             sr = torch.cat([sr, bicubic_up(image[:, -1:].float(), scale)], dim=1)
     return sr
-
-
-def with_hidden_colours(pixels: NDArray[Any]) -> NDArray[Any]:
-    """Give fully transparent pixels the colour of the nearest one that is seen.
-
-    A network sees around a pixel: what is hidden, often black, would make a fringe.
-
-    Args:
-        pixels: (H, W, C); without alpha (C = 1 or 3) they come back as they are.
-    """
-    if pixels.shape[2] in {1, 3}:
-        return pixels
-    hidden = pixels[..., -1] == 0
-    if not hidden.any() or hidden.all():
-        return pixels
-    nearest = ndimage.distance_transform_edt(hidden, return_distances=False, return_indices=True)
-    filled = pixels.copy()
-    filled[..., :-1] = pixels[nearest[0], nearest[1], :-1]
-    return filled
 
 
 def _check(lr: Tensor) -> None:
