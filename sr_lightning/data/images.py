@@ -443,7 +443,7 @@ def from_unit_range(image: Tensor, dtype: torch.dtype) -> Tensor:
     largest = _LARGEST[dtype]
     # MPS has no float64.
     exact = image.float() if image.device.type == "mps" else image.double()
-    return exact.mul(largest).add(0.5).floor().clamp(0, largest).to(dtype)
+    return exact.mul(largest).add_(0.5).floor_().clamp_(0, largest).to(dtype)
 
 
 def to_tensor(pixels: NDArray[Any]) -> Tensor:

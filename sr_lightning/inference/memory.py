@@ -16,10 +16,12 @@ from torch.utils._pytree import tree_leaves
 
 __all__ = ["bytes_per_pixel", "free_memory", "tile_for"]
 
-# Of tiles: with torch, an image of 12 megapixels and a strip of its result it makes less than 1 GB.
-_MOST = 400 * 2**20
+# Of tiles of photographs: with torch, 12 megapixels and a strip of their result less than 1 GB.
+_MOST = 340 * 2**20
 _PROBE = 32
 _SMALLEST = 32
+# A strip of results is as high as a tile and as wide as the image.
+_LARGEST = 256
 
 
 def free_memory(device: torch.device) -> int:
@@ -99,7 +101,7 @@ def bytes_per_pixel(upscale: Callable[[Tensor], Tensor], like: Tensor) -> float:
 
 
 def tile_for(
-    upscale: Callable[[Tensor], Tensor], like: Tensor, margin: int, most: int = _MOST
+    upscale: Callable[[Tensor], Tensor], like: Tensor, margin: int, most: int | None = None
 ) -> int:
     """Side of tiles that upscaling has the memory for.
 
@@ -107,8 +109,10 @@ def tile_for(
         upscale: See :func:`bytes_per_pixel`.
         like: See :func:`bytes_per_pixel`.
         margin: LR pixels around each tile.
-        most: Bytes that tiles may take where more is free.
+        most: Bytes that tiles may take where more is free; default: what suits strips.
     """
-    budget = min(most, free_memory(like.device) // 2)
+    budget = min(most or _MOST, free_memory(like.device) // 2)
     side = int((budget / bytes_per_pixel(upscale, like)) ** 0.5) - 2 * margin
+    if most is None:
+        side = min(side, _LARGEST)
     return max(_SMALLEST, side // 16 * 16)

@@ -150,8 +150,7 @@ class Upscaler:
 
             def piece(rows: slice, columns: slice) -> Tensor:
                 lr = to_tensor(whole[rows, columns])[None].to(self.device)
-                sr = upscale_channels(lambda rgb: self._piece(rgb, scale), lr, scale)
-                levels = from_unit_range(sr[0], dtype).cpu()
+                levels = self._levels(lr, scale, dtype)
                 done(lr.shape[-2] * lr.shape[-1])
                 return levels
 
@@ -171,8 +170,13 @@ class Upscaler:
                 1 GB.
         """
         like = torch.empty(0, device=self.device, dtype=self.network.dtype)
-        limit = {} if most is None else {"most": most}
-        self.tile = tile_for(lambda lr: self._piece(lr, scale), like, self.margin, **limit)
+        self.tile = tile_for(
+            lambda lr: self._levels(lr, scale, torch.uint8), like, self.margin, most
+        )
+
+    def _levels(self, lr: Tensor, scale: float, dtype: torch.dtype) -> Tensor:
+        sr = upscale_channels(lambda rgb: self._piece(rgb, scale), lr, scale)
+        return from_unit_range(sr[0], dtype).cpu()
 
     def tiles(self, size: tuple[int, int]) -> bool:
         """Whether an image of this height and width is cut."""
@@ -273,7 +277,8 @@ def _check(lr: Tensor) -> None:
 def _warn_of_tiles(network: str, margin: int, field: int | None) -> None:
     """Say once per kind of network what tiles do to its results."""
     if field is None:
-        text = "%s sees the whole image: tiles change its result a little (HFDN's by about 90 dB)."
+        # Measured with the weights that come along: 90 dB for HFDN in tiles of 64, CIRN 93.
+        text = "%s sees the whole image; tiles change its result, by less than a level of 255."
         _log.warning(text, network)
         return
     text = "%s sees %d pixels to each side: with a margin of %d, the results depend on the tiles."
