@@ -144,7 +144,7 @@ def test_size_that_does_not_suit_the_image_is_refused(tmp_path, weights, capsys,
 
 def test_last_resize_is_matlabs_bicubic(tmp_path):
     large = picture(6, 48, 64)
-    write_photo(tmp_path / "a.png", [large[:20], large[20:]], Photo(large), size=(36, 40))
+    write_photo(tmp_path / "a.png", [large[:20], large[20:]], Photo(large), (48, 64), (36, 40))
     expected = imresize(torch.from_numpy(large).permute(2, 0, 1), size=(36, 40))
     made = read_picture(tmp_path / "a.png").rgb.astype(int)
     assert np.abs(made - expected.permute(1, 2, 0).numpy()).max() <= 1
@@ -180,7 +180,7 @@ def test_profile_description_and_resolution_are_kept(tmp_path, weights, suffix):
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_sixteen_bits_stay_sixteen(tmp_path, weights, channels, suffix):
     levels = np.linspace(0, 65535, 16 * 12 * channels).reshape(12, 16, channels).astype(np.uint16)
-    write_photo(tmp_path / f"a{suffix}", [levels], Photo(levels))
+    write_photo(tmp_path / f"a{suffix}", [levels], Photo(levels), (12, 16))
     assert np.array_equal(read_photo(tmp_path / f"a{suffix}").pixels, levels)
     upscale(
         *(str(tmp_path / f"a{suffix}"), "--weights", weights),
@@ -294,13 +294,20 @@ def test_image_goes_through_pipes(tmp_path, weights):
     assert b"HFDN" in made.stderr
 
 
+def test_strips_of_any_height_become_the_image(tmp_path):
+    whole = picture(1, 210, 24)
+    strips = [whole[:1], whole[1:150], whole[150:151], whole[151:]]
+    write_photo(tmp_path / "a.png", strips, Photo(whole), (210, 24))
+    assert np.array_equal(read_photo(tmp_path / "a.png").pixels, whole)
+
+
 def test_nothing_is_left_where_writing_fails(tmp_path):
     def broken():
         yield picture(1, 4, 8)
         raise UserError("The network broke.")
 
     with pytest.raises(UserError, match="The network broke"):
-        write_photo(tmp_path / "a.png", broken(), Photo(picture(1, 8, 8)))
+        write_photo(tmp_path / "a.png", broken(), Photo(picture(1, 8, 8)), (8, 8))
     assert list(tmp_path.iterdir()) == []
 
 

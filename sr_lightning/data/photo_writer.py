@@ -1,14 +1,15 @@
 """Writing large photographs strip by strip, with what the original says of itself.
 
-Strips go to a file of raw levels beside the result, which libvips then encodes from top to bottom,
-so that no more than a strip is ever in memory.
+Strips go to an uncompressed TIFF beside the result, which libvips then encodes from top to bottom,
+so that no more than a strip is ever in memory. (It would map a file of raw levels as a whole.)
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,8 @@ _FORMATS: dict[str, tuple[str, dict[str, Any], int]] = {
 _SAME = {".jpeg": ".jpg", ".tiff": ".tif"}
 _COLOURS = {1: ("b-w", "grey16"), 3: ("srgb", "rgb16")}
 _USUAL_DPI = 72.0
+# Of the file between.
+_ROWS = 64
 
 
 def check_format(
@@ -66,7 +69,7 @@ def write_photo(
     path: str | Path,
     strips: Iterable[NDArray[Any]],
     like: Photo,
-    *,
+    made: tuple[int, int],
     size: tuple[int, int] | None = None,
 ) -> None:
     """Write an image that is made strip by strip; the file appears once it is whole.
@@ -75,7 +78,8 @@ def write_photo(
         path: Where to, with a suffix that :func:`check_format` knows; missing folders are made.
         strips: (h, W, C) of uint8 or uint16 each, from top to bottom.
         like: Photograph whose profile, EXIF, XMP and resolution are kept.
-        size: (height, width) that the image is resized to by bicubic, antialiased; default: as is.
+        made: (height, width) of the strips together.
+        size: (height, width) that they are resized to by bicubic, antialiased; default: as is.
 
     Raises:
         UserError: the file cannot be written.
@@ -89,35 +93,57 @@ def write_photo(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".upscale-", dir=path.parent) as folder:
-            raw, made = Path(folder) / "levels", Path(folder) / "image"
-            image = _described(_gathered(raw, strips), like)
-            _encode(image if size is None else _resized(image, size), made, path.suffix.lower())
+            levels, coded = Path(folder) / "levels", Path(folder) / "image"
+            image = _described(_gathered(levels, strips, made), like)
+            if size is not None and size != made:
+                image = _resized(image, size)
+            _encode(image, coded, path.suffix.lower())
+            # Windows deletes no file that is open.
             del image
-            made.replace(path)
+            coded.replace(path)
     except OSError as error:
         raise UserError(f"Cannot write {path}: {error.strerror or error}.") from error
     except pyvips.Error as error:
         raise UserError(f"Cannot write {path}: {' '.join(str(error).split())}.") from error
 
 
-def _gathered(raw: Path, strips: Iterable[NDArray[Any]]) -> pyvips.Image:
+def _gathered(path: Path, strips: Iterable[NDArray[Any]], size: tuple[int, int]) -> pyvips.Image:
     """The strips as an image whose pixels stay in a file."""
     import pyvips
+    import tifffile
 
-    height, shape, dtype = 0, (0, 0, 0), np.dtype(np.uint8)
-    with raw.open("wb") as out:
-        for strip in strips:
-            out.write(np.ascontiguousarray(strip).data)
-            height, shape, dtype = height + strip.shape[0], strip.shape, strip.dtype
-    deep = dtype == np.uint16
-    return pyvips.Image.rawload(
-        os.fsencode(raw),
-        shape[1],
-        height,
-        shape[2],
-        format="ushort" if deep else "uchar",
-        interpretation=_COLOURS[1 if shape[2] < 3 else 3][deep],
-    )
+    strips = iter(strips)
+    first = next(strips)
+    channels, deep = first.shape[2], first.dtype == np.uint16
+    even = _even(itertools.chain([first], strips))
+    with tifffile.TiffWriter(path, bigtiff=True) as out:
+        out.write(
+            (rows[..., 0] for rows in even) if channels == 1 else even,
+            shape=size if channels == 1 else (*size, channels),
+            dtype=first.dtype,
+            rowsperstrip=_ROWS,
+            photometric="minisblack",
+            planarconfig=None if channels == 1 else "contig",
+            metadata=None,
+        )
+    image = pyvips.Image.tiffload(os.fsencode(path), access="sequential")
+    return image.copy(interpretation=_COLOURS[1 if channels < 3 else 3][deep])
+
+
+def _even(strips: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+    """The same rows in strips of `_ROWS`, but for the last."""
+    begun: list[NDArray[Any]] = []
+    for strip in strips:
+        start = 0
+        while start < len(strip):
+            part = strip[start : start + _ROWS - sum(map(len, begun))]
+            start += len(part)
+            begun.append(part)
+            if sum(map(len, begun)) == _ROWS:
+                yield np.concatenate(begun)
+                begun = []
+    if begun:
+        yield np.concatenate(begun)
 
 
 def _described(image: pyvips.Image, like: Photo) -> pyvips.Image:

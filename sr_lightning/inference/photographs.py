@@ -140,7 +140,7 @@ def upscale_photo(
         pixels = np.concatenate(list(strips))
     made = upscaled_size((pixels.shape[0], pixels.shape[1]), passes[-1])
     strips = upscaler.strips(pixels, passes[-1], final, count)
-    write_photo(target, strips, photo, size=None if made == size else size)
+    write_photo(target, strips, photo, made, size)
     how = ", ".join(f"x{factor:g}" for factor in passes)
     return size, how if made == size else f"{how}, then bicubic"
 
@@ -160,4 +160,5 @@ def write_upscaled(target: Path, sr: Tensor, photo: Photo, scale: float) -> None
     lr = to_tensor(photo.pixels)[None].to(sr.device)
     large = upscale_channels(lambda _: sr, lr, scale)[0]
     levels = from_unit_range(large, torch.from_numpy(photo.pixels).dtype)
-    write_photo(target, [levels.permute(1, 2, 0).cpu().numpy()], photo)
+    made = (levels.shape[1], levels.shape[2])
+    write_photo(target, [levels.permute(1, 2, 0).cpu().numpy()], photo, made)
