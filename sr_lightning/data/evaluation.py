@@ -14,7 +14,13 @@ from sr_lightning.cubic import upscaled_size
 from sr_lightning.data.batch import Batch
 from sr_lightning.data.catalog import ImageSet
 from sr_lightning.data.degradation import downscale
-from sr_lightning.data.images import read_rgb, to_tensor
+from sr_lightning.data.images import (
+    read_photo,
+    read_rgb,
+    to_tensor,
+    unique_names,
+    with_hidden_colours,
+)
 from sr_lightning.data.resize import Boundary, lr_size
 from sr_lightning.data.store import PixelStore
 from sr_lightning.errors import UserError
@@ -107,15 +113,19 @@ class PredictionSet(Dataset[dict[str, Any]]):
 
     def __init__(self, files: ImageSet, scale: float) -> None:
         self._files = files.files
+        self._names = unique_names([Path(path.name) for path in files.files])
         self._scale = scale
 
     def __len__(self) -> int:
         return len(self._files)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """One LR image with its name."""
+        """One LR image with its name, and its "file", in which the rest of it is."""
         path = self._files[index]
-        return {"lr": to_tensor(read_rgb(path)), "scale": self._scale, "name": path.stem}
+        photo = read_photo(path)
+        colour = with_hidden_colours(photo.pixels)[..., : 1 if photo.grey else 3]
+        lr = to_tensor(colour).expand(3, -1, -1).contiguous()
+        return {"lr": lr, "scale": self._scale, "name": self._names[index], "file": str(path)}
 
 
 def collate_one(items: Sequence[dict[str, Any]]) -> Batch:

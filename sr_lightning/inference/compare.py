@@ -29,12 +29,13 @@ from sr_lightning.data.sample import find_photographs
 from sr_lightning.errors import UserError
 from sr_lightning.files import read_record, write_json
 from sr_lightning.inference.evaluate import Evaluator, Measured
+from sr_lightning.inference.outputs import files_of
 from sr_lightning.inference.pictures import busiest_square, save_crops, sheet, upscaled_lr
-from sr_lightning.inference.upscale import device_of, files_of, network_for
+from sr_lightning.inference.upscale import device_of, network_for
 from sr_lightning.metrics.protocol import PROTOCOLS, Protocol
 from sr_lightning.metrics.quality import METRICS, SSIM_WINDOW, numbers_text, stored
 from sr_lightning.nn.network import SRNetwork
-from sr_lightning.weights.zoo import best_for_scale, find_weights, records
+from sr_lightning.weights.zoo import choose_weights, find_weights, records
 
 __all__ = ["ComparedMethod", "ComparedPhotograph", "Photograph", "compare", "main", "photographs"]
 
@@ -128,7 +129,7 @@ def photographs(named: Sequence[str] = (), root: str | Path | None = None) -> li
         UserError: a folder holds no image, or there are neither sets nor bundled photographs.
     """
     if named:
-        return [Photograph(path.name, path) for path in files_of(named)]
+        return [Photograph(path.name, path) for path, _ in files_of(named)]
     found = []
     for name, stem in _USUAL:
         facts = known_set(name)
@@ -333,7 +334,7 @@ def _networks(
     ]
     if not names:
         # Says what there is instead.
-        best_for_scale(scale)
+        choose_weights(scale)
     made: dict[str, SRNetwork] = {}
     for name in names:
         label = name if find_weights(name) is not None else Path(name).stem
