@@ -15,20 +15,21 @@ from torch import Tensor, nn
 
 from sr_lightning.cubic import upscaled_size
 from sr_lightning.data import resize
-from sr_lightning.data.images import from_unit_range, read_picture, to_unit_range
+from sr_lightning.data.images import (
+    from_unit_range,
+    read_picture,
+    to_unit_range,
+    with_hidden_colours,
+)
 from sr_lightning.data.resize import Boundary, lr_size
 from sr_lightning.errors import UserError
-from sr_lightning.inference.upscale import (
-    device_of,
-    network_for,
-    upscale_channels,
-    usual_scale,
-)
-from sr_lightning.inference.upscaler import Upscaler
+from sr_lightning.inference.memory import free_memory
+from sr_lightning.inference.upscale import device_of, network_for, usual_scale
+from sr_lightning.inference.upscaler import Upscaler, upscale_channels
 from sr_lightning.metrics.protocol import PROTOCOLS
 from sr_lightning.metrics.quality import METRICS
 from sr_lightning.nn.network import SRNetwork
-from sr_lightning.weights.zoo import best_for_scale, load_weights
+from sr_lightning.weights.zoo import choose_weights, load_weights
 
 __all__ = ["imresize", "load", "measure", "upscale"]
 
@@ -71,9 +72,10 @@ def upscale(
     Args:
         image: PIL image, array or tensor; see :data:`AnyImage`.
         weights: what :func:`load` takes, or a network (quicker for many images), which is used on
-            the device where it is; default: the best that come with the package.
+            the device where it is; default: good ones that come with the package.
         scale: default: 4, or what the weights upscale by.
-        tile: upscale in tiles of this side in LR pixels, to save memory; default: the whole image.
+        tile: upscale in tiles of this side in LR pixels; default: the whole image where half of the
+            free memory is enough for it.
         ensemble: average over the 8 mirrorings and rotations: better, 8 times slower.
         device: to compute on, where weights are named; "auto" is an accelerator where there is
             one. The result of a tensor is on the tensor's device all the same.
@@ -89,7 +91,10 @@ def upscale(
     where = next((p.device for p in network.parameters()), planes.device)
     with torch.no_grad(), _evaluating(network):
         upscaler = Upscaler(network, tile=tile, ensemble=ensemble)
-        large = upscale_channels(upscaler, levels.to(where), by)
+        if tile is None:
+            upscaler.fit_memory(by, most=free_memory(upscaler.device))
+        seen = _seen(levels).to(where)
+        large = upscale_channels(lambda rgb: upscaler(rgb, by), seen, by)
     return give(from_unit_range(large.to(planes.device), planes.dtype))  # type: ignore[no-any-return]
 
 
@@ -206,6 +211,14 @@ def _planes(image: object) -> tuple[Tensor, Callable[[Tensor], Any]]:
     )
 
 
+def _seen(levels: Tensor) -> Tensor:
+    """Images (N, C, H, W) whose fully transparent pixels have the colours of their neighbours."""
+    if levels.shape[1] in {1, 3}:
+        return levels
+    images = (image.permute(1, 2, 0).float().cpu().numpy() for image in levels.detach())
+    return torch.stack([torch.from_numpy(with_hidden_colours(i)) for i in images]).movedim(-1, 1)
+
+
 def _check_channels(shape: Sequence[int], channels: int) -> None:
     if not 1 <= channels <= 4:
         raise UserError(
@@ -258,7 +271,7 @@ def _network(weights: object, scale: float | None, device: str) -> SRNetwork:
             raise UserError(f"This {type(weights).__name__} upscales by {have}, not by x{scale:g}.")
         return weights
     if weights is None:
-        weights = best_for_scale(4 if scale is None else scale).name
+        weights = choose_weights(4 if scale is None else scale)[0].name
     if not isinstance(weights, str | Path):
         raise UserError(
             f"The weights are a {type(weights).__name__}; give a name, a path or an SRNetwork, "

@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print.
 
     Args:
-        argv: options; default the process's own.
+        argv: Options; default: the process's own.
     """
     parser = argparse.ArgumentParser(prog="python -m sr_lightning.bench", description=__doc__)
     groups = {

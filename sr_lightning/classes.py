@@ -57,7 +57,7 @@ def use_plugin(module: str) -> None:
     """Let files name classes of a module, as ``--plugin MODULE`` does.
 
     Args:
-        module: dotted name of a module or package.
+        module: Dotted name of a module or package.
 
     Raises:
         UserError: there is no such module, or it is part of Python itself.
@@ -85,7 +85,7 @@ def trusted_modules(built_on: Sequence[str] = _BUILT_ON) -> list[str]:
     """Modules that files may name classes of: all listed above but the current folder's.
 
     Args:
-        built_on: those that come with the suite; default itself and what it is built on.
+        built_on: Those that come with the suite; default itself and what it is built on.
     """
     registered = {point.module.partition(".")[0] for point in entry_points(group=GROUP)}
     return [*built_on, *sorted(registered), *_plugins()]
@@ -97,7 +97,7 @@ def own_modules(run: Path | None = None) -> list[str]:
     A folder without ``__init__.py`` is none: what was unpacked into it may be a stranger's.
 
     Args:
-        run: folder of a run that is being opened, whose files are never imported.
+        run: Folder of a run that is being opened, whose files are never imported.
     """
     here = Path.cwd()
     files = [path for path in here.glob("*.py") if path.stem.isidentifier()]
@@ -133,7 +133,7 @@ def named_classes(content: Any) -> Iterator[str]:
     """Every value of a key ``class_path`` in nested plain data.
 
     Args:
-        content: as read from YAML or JSON.
+        content: Content as read from YAML or JSON.
     """
     if isinstance(content, dict):
         for key, value in content.items():
@@ -150,7 +150,7 @@ def refusal(path: str) -> str:
     """Why a dotted path is not imported, and what to do about it.
 
     Args:
-        path: of a class outside the modules that may be named.
+        path: Path of a class outside the modules that may be named.
     """
     module, _, _ = path.rpartition(".")
     top = path.partition(".")[0]
@@ -179,9 +179,9 @@ def find_class(path: str, base: type, allowed: Collection[str] | None = None) ->
     """The class of a dotted path.
 
     Args:
-        path: such as ``sr_lightning.papers.hfdn.HFDN``.
-        base: that it must be, or be a subclass of.
-        allowed: modules and packages that it may come from; default every trusted one and those
+        path: Such as ``sr_lightning.papers.hfdn.HFDN``.
+        base: Base that it must be, or be a subclass of.
+        allowed: Modules and packages that it may come from; default every trusted one and those
             of the current folder.
 
     Raises:

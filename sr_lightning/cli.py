@@ -77,7 +77,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """Run a command.
 
     Args:
-        args: as typed after ``sr-lightning``; default: the process's own.
+        args: What was typed after ``sr-lightning``; default: the process's own.
     """
     given = list(sys.argv[1:] if args is None else args)
     for stream in (sys.stdout, sys.stderr):

@@ -33,9 +33,9 @@ def code_identity(entries: Iterable[str], aside: Collection[str] = ()) -> str:
     """Digest of the code that can be reached from classes or functions.
 
     Args:
-        entries: dotted names, such as ``sr_lightning.papers.hfdn.module.HFDNModule``; those
+        entries: Dotted names, such as ``sr_lightning.papers.hfdn.module.HFDNModule``; those
             of other packages do not count.
-        aside: names of the suite's definitions that decide no number and are not followed.
+        aside: Names of the suite's definitions that decide no number and are not followed.
 
     Raises:
         UserError: the suite has no such entry, or a source file cannot be read.
@@ -53,7 +53,7 @@ def class_paths(config: Any) -> list[str]:
     """Values of a config that read like the full name of a class.
 
     Args:
-        config: mappings, lists and plain values, as read from YAML.
+        config: Mappings, lists and plain values, as read from YAML.
     """
     if isinstance(config, dict):
         config = list(config.values())
@@ -69,8 +69,8 @@ def reached(
     """Statements that can be reached, each with what the names in it stand for.
 
     Args:
-        entries: see :func:`code_identity`.
-        aside: see :func:`code_identity`.
+        entries: See :func:`code_identity`.
+        aside: See :func:`code_identity`.
 
     Raises:
         UserError: see :func:`code_identity`.
@@ -90,11 +90,11 @@ class Statement:
     """A top-level statement of a module, most often one definition.
 
     Args:
-        module: name of the module.
-        node: the statement's syntax tree.
+        module: Name of the module.
+        node: The statement's syntax tree.
 
     Attributes:
-        names: that it defines; an empty one if it only does something.
+        names: Names that it defines; an empty one if it only does something.
     """
 
     def __init__(self, module: str, node: ast.stmt) -> None:
@@ -171,10 +171,10 @@ class _Module:
     """What a source file defines and imports.
 
     Attributes:
-        is_users: whether it is not the suite's.
-        statements: that say something.
-        defined: statements by the names that they define.
-        imported: what imported names stand for: a module, and a name in it or "" for the module.
+        is_users: Whether it is not the suite's.
+        statements: Statements that say something.
+        defined: Statements by the names that they define.
+        imported: What imported names stand for: a module, and a name in it or "" for the module.
     """
 
     def __init__(self, name: str, source: bytes, folders: tuple[str, ...]) -> None:
@@ -216,10 +216,10 @@ class _Modules:
     """Finds what names stand for, in source as it is now.
 
     Args:
-        aside: see :func:`code_identity`.
+        aside: See :func:`code_identity`.
 
     Attributes:
-        whole: statements of the user's modules that were met, all of which count.
+        whole: Statements of the user's modules that were met, all of which count.
     """
 
     def __init__(self, aside: Collection[str]) -> None:

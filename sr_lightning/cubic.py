@@ -14,7 +14,7 @@ def cubic(x: Tensor) -> Tensor:
     torch's, OpenCV's and kornia's default is a = -0.75, which moves a bicubic baseline by 0.3 dB.
 
     Args:
-        x: distances in samples.
+        x: Distances in samples.
     """
     x = x.abs()
     near = 1.5 * x**3 - 2.5 * x**2 + 1

@@ -23,8 +23,8 @@ def run(root: Path = ROOT, output: str = "runs") -> float:
     """Train, test and draw.
 
     Args:
-        root: the checkout, whose experiments and configs are used.
-        output: folder of runs.
+        root: The checkout, whose experiments and configs are used.
+        output: Folder of runs.
 
     Returns:
         Gain over bicubic in dB on the photograph that was not trained on.

@@ -54,8 +54,8 @@ def regular_file(path: str | Path, what: str = "file") -> Path:
     """The path of a file that can be opened without waiting for ever.
 
     Args:
-        path: as a user typed it.
-        what: the file is, in words, for the message.
+        path: Path as a user typed it.
+        what: What the file is, in words, for the message.
 
     Raises:
         UserError: there is no such file, or it is a folder, a pipe or a device.
@@ -78,8 +78,8 @@ def read_text(path: str | Path, what: str = "file") -> str:
     """The text of a file.
 
     Args:
-        path: of the file.
-        what: it is, in words, for the message.
+        path: Path of the file.
+        what: What it is, in words, for the message.
 
     Raises:
         UserError: it is missing, cannot be read, is far too long, or is no text.
@@ -121,9 +121,9 @@ def as_type(content: Any, kind: Any, where: str) -> Any:
     """Plain data as a type or dataclass.
 
     Args:
-        content: as read from a file.
-        kind: that it should be.
-        where: it stands, for the message.
+        content: Content as read from a file.
+        kind: Kind that it should be.
+        where: Where it stands, for the message.
 
     Raises:
         UserError: it is something else.
@@ -151,9 +151,9 @@ def check_types(content: Mapping[str, Any], kinds: Mapping[str, Any], where: str
     """Check the types of those values of a mapping that are there.
 
     Args:
-        content: as read from a file.
-        kinds: types by key.
-        where: it stands, for the message.
+        content: Content as read from a file.
+        kinds: Types by key.
+        where: Where it stands, for the message.
 
     Raises:
         UserError: one is of another type.

@@ -25,10 +25,10 @@ class OutputOptions:
     """Where runs go: ``<root>/<name>/<date>_<time>``.
 
     Args:
-        root: folder of all runs.
-        name: of the experiment.
-        folder: exact folder instead, to go on in an existing run.
-        checkpoint_minutes: minutes between two checkpoints at most, so that a kill costs no more.
+        root: Folder of all runs.
+        name: Name of the experiment.
+        folder: Exact folder instead, to go on in an existing run.
+        checkpoint_minutes: Minutes between two checkpoints at most, so that a kill costs no more.
     """
 
     root: str = "runs"
@@ -81,7 +81,7 @@ class RunFolder:
     """Places inside one run's folder.
 
     Attributes:
-        path: the folder.
+        path: The folder.
     """
 
     path: Path

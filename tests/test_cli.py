@@ -9,13 +9,15 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import CONFIGS, EXPERIMENTS, ROOT, SMALL_HFDN, only_run, tiny_fit
+from conftest import CONFIGS, EXPERIMENTS, ROOT, SMALL_HFDN, only_run, picture, tiny_fit
+from PIL import Image, ImageCms
 
 from sr_lightning.cli import main
-from sr_lightning.data.images import find_images, read_rgb
+from sr_lightning.data.images import find_images, read_photo, read_rgb
 from sr_lightning.experiments import experiment_files
 from sr_lightning.papers.hfdn.module import HFDNModule
 from sr_lightning.training.module import SRModule
@@ -263,6 +265,25 @@ def test_finished_run_can_be_validated_tested_and_predicted_from_its_folder(
     images = find_images(finished_run / "predictions")
     assert [p.name for p in images] == [f"img_{i:02}_x4.png" for i in range(3)]
     assert read_rgb(images[0]).shape == (288, 240, 3)
+
+
+def test_predict_writes_what_upscale_does(finished_run, tmp_path, capsys):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    seen = Image.fromarray(np.dstack([picture(1, 12, 16), picture(2, 12, 16)[..., 0] // 2]))
+    seen.save(tmp_path / "a.png", icc_profile=profile, dpi=(300, 300))
+    seen.convert("RGB").save(tmp_path / "a.jpg", quality=95)
+    Image.fromarray(picture(1, 12, 16)[..., 0].astype(np.uint16) * 257).save(tmp_path / "grey.png")
+    cpu = ["--trainer.accelerator", "cpu"]
+    main(["predict", "--run", str(finished_run), "--data.predict", str(tmp_path), *cpu])
+    args = ["--weights", str(finished_run), "--out", str(tmp_path / "out"), "--device", "cpu"]
+    main(["upscale", str(tmp_path), *args])
+    upscaled = find_images(tmp_path / "out")
+    assert [p.name for p in upscaled] == ["a.jpg_x4.png", "a.png_x4.png", "grey_x4.png"]
+    for path in upscaled:
+        ours, theirs = read_photo(path), read_photo(finished_run / "predictions" / path.name)
+        assert (ours.metadata, ours.dpi) == (theirs.metadata, theirs.dpi)
+        assert ours.pixels.dtype == theirs.pixels.dtype
+        assert np.abs(ours.pixels.astype(int) - theirs.pixels).max() <= 1
 
 
 def test_predict_without_a_folder_says_so(finished_run, capsys):

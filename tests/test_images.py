@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
+import pyvips
 import torch
 from conftest import picture
-from PIL import Image
+from PIL import Image, ImageOps
 
 from sr_lightning.data.images import (
     find_images,
+    read_photo,
     read_picture,
     read_rgb,
     to_pixels,
@@ -69,11 +73,77 @@ def test_sixteen_bit_grey_is_rounded_to_eight(tmp_path):
     assert read_rgb(tmp_path / "w.png")[0, :, 0].tolist() == [0, 1, 0, 1, 255]
 
 
-def test_exif_orientation_is_applied(tmp_path):
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("deep", [False, True])
+def test_exif_orientation_is_applied(tmp_path, orientation, deep):
     exif = Image.Exif()
-    exif[0x0112] = 6  # rotate 90 degrees clockwise to view
-    Image.fromarray(RGB).save(tmp_path / "e.png", exif=exif)
-    assert np.array_equal(read_rgb(tmp_path / "e.png"), np.rot90(RGB, -1))
+    exif[0x0112] = orientation
+    shown = Image.fromarray(RGB[..., 0])
+    shown.getexif()[0x0112] = orientation
+    shown = np.asarray(ImageOps.exif_transpose(shown))
+    stored = RGB[..., 0].astype(np.uint16) * 257 if deep else RGB[..., 0]
+    Image.fromarray(stored).save(tmp_path / "e.png", exif=exif)
+    photo = read_photo(tmp_path / "e.png")
+    assert photo.pixels.dtype == stored.dtype
+    assert np.array_equal(photo.picture.rgb[..., 0], shown)
+    assert b"\x01\x12" not in photo.metadata.get("exif-data", b"")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("white", [1.0, 255.0])
+def test_one_outlier_does_not_turn_a_float_image_black(tmp_path, channels, white):
+    real = (RGB[..., :channels] / 255 * white).astype(np.float32)
+    real[0, 0], real[1, 1], real[2, 2] = 1e6, np.nan, -np.inf
+    float_tiff(tmp_path / "f.tif", real)
+    read = read_picture(tmp_path / "f.tif")
+    assert read.grey == (channels == 1)
+    assert np.array_equal(read.rgb[3:, :, :channels], RGB[3:, :, :channels])
+    assert read.rgb[0, 0].tolist() == [255] * 3
+    assert read.rgb[1, 1].tolist() == read.rgb[2, 2].tolist() == [0] * 3
+
+
+@pytest.mark.parametrize(
+    ("levels", "words"),
+    [
+        ((RGB[..., :1] / 127.5 - 1).astype(np.float32), "do not say what is black and white"),
+        (RGB[..., :1].astype(np.int32) * 1000, "do not say which is white"),
+        (np.dstack([RGB, RGB[..., :2]]), "holds 5 channels"),
+    ],
+    ids=["signed floats", "wide integers", "five channels"],
+)
+def test_levels_that_do_not_say_what_is_white_are_refused(tmp_path, levels, words):
+    float_tiff(tmp_path / "f.tif", levels)
+    with pytest.raises(UserError, match=words):
+        read_picture(tmp_path / "f.tif")
+
+
+def float_tiff(path, levels: np.ndarray) -> None:
+    flat = np.ascontiguousarray(levels)
+    pyvips.Image.new_from_array(flat).copy(
+        interpretation="srgb" if levels.shape[2] == 3 else "b-w"
+    ).tiffsave(str(path))
+
+
+def test_sixteen_bit_colours_are_read_whole_and_rounded_to_eight(tmp_path):
+    deep = RGB.astype(np.uint16) * 257
+    deep[0, 0] = (127, 128, 129)
+    image = pyvips.Image.new_from_array(np.dstack([deep, deep[..., :1]]))
+    image.copy(interpretation="rgb16").pngsave(str(tmp_path / "d.png"))
+    photo = read_photo(tmp_path / "d.png")
+    assert np.array_equal(photo.pixels[..., :3], deep)
+    assert photo.transparent
+    assert photo.picture.rgb[0, 0].tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("head", "package"),
+    [(b"\0\0\0\x18ftypheic\0\0\0\0", "pillow-heif"), (b"\xff\x0a", "pillow-jxl-plugin")],
+)
+def test_format_of_a_plugin_says_what_to_install(tmp_path, monkeypatch, head, package):
+    monkeypatch.setitem(sys.modules, package.removesuffix("-plugin").replace("-", "_"), None)
+    (tmp_path / "photo.bin").write_bytes(head + b"\0" * 64)
+    with pytest.raises(UserError, match=f"'pip install {package}'"):
+        read_picture(tmp_path / "photo.bin")
 
 
 def test_cmyk_and_one_bit_are_read(tmp_path):

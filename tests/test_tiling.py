@@ -8,11 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from sr_lightning.baselines.metasr import MetaEDSR
 from sr_lightning.inference.ensemble import dihedral, inverse_dihedral, self_ensemble
-from sr_lightning.inference.tiling import tiles, upscale_tiled
+from sr_lightning.inference.memory import bytes_per_pixel, tile_for
+from sr_lightning.inference.tiling import upscaled_strips
 from sr_lightning.inference.upscaler import Upscaler
 from sr_lightning.nn.network import SRNetwork
+from sr_lightning.nn.precision import set_layout
 from sr_lightning.papers.hfdn import HFDN
+from sr_lightning.weights.zoo import load_weights
 
 SMALL = {
     "channels": 16,
@@ -52,17 +56,61 @@ def test_tiles_equal_the_whole_for_any_size(height, width, tile, seed):
     network = Blur().double().eval()
     lr = torch.rand(2, 3, height, width, dtype=torch.float64)
     with torch.no_grad():
-        tiled = upscale_tiled(network, lr, 2, tile, network.receptive_field // 2)
+        tiled = Upscaler(network, tile=tile)(lr, 2)
         torch.testing.assert_close(tiled, network(lr), rtol=0, atol=1e-12)
+
+
+def refuse(error: RuntimeError, tile: int) -> int:
+    raise error
 
 
 @given(height=st.integers(1, 50), width=st.integers(1, 50), tile=st.integers(1, 60))
 @settings(max_examples=40, deadline=None)
-def test_cores_cover_every_pixel_once(height, width, tile):
-    seen = torch.zeros(height, width)
-    for _, _, rows, columns in tiles(height, width, tile, 3):
-        seen[rows, columns] += 1
-    assert (seen == 1).all()
+def test_strips_hold_every_pixel_once_and_in_place(height, width, tile):
+    places = torch.arange(height * width).reshape(1, height, width)
+
+    def piece(rows: slice, columns: slice) -> Tensor:
+        return places[:, rows, columns]
+
+    strips = list(upscaled_strips(piece, (height, width), 1, tile, 3, refuse))
+    assert torch.equal(torch.cat(strips, dim=1), places)
+    assert len(strips) == -(-height // tile)
+
+
+@pytest.mark.parametrize("name", ["fsrcnn_x4", "lesrcnn_x4", "carn_m", "edsr_baseline_x4"])
+def test_networks_in_tiles_give_the_whole_images_bits(name):
+    network = load_weights(name)
+    set_layout(network, channels_last=True)
+    lr = torch.rand(1, 3, 144, 176).contiguous(memory_format=torch.channels_last)
+    upscaler = Upscaler(network, tile=80)
+    assert upscaler.exact
+    with torch.inference_mode():
+        assert torch.equal(upscaler(lr, 4), network.upscale(lr, 4))
+
+
+@pytest.mark.parametrize("scale", [1.5, 2.7])
+def test_real_scales_in_tiles_equal_the_whole(scale):
+    network = MetaEDSR(channels=8, blocks=1).eval()
+    lr = torch.rand(1, 3, 60, 80)
+    with torch.no_grad():
+        tiled = Upscaler(network, tile=20)(lr, scale)
+        torch.testing.assert_close(tiled, network(lr, scale), rtol=0, atol=1e-6)
+        # Sides that hold no whole number of periods keep their size.
+        assert Upscaler(network, tile=20)(lr[:, :, :53, :71], 2.7).shape[2:] == (143, 192)
+
+
+def test_tiles_are_smaller_where_a_network_takes_more_memory(monkeypatch):
+    def doubled(lr: Tensor, channels: int) -> Tensor:
+        return lr.repeat(1, channels, 2, 2).exp()[:, :3]
+
+    like = torch.empty(0)
+    # Both the repeated image and its exponential are there at once, of 4 x 4 bytes a channel.
+    assert bytes_per_pixel(lambda lr: doubled(lr, 10), like) == pytest.approx(2 * 480 + 12, rel=0.1)
+    few, many = (tile_for(lambda lr, n=n: doubled(lr, n), like, 8) for n in (10, 40))
+    assert many < few
+    assert tile_for(lambda lr: doubled(lr, 10), like, 8, most=1) == 32
+    monkeypatch.setattr("sr_lightning.inference.memory.free_memory", lambda device: 2**20)
+    assert tile_for(lambda lr: doubled(lr, 10), like, 8) == 32
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])

@@ -22,8 +22,8 @@ class LRBatch(TypedDict):
 
     Attributes:
         lr: (N, 3, H, W) float RGB in [0, 1].
-        scale: that all of them are upscaled by.
-        name: one for each image.
+        scale: Scale that all of them are upscaled by.
+        name: One for each image.
     """
 
     lr: Tensor
@@ -36,9 +36,9 @@ class Batch(LRBatch):
 
     Attributes:
         hr: (N, 3, scale * H, scale * W) float RGB in [0, 1].
-        set: that the image is of; results are averaged over each set.
-        index: of the image among all that are measured; default: by its place in the loader.
-        grey: whether the HR file holds one channel, which protocols measure in their own ways.
+        set: Set that the image is of; results are averaged over each set.
+        index: Index of the image among all that are measured; default: by its place in the loader.
+        grey: Whether the HR file holds one channel, which protocols measure in their own ways.
     """
 
     hr: Tensor
@@ -51,9 +51,9 @@ def check_batch(batch: object, *, hr: bool = True, levels: bool = False) -> None
     """Refuse what is no batch.
 
     Args:
-        batch: that a data loader gave.
-        hr: whether HR images are needed.
-        levels: look at every pixel, too.
+        batch: Batch that a data loader gave.
+        hr: Whether HR images are needed.
+        levels: Look at every pixel, too.
 
     Raises:
         UserError: a key is missing, or holds what it should not.

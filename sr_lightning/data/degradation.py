@@ -27,8 +27,8 @@ def downscale(image: Tensor, scale: float, boundary: Boundary = "replicate") -> 
     Args:
         image: (..., H, W), uint8 or float, cropped for the scale: H and W are multiples of an
             integer scale, and what some LR size is upscaled to by a real one, which is found again.
-        scale: at least 1.
-        boundary: see :func:`~sr_lightning.data.resize.imresize`.
+        scale: Scale, at least 1.
+        boundary: See :func:`~sr_lightning.data.resize.imresize`.
     """
     if whole(scale) is not None:
         return imresize(image, 1 / scale, boundary=boundary)
@@ -49,14 +49,14 @@ def degrade(
 
     Args:
         hr: (..., 3, H, W), RGB in [0, 1] holding 8-bit levels, cropped for the scale.
-        scale: at least 1.
+        scale: Scale, at least 1.
         recipe: "rgb_uint8" gives what an LR image file holds; "rgb_float" the same, but neither
             rounded nor clamped. "ycbcr_float" rounds YCbCr of the HR
             image, downscales it and does not round again (the SRCNN and VDSR scripts); the result
             is turned back to RGB without clamping, so that its luminance is exactly the downscaled
             one.
-        grey: the HR file holds one channel, which those scripts take as luminance directly.
-        boundary: see :func:`~sr_lightning.data.resize.imresize`.
+        grey: The HR file holds one channel, which those scripts take as luminance directly.
+        boundary: See :func:`~sr_lightning.data.resize.imresize`.
 
     Returns:
         (..., 3, h, w) float32.
@@ -76,8 +76,8 @@ def bicubic_up(lr: Tensor, scale: float, boundary: Boundary = "replicate") -> Te
 
     Args:
         lr: (..., H, W) float.
-        scale: any real scale of at least 1.
-        boundary: see :func:`~sr_lightning.data.resize.imresize`.
+        scale: Any real scale of at least 1.
+        boundary: See :func:`~sr_lightning.data.resize.imresize`.
     """
     height, width = lr.shape[-2:]
     return imresize(lr, size=upscaled_size((height, width), scale), boundary=boundary)

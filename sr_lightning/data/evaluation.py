@@ -14,7 +14,13 @@ from sr_lightning.cubic import upscaled_size
 from sr_lightning.data.batch import Batch
 from sr_lightning.data.catalog import ImageSet
 from sr_lightning.data.degradation import downscale
-from sr_lightning.data.images import read_rgb, to_tensor
+from sr_lightning.data.images import (
+    read_photo,
+    read_rgb,
+    to_tensor,
+    unique_names,
+    with_hidden_colours,
+)
 from sr_lightning.data.resize import Boundary, lr_size
 from sr_lightning.data.store import PixelStore
 from sr_lightning.errors import UserError
@@ -27,11 +33,11 @@ class EvaluationImage:
     """One image to be measured at one scale.
 
     Attributes:
-        group: set it belongs to, such as ``Set5``.
-        store: where its HR pixels are.
-        index: which image of the store.
-        scale: integer or real.
-        low: its LR file where the user has one; otherwise the LR image is made by bicubic.
+        group: Set it belongs to, such as ``Set5``.
+        store: Where its HR pixels are.
+        index: Which image of the store.
+        scale: Integer or real.
+        low: Its LR file where the user has one; otherwise the LR image is made by bicubic.
     """
 
     group: str
@@ -45,9 +51,9 @@ class EvaluationSet(Dataset[dict[str, Any]]):
     """HR images with their LR images, one per item.
 
     Args:
-        images: what to measure, in the order of the result tables.
-        crop: measure only the central square of this side (HR pixels), to validate fast.
-        boundary: of the resize that makes LR images.
+        images: What to measure, in the order of the result tables.
+        crop: Measure only the central square of this side (HR pixels), to validate fast.
+        boundary: Boundary of the resize that makes LR images.
     """
 
     def __init__(
@@ -101,21 +107,25 @@ class PredictionSet(Dataset[dict[str, Any]]):
     """LR images to upscale; there is no HR image.
 
     Args:
-        files: a set or folder of LR images.
-        scale: what they will be upscaled by; part of the batch contract.
+        files: A set or folder of LR images.
+        scale: What they will be upscaled by; part of the batch contract.
     """
 
     def __init__(self, files: ImageSet, scale: float) -> None:
         self._files = files.files
+        self._names = unique_names([Path(path.name) for path in files.files])
         self._scale = scale
 
     def __len__(self) -> int:
         return len(self._files)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """One LR image with its name."""
+        """One LR image with its name, and its "file", in which the rest of it is."""
         path = self._files[index]
-        return {"lr": to_tensor(read_rgb(path)), "scale": self._scale, "name": path.stem}
+        photo = read_photo(path)
+        colour = with_hidden_colours(photo.pixels)[..., : 1 if photo.grey else 3]
+        lr = to_tensor(colour).expand(3, -1, -1).contiguous()
+        return {"lr": lr, "scale": self._scale, "name": self._names[index], "file": str(path)}
 
 
 def collate_one(items: Sequence[dict[str, Any]]) -> Batch:

@@ -1,21 +1,27 @@
 """Reading and writing image files: the only place where pixels enter or leave the suite.
 
-Every reader returns 8-bit RGB in the order that the eye expects (EXIF orientation applied), and
-every problem with a file becomes one sentence that names the file.
+Every reader gives pixels in the order that the eye expects (EXIF orientation applied), and every
+problem with a file becomes one sentence that names the file.
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import io
 import re
+import struct
 import warnings
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 from torch import Tensor
 
 from sr_lightning.errors import UserError
@@ -23,16 +29,20 @@ from sr_lightning.errors import UserError
 __all__ = [
     "IMAGE_SUFFIXES",
     "LOSSY_SUFFIXES",
+    "Photo",
     "Picture",
     "check_range",
     "find_images",
     "from_unit_range",
     "natural_key",
+    "read_photo",
     "read_picture",
     "read_rgb",
     "to_pixels",
     "to_tensor",
     "to_unit_range",
+    "unique_names",
+    "with_hidden_colours",
     "write_image",
 ]
 
@@ -40,6 +50,63 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".
 LOSSY_SUFFIXES = frozenset({".jpg", ".jpeg"})
 
 _LARGEST = {torch.uint8: 255, torch.uint16: 65535}
+
+
+_VIPS_COLOURS = frozenset({"b-w", "grey16", "srgb", "rgb", "rgb16", "scrgb"})
+_VIPS_METADATA = ("icc-profile-data", "exif-data", "xmp-data")
+# Whether an image of each EXIF orientation is mirrored first, then its quarter turns to the left.
+_ORIENTATIONS = {
+    2: (True, 0),
+    3: (False, 2),
+    4: (True, 2),
+    5: (True, 1),
+    6: (False, 3),
+    7: (True, 3),
+    8: (False, 1),
+}
+_XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:=[\"']|>))[2-8]")
+# Title, maker, model, software, date, artist and rights: the others describe the file's pixels.
+_TIFF_TAGS = frozenset({270, 271, 272, 305, 306, 315, 33432})
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One decoded image file with all that should outlive its upscaling.
+
+    Attributes:
+        pixels: (H, W, C) of uint8 or uint16, upright; C = 1 is grey, 2 grey with alpha, 3 RGB,
+            4 RGB with alpha.
+        metadata: ICC profile, EXIF and XMP by libvips' names for them.
+        dpi: Pixels per inch across and down, None where the file does not say.
+        frames: Number of frames or pages in the file, of which this is the first.
+        notes: What reading changed.
+    """
+
+    pixels: NDArray[np.uint8] | NDArray[np.uint16]
+    metadata: Mapping[str, bytes] = field(default_factory=dict)
+    dpi: tuple[float, float] | None = None
+    frames: int = 1
+    notes: tuple[str, ...] = ()
+
+    @property
+    def grey(self) -> bool:
+        """Whether there is one colour channel."""
+        return bool(self.pixels.shape[2] < 3)
+
+    @property
+    def transparent(self) -> bool:
+        """Whether the last channel is alpha."""
+        return self.pixels.shape[2] in {2, 4}
+
+    @property
+    def picture(self) -> Picture:
+        """The same in 8 bits."""
+        eight = self.pixels.astype(np.uint8)
+        if self.pixels.dtype == np.uint16:
+            eight = ((self.pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        rgb = eight[..., :1].repeat(3, axis=2) if self.grey else eight[..., :3]
+        alpha = eight[..., -1] if self.transparent else None
+        return Picture(rgb=np.ascontiguousarray(rgb), alpha=alpha, grey=self.grey)
 
 
 @dataclass(frozen=True)
@@ -65,6 +132,16 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
     ]
 
 
+def unique_names(files: Sequence[Path]) -> list[str]:
+    """What each file's result is called: its stem, or its whole name where a stem is not alone.
+
+    Args:
+        files: Those of one folder must differ in their names.
+    """
+    counts = Counter((path.parent, path.stem) for path in files)
+    return [path.stem if counts[path.parent, path.stem] == 1 else path.name for path in files]
+
+
 def find_images(folder: str | Path) -> list[Path]:
     """List the image files of a folder in natural order (not recursive, hidden files left out).
 
@@ -85,13 +162,24 @@ def find_images(folder: str | Path) -> list[Path]:
     return sorted(files, key=lambda path: natural_key(path.name))
 
 
-def _open(path: Path) -> Image.Image:
+def _open(path: Path) -> Image.Image | None:
+    """A file as Pillow reads it, or None where libvips reads more of its levels."""
     try:
         with warnings.catch_warnings():
             # A photograph over 89 megapixels is legitimate here; Pillow's hard limit (twice that)
             # still refuses a decompression bomb.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path)
+            try:
+                image = Image.open(path)
+            except UnidentifiedImageError:
+                if _head(path)[:4] in {b"II*\0", b"MM\0*"}:
+                    return None
+                _use_plugin(path)
+                image = Image.open(path)
+            # Pillow cuts colours of 16 bits down to 8.
+            deep = not image.mode.startswith("I") and any(";16" in str(t.args) for t in image.tile)
+            if deep and image.format in {"PNG", "TIFF"}:
+                return None
             image.load()
     except FileNotFoundError:
         raise UserError(f"The file {path} does not exist; check the path.") from None
@@ -107,39 +195,176 @@ def _open(path: Path) -> Image.Image:
     return image
 
 
-def _without_depth(image: Image.Image) -> Image.Image:
-    """Bring 16-bit and float grey files to 8 bits; Pillow would clip them instead."""
-    if image.mode.startswith("I;16") or image.mode == "I":
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(12)
+
+
+def _use_plugin(path: Path) -> None:
+    """Let Pillow read HEIC and JPEG XL, where their plugins are installed."""
+    head = _head(path)
+    if head[4:8] == b"ftyp" and head[8:11] in {b"hei", b"hev", b"mif", b"msf"}:
+        kind, module, package = "HEIC", "pillow_heif", "pillow-heif"
+    elif head[:2] == b"\xff\x0a" or head[4:8] == b"JXL ":
+        kind, module, package = "JPEG XL", "pillow_jxl", "pillow-jxl-plugin"
+    else:
+        return
+    try:
+        plugin = importlib.import_module(module)
+    except ImportError:
+        raise UserError(
+            f"{path} is a {kind} file; 'pip install {package}' lets it be read, or save it as PNG."
+        ) from None
+    if kind == "HEIC":
+        plugin.register_heif_opener()
+
+
+def read_photo(path: str | Path) -> Photo:
+    """Read one image file with all of its levels and what it says of itself.
+
+    Reads PNG, JPEG, BMP, TIFF, WebP and what else Pillow reads; grey, RGB and both with alpha,
+    palette, CMYK, Lab, 1-bit, 8-bit, 16-bit and float; HEIC and JPEG XL with Pillow's plugins. The
+    EXIF orientation is applied and the first frame of an animation is taken.
+
+    Raises:
+        UserError: the file is missing, empty, truncated, no image, or its levels do not say which
+            of them is white.
+    """
+    path = Path(path)
+    image = _open(path)
+    if image is None:
+        return _read_deep(path)
+    notes: list[str] = []
+    pixels, own_colours = _levels_of(image, path, notes)
+    metadata = {}
+    with contextlib.suppress(SyntaxError, ValueError, KeyError, TypeError, struct.error):
+        metadata["exif-data"] = _description(image).tobytes()
+    if own_colours and image.info.get("icc_profile"):
+        metadata["icc-profile-data"] = image.info["icc_profile"]
+    xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp", b"")
+    metadata["xmp-data"] = xmp.encode() if isinstance(xmp, str) else xmp
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    dpi = image.info.get("dpi")
+    return Photo(
+        pixels=_upright(pixels, orientation),
+        metadata={name: data for name, data in _reset(metadata).items() if data},
+        dpi=None if not dpi else (float(dpi[0]), float(dpi[1])),
+        frames=getattr(image, "n_frames", 1),
+        notes=tuple(notes),
+    )
+
+
+def _levels_of(
+    image: Image.Image, path: Path, notes: list[str]
+) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], bool]:
+    """Levels (H, W, C) of what Pillow read, and whether its ICC profile still describes them."""
+    own_colours = image.mode not in {"CMYK", "LAB", "HSV", "YCbCr"}
+    if image.mode.startswith("I"):
         wide = np.asarray(image).astype(np.int64)
-        return Image.fromarray(((wide.clip(0, 65535) + 128) // 257).astype(np.uint8))
+        if wide.min() < 0 or wide.max() > _LARGEST[torch.uint16]:
+            raise UserError(
+                f"{path} holds levels from {wide.min()} to {wide.max()}, which do not say which is "
+                "white; save it with 8 or 16 bits."
+            )
+        return wide.astype(np.uint16)[..., None], True
     if image.mode == "F":
-        real = np.asarray(image).astype(np.float64)
-        top = 1.0 if float(real.max(initial=0.0)) <= 1.0 else 255.0
-        return Image.fromarray((real / top * 255.0).round().clip(0, 255).astype(np.uint8))
-    return image
+        return _from_float(np.asarray(image)[..., None], path), True
+    if not own_colours:
+        notes.append(f"{image.mode} became RGB")
+    if image.mode == "CMYK" and image.info.get("icc_profile"):
+        with contextlib.suppress(ImageCms.PyCMSError, OSError):
+            profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
+            srgb = ImageCms.createProfile("sRGB")
+            image = ImageCms.profileToProfile(image, profile, srgb, outputMode="RGB") or image
+    grey = image.mode in {"1", "L", "LA", "La"}
+    transparent = image.mode.endswith(("A", "a")) or "transparency" in image.info
+    pixels = np.array(image.convert(("L" if grey else "RGB") + ("A" if transparent else "")))
+    return pixels.reshape(*pixels.shape[:2], -1), own_colours
+
+
+def _read_deep(path: Path) -> Photo:
+    """What Pillow does not read, or not whole: colours of 16 bits and of floats."""
+    import pyvips
+
+    try:
+        with path.open("rb") as file:
+            source = pyvips.Source.new_from_descriptor(file.fileno())
+            image = pyvips.Image.new_from_source(source, "", fail_on="truncated").copy_memory()
+    except pyvips.Error as error:
+        reason = " ".join(str(error.detail).split())
+        raise UserError(
+            f"The file {path} is damaged or of a rare kind ({reason}); fetch it again, or save it "
+            "with 8 or 16 bits per colour."
+        ) from error
+    if image.bands > 4 or image.interpretation not in _VIPS_COLOURS:
+        raise UserError(
+            f"{path} holds {image.bands} channels ({image.interpretation}); save it as grey or RGB."
+        )
+    pixels = image.numpy().reshape(image.height, image.width, image.bands)
+    if pixels.dtype not in (np.uint8, np.uint16):
+        pixels = _from_float(pixels, path)
+    fields = set(image.get_fields())
+    metadata = {name: bytes(image.get(name)) for name in _VIPS_METADATA if name in fields}
+    given = image.xres != 1.0
+    return Photo(
+        pixels=_upright(pixels, image.get("orientation") if "orientation" in fields else 1),
+        metadata=_reset(metadata),
+        dpi=(image.xres * 25.4, image.yres * 25.4) if given else None,
+    )
+
+
+def _from_float(real: NDArray[Any], path: Path) -> NDArray[np.uint16]:
+    """Levels of 16 bits from floats whose white is 1, 255 or 65535, by what most of them are."""
+    finite = np.where(np.isfinite(real), real, 0).astype(np.float64)
+    low, high = (float(value) for value in np.percentile(finite, (1, 99)))
+    white = next((white for white in (1.0, 255.0, 65535.0) if high <= 2 * white), 0.0)
+    if not white or low < -0.1 * white:
+        raise UserError(
+            f"{path} holds values from {low:g} to {high:g}, which do not say what is black and "
+            "white; save it with levels from 0 to 1."
+        )
+    return (finite * (65535 / white) + 0.5).clip(0, 65535).astype(np.uint16)
+
+
+def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """An image (H, W, C) as its EXIF orientation says that it is seen."""
+    mirrored, turns = _ORIENTATIONS.get(orientation, (False, 0))
+    turned = np.rot90(pixels[:, ::-1] if mirrored else pixels, turns)
+    return np.ascontiguousarray(turned)
+
+
+def _description(image: Image.Image) -> Image.Exif:
+    """The EXIF of a file, without what describes how its own pixels are stored."""
+    exif = image.getexif()
+    if image.format != "TIFF":
+        return exif
+    kept = Image.Exif()
+    for tag in _TIFF_TAGS & set(exif):
+        kept[tag] = exif[tag]
+    for folder in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+        kept.get_ifd(folder).update(exif.get_ifd(folder))
+    return kept
+
+
+def _reset(metadata: dict[str, bytes]) -> dict[str, bytes]:
+    """Metadata of an image that was turned upright."""
+    if metadata.get("exif-data"):
+        exif = Image.Exif()
+        exif.load(metadata["exif-data"])
+        exif.pop(ExifTags.Base.Orientation, None)
+        metadata["exif-data"] = exif.tobytes() if len(exif) else b""
+    if metadata.get("xmp-data"):
+        metadata["xmp-data"] = _XMP_ORIENTATION.sub(rb"\g<1>1", metadata["xmp-data"])
+    return metadata
 
 
 def read_picture(path: str | Path) -> Picture:
-    """Read one image file.
-
-    Reads PNG, JPEG, BMP, TIFF and WebP; grey, grey + alpha, RGB, RGBA, palette, CMYK, 1-bit,
-    16-bit and float. 16-bit samples are rounded (grey) or truncated (colour, by Pillow) to 8 bits.
-    The EXIF orientation is applied; the first frame of an animation is taken.
+    """Read one image file as 8 bits; 16 bits and floats are rounded.
 
     Raises:
-        UserError: the file is missing, empty, truncated or no image.
+        UserError: see :func:`read_photo`.
     """
-    path = Path(path)
-    image = ImageOps.exif_transpose(_without_depth(_open(path)))
-    transparent = image.mode in {"LA", "La", "RGBA", "RGBa", "PA"} or "transparency" in image.info
-    if transparent and image.mode != "RGBA":
-        grey = image.mode in {"LA", "La", "L"}
-        image = image.convert("RGBA")
-    else:
-        grey = image.mode in {"L", "1"}
-    alpha = np.asarray(image.getchannel("A")) if transparent else None
-    rgb = np.array(image.convert("RGB"), dtype=np.uint8)
-    return Picture(rgb=rgb, alpha=alpha, grey=grey)
+    return read_photo(path).picture
 
 
 def read_rgb(path: str | Path) -> NDArray[np.uint8]:
@@ -218,7 +443,7 @@ def from_unit_range(image: Tensor, dtype: torch.dtype) -> Tensor:
     largest = _LARGEST[dtype]
     # MPS has no float64.
     exact = image.float() if image.device.type == "mps" else image.double()
-    return exact.mul(largest).add(0.5).floor().clamp(0, largest).to(dtype)
+    return exact.mul(largest).add_(0.5).floor_().clamp_(0, largest).to(dtype)
 
 
 def to_tensor(pixels: NDArray[Any]) -> Tensor:
@@ -247,21 +472,34 @@ def to_pixels(image: Tensor) -> NDArray[np.uint8]:
     return from_unit_range(image, torch.uint8).permute(1, 2, 0).cpu().numpy()
 
 
-def write_image(
-    path: str | Path,
-    rgb: NDArray[np.uint8],
-    *,
-    alpha: NDArray[np.uint8] | None = None,
-    grey: bool = False,
-    quality: int = 95,
-) -> None:
+def with_hidden_colours(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Give fully transparent pixels the colour of the nearest one that is seen.
+
+    A network sees around a pixel: what is hidden, often black, would make a fringe.
+
+    Args:
+        pixels: (H, W, C); without alpha (C = 1 or 3) they come back as they are.
+    """
+    if pixels.shape[2] in {1, 3}:
+        return pixels
+    hidden = pixels[..., -1] == 0
+    if not hidden.any() or hidden.all():
+        return pixels
+    # Late: few images have alpha.
+    from scipy import ndimage
+
+    nearest = ndimage.distance_transform_edt(hidden, return_distances=False, return_indices=True)
+    filled = pixels.copy()
+    filled[..., :-1] = pixels[nearest[0], nearest[1], :-1]
+    return filled
+
+
+def write_image(path: str | Path, rgb: NDArray[np.uint8], *, quality: int = 95) -> None:
     """Write uint8 RGB pixels to a file whose suffix names the format.
 
     Args:
         path: where to; missing folders are made.
         rgb: (H, W, 3).
-        alpha: (H, W), kept by the formats that can hold it.
-        grey: write one channel (the first), for pictures that were grey when read.
         quality: of lossy formats.
 
     Raises:
@@ -271,17 +509,11 @@ def write_image(
     suffix = path.suffix.lower()
     if suffix not in IMAGE_SUFFIXES:
         raise UserError(f"Cannot write {path}: use one of {', '.join(sorted(IMAGE_SUFFIXES))}.")
-    bands = [rgb[..., 0]] if grey else [rgb[..., 0], rgb[..., 1], rgb[..., 2]]
-    if alpha is not None and suffix not in LOSSY_SUFFIXES | {".bmp"}:
-        if suffix == ".webp" and grey:
-            bands = [rgb[..., 0]] * 3
-        bands.append(alpha)
-    pixels = bands[0] if len(bands) == 1 else np.stack(bands, axis=-1)
     options: dict[str, Any] = {"quality": quality} if suffix in LOSSY_SUFFIXES else {}
     if suffix == ".webp":
         options = {"lossless": True}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(path, **options)
+        Image.fromarray(rgb).save(path, **options)
     except OSError as error:
         raise UserError(f"Cannot write {path}: {error.strerror or error}.") from error

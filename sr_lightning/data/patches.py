@@ -32,7 +32,7 @@ def dihedral(image: Packed, which: int) -> Packed:
 
     Args:
         image: (H, W).
-        which: bit 2 transposes, then bit 1 mirrors top-bottom, then bit 0 left-right.
+        which: Bit 2 transposes, then bit 1 mirrors top-bottom, then bit 0 left-right.
     """
     if which & 4:
         image = image.T
@@ -56,11 +56,11 @@ class PatchSource:
     """The images that patches are cut from, at one scale.
 
     Attributes:
-        images: one entry per image: its store and its index in it.
+        images: One entry per image: its store and its index in it.
         scale: HR pixels per LR pixel; of a real scale, LR patches are HR patches resized by
             themselves.
-        low: the LR images in the same order, or None to make each LR patch from its HR patch.
-        boundary: of the resize that makes LR patches.
+        low: The LR images in the same order, or None to make each LR patch from its HR patch.
+        boundary: Boundary of the resize that makes LR patches.
     """
 
     images: Sequence[tuple[PixelStore, int]]
@@ -167,17 +167,17 @@ class StepDataset(IterableDataset[Batch]):
     the device.
 
     Args:
-        sources: one per scale; a step draws one of them.
-        patch: side of LR patches.
-        batch: patches of a step over all ranks.
-        seed: of the run.
-        weighting: see :class:`~sr_lightning.data.sampling.PatchSampler`.
-        augment: the same.
-        candidates: patches that are drawn for each place; the one with the most texture is taken.
-        start: first step.
-        stop: step before which to end.
-        rank: of this process; it takes its part of each batch.
-        world: number of processes.
+        sources: One per scale; a step draws one of them.
+        patch: Side of LR patches.
+        batch: Patches of a step over all ranks.
+        seed: Seed of the run.
+        weighting: See :class:`~sr_lightning.data.sampling.PatchSampler`.
+        augment: The same.
+        candidates: Patches that are drawn for each place; the one with the most texture is taken.
+        start: First step.
+        stop: Step before which to end.
+        rank: Rank of this process; it takes its part of each batch.
+        world: Number of processes.
     """
 
     def __init__(

@@ -45,12 +45,12 @@ def resize_matrix(
     """Weights of a one-dimensional bicubic resize.
 
     Args:
-        n_in: samples before.
-        n_out: samples after.
-        scale: what maps coordinates, ``out / in``; not always ``n_out / n_in`` (MATLAB's
+        n_in: Samples before.
+        n_out: Samples after.
+        scale: What maps coordinates, ``out / in``; not always ``n_out / n_in`` (MATLAB's
             ``imresize(A, scale)`` rounds the size up but keeps the scale).
-        boundary: what lies outside: the last sample (classic) or the mirror image (modern).
-        antialias: widen the kernel when downscaling, as MATLAB does.
+        boundary: What lies outside: the last sample (classic) or the mirror image (modern).
+        antialias: Widen the kernel when downscaling, as MATLAB does.
 
     Returns:
         float64 matrix of shape (n_out, n_in) whose rows sum to 1.
@@ -99,7 +99,7 @@ def imresize(
         scale: ``imresize(A, scale)``: output of ``ceil(scale * H)`` x ``ceil(scale * W)``.
         size: ``imresize(A, [h w])``: exact output size, one scale per axis. Give this or `scale`.
         boundary: "replicate" (classic MATLAB, the usual test LRs) or "symmetric" (modern).
-        antialias: as MATLAB's ``'Antialiasing'``.
+        antialias: As MATLAB's ``'Antialiasing'``.
 
     Returns:
         (..., h, w) of the same dtype and device. uint8 is computed in float64, float in its own

@@ -36,10 +36,10 @@ def draw(seed: int, stream: int, step: int, slots: NDArray[np.int64]) -> NDArray
     """Uniform numbers in [0, 1), one per slot.
 
     Args:
-        seed: of the run.
-        stream: kind of number, such as `ROW`.
-        step: training step, counted in batches from 0.
-        slots: places in the whole batch over all devices.
+        seed: Seed of the run.
+        stream: Kind of number, such as `ROW`.
+        step: Training step, counted in batches from 0.
+        slots: Places in the whole batch over all devices.
     """
     golden = _U64(0x9E3779B97F4A7C15)
     with np.errstate(over="ignore"):
@@ -61,10 +61,10 @@ class Patches:
     """Where the patches of one step lie, in LR pixels.
 
     Attributes:
-        image: index of the image.
-        row: of the first pixel.
-        column: of the first pixel.
-        dihedral: bit 0 mirrors left-right, bit 1 top-bottom, bit 2 transposes (before those).
+        image: Index of the image.
+        row: Row of the first pixel.
+        column: Column of the first pixel.
+        dihedral: Bit 0 mirrors left-right, bit 1 top-bottom, bit 2 transposes (before those).
     """
 
     image: NDArray[np.int64]
@@ -78,12 +78,12 @@ class PatchSampler:
 
     Args:
         sizes: (H, W) of each image in LR pixels.
-        patch: side of a patch in LR pixels.
-        seed: of the run.
+        patch: Side of a patch in LR pixels.
+        seed: Seed of the run.
         weighting: "image" draws each image equally often (the papers' epochs do); "pixel" draws it
             in proportion to the number of places a patch can take in it, which suits sets that mix
             small and large pictures.
-        augment: draw one of the 8 mirrorings and rotations per patch; otherwise none.
+        augment: Draw one of the 8 mirrorings and rotations per patch; otherwise none.
 
     Raises:
         UserError: there is no image, or one is smaller than the patch (by index).
@@ -113,9 +113,9 @@ class PatchSampler:
         """Patches at these places of the whole batch of a step.
 
         Args:
-            step: training step.
-            slots: places in the whole batch.
-            candidate: which of the patches that could be at each place; they are independent.
+            step: Training step.
+            slots: Places in the whole batch.
+            candidate: Which of the patches that could be at each place; they are independent.
         """
         # No batch has so many patches that two candidates would share their numbers.
         slots = slots + (candidate << 32)

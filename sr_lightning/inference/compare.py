@@ -29,12 +29,13 @@ from sr_lightning.data.sample import find_photographs
 from sr_lightning.errors import UserError
 from sr_lightning.files import read_record, write_json
 from sr_lightning.inference.evaluate import Evaluator, Measured
+from sr_lightning.inference.outputs import files_of
 from sr_lightning.inference.pictures import busiest_square, save_crops, sheet, upscaled_lr
-from sr_lightning.inference.upscale import device_of, files_of, network_for
+from sr_lightning.inference.upscale import device_of, network_for
 from sr_lightning.metrics.protocol import PROTOCOLS, Protocol
 from sr_lightning.metrics.quality import METRICS, SSIM_WINDOW, numbers_text, stored
 from sr_lightning.nn.network import SRNetwork
-from sr_lightning.weights.zoo import best_for_scale, find_weights, records
+from sr_lightning.weights.zoo import choose_weights, find_weights, records
 
 __all__ = ["ComparedMethod", "ComparedPhotograph", "Photograph", "compare", "main", "photographs"]
 
@@ -52,10 +53,10 @@ class ComparedMethod:
     """One method's answer.
 
     Attributes:
-        label: its name.
+        label: Its name.
         file: PNG of its square, beside the JSON.
-        numbers: by metric, of the whole photograph; none for the LR and HR images.
-        sha256: of the zoo's weight file, or "" for what is not of the zoo.
+        numbers: Numbers by metric, of the whole photograph; none for the LR and HR images.
+        sha256: SHA-256 of the zoo's weight file, or "" for what is not of the zoo.
     """
 
     label: str
@@ -69,12 +70,12 @@ class ComparedPhotograph:
     """A photograph by several methods.
 
     Attributes:
-        title: of the photograph.
-        scale: that it was upscaled by.
-        protocol: of the numbers.
+        title: Title of the photograph.
+        scale: Scale that it was upscaled by.
+        protocol: Protocol of the numbers.
         size: (H, W) of what was measured, in HR pixels.
-        part: whether that is only a part of the photograph.
-        square: top, left and side of what is shown, in HR pixels of what was measured.
+        part: Whether that is only a part of the photograph.
+        square: Top, left and side of what is shown, in HR pixels of what was measured.
         methods: LR first, the original last.
     """
 
@@ -108,8 +109,8 @@ class Photograph:
     """An HR photograph to compare on.
 
     Attributes:
-        title: set and name, or the file's name.
-        path: of the file.
+        title: Set and name, or the file's name.
+        path: Path of the file.
     """
 
     title: str
@@ -120,15 +121,15 @@ def photographs(named: Sequence[str] = (), root: str | Path | None = None) -> li
     """What to compare on.
 
     Args:
-        named: image files and folders; none: one image each of Set5, Set14 and B100, or the
+        named: Image files and folders; none: one image each of Set5, Set14 and B100, or the
             bundled photographs where none of these sets is.
-        root: the data root.
+        root: The data root.
 
     Raises:
         UserError: a folder holds no image, or there are neither sets nor bundled photographs.
     """
     if named:
-        return [Photograph(path.name, path) for path in files_of(named)]
+        return [Photograph(path.name, path) for path, _ in files_of(named)]
     found = []
     for name, stem in _USUAL:
         facts = known_set(name)
@@ -160,13 +161,13 @@ def compare(
     Args:
         photograph: HR image; of one with more than 1024 pixels on a side, only the part with most
             detail (or around `region`) is taken.
-        networks: by label; a label that is a name of the zoo is taken for its weights.
-        scale: that all of them can do.
-        protocol: makes the LR image and measures.
-        out: folder that gets ``<name>_x4.png``, ``<name>_x4.json`` and ``<name>_x4/*.png``.
-        region: left, top and side of the square to show, in HR pixels, moved to whole LR pixels;
+        networks: Networks by label; a label that is a name of the zoo is taken for its weights.
+        scale: Scale that all of them can do.
+        protocol: Makes the LR image and measures.
+        out: Folder that gets ``<name>_x4.png``, ``<name>_x4.json`` and ``<name>_x4/*.png``.
+        region: Left, top and side of the square to show, in HR pixels, moved to whole LR pixels;
             default: the 128 pixels with most detail.
-        device: of the networks.
+        device: Device of the networks.
 
     Returns:
         The picture.
@@ -282,7 +283,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command.
 
     Args:
-        argv: options; default the process's own.
+        argv: Options; default: the process's own.
 
     Raises:
         UserError: weights or an image cannot be used. With several images the others are still
@@ -333,7 +334,7 @@ def _networks(
     ]
     if not names:
         # Says what there is instead.
-        best_for_scale(scale)
+        choose_weights(scale)
     made: dict[str, SRNetwork] = {}
     for name in names:
         label = name if find_weights(name) is not None else Path(name).stem

@@ -45,9 +45,9 @@ class Measured:
 
     Attributes:
         method: "sr" or "bicubic".
-        protocol: of the numbers.
-        image: the upscaled image, (1, 3, H, W), not clamped.
-        numbers: by the names of the metrics.
+        protocol: Protocol of the numbers.
+        image: The upscaled image, (1, 3, H, W), not clamped.
+        numbers: Numbers by the names of the metrics.
     """
 
     method: str
@@ -60,12 +60,12 @@ class Evaluator:
     """Measures a network on whole images.
 
     Args:
-        network: in evaluation mode; None measures bicubic alone.
-        protocols: of the measurement; each makes its own LR images.
-        metrics: names in :data:`~sr_lightning.metrics.quality.METRICS`.
-        tile: side of tiles in LR pixels; None takes whole images.
-        ensemble: average over the 8 mirrorings and rotations, as papers' "+" rows do.
-        bicubic: measure bicubic interpolation too.
+        network: Network in evaluation mode; None measures bicubic alone.
+        protocols: Protocols of the measurement; each makes its own LR images.
+        metrics: Names in :data:`~sr_lightning.metrics.quality.METRICS`.
+        tile: Side of tiles in LR pixels; None takes whole images.
+        ensemble: Average over the 8 mirrorings and rotations, as papers' "+" rows do.
+        bicubic: Measure bicubic interpolation too.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Evaluator:
         """Measure one image.
 
         Args:
-            batch: of one image.
+            batch: Batch of one image.
         """
         hr, scale, grey = batch["hr"], batch["scale"], bool(batch.get("grey"))
         known: dict[tuple[str, ...], Tensor] = {}
@@ -139,10 +139,10 @@ def evaluate(
     """Measure a set of images, in float32.
 
     Args:
-        evaluator: with a network on `device`.
-        images: batches of one image each.
-        advance: called after each image.
-        device: to compute on; default: where the images are.
+        evaluator: Evaluator with a network on `device`.
+        images: Batches of one image each.
+        advance: Called after each image.
+        device: Device to compute on; default: where the images are.
     """
     rows: list[Row] = []
     for batch in images:
@@ -164,13 +164,13 @@ def evaluate_set(
     """Measure a benchmark set, in float32.
 
     Args:
-        evaluator: with a network on `device`.
-        image_set: name of a set, or a folder of HR images.
-        scale: that the network is made for.
-        root: data root; default: ``$SR_DATA`` or ``./data``.
-        progress: to draw a bar on.
-        title: of the bar.
-        device: to compute on; default: the CPU.
+        evaluator: Evaluator with a network on `device`.
+        image_set: Name of a set, or a folder of HR images.
+        scale: Scale that the network is made for.
+        root: Data root; default: ``$SR_DATA`` or ``./data``.
+        progress: Progress display to draw a bar on.
+        title: Title of the bar.
+        device: Device to compute on; default: the CPU.
 
     Raises:
         UserError: there is no such set.
@@ -203,8 +203,8 @@ def rows_of(batch: Batch, measured: Iterable[Measured]) -> list[Row]:
     """Rows of one image.
 
     Args:
-        batch: that was measured.
-        measured: what came out.
+        batch: Batch that was measured.
+        measured: What came out.
     """
     return [
         {

@@ -42,10 +42,11 @@ class Exported:
     """A file that was made and checked.
 
     Attributes:
-        path: of the file.
-        inputs: shape that it takes, numbers and names.
-        outputs: shape that it gives.
-        largest_difference: from the network, of RGB in [0, 1], over all checked pixels.
+        path: Path of the file.
+        inputs: Shape that it takes, numbers and names.
+        outputs: Shape that it gives.
+        largest_difference: Largest difference from the network, of RGB in [0, 1], over all checked
+            pixels.
     """
 
     path: Path
@@ -80,13 +81,13 @@ def export(
     [0, 1], the output not clamped.
 
     Args:
-        network: in evaluation mode, on the CPU, in float32.
-        path: ending in ``.onnx`` (ONNX, for onnxruntime, TensorRT, OpenVINO, ...) or ``.pt2``
+        network: Network in evaluation mode, on the CPU, in float32.
+        path: Ending in ``.onnx`` (ONNX, for onnxruntime, TensorRT, OpenVINO, ...) or ``.pt2``
             (for ``torch.export.load``); a file that is there is replaced.
-        scale: that the network can do; the file upscales by it alone.
+        scale: Scale that the network can do; the file upscales by it alone.
         size: (H, W) of one LR image, the only one that the file will take; default: any number
             of images of any size.
-        notes: kept in the file: ONNX's metadata, or ``notes.json`` in a PyTorch program.
+        notes: Kept in the file: ONNX's metadata, or ``notes.json`` in a PyTorch program.
 
     Raises:
         UserError: the ending is another, what ONNX needs is not installed, or the file does not
@@ -140,10 +141,10 @@ def facts(
     """What an exported file says of itself.
 
     Args:
-        network: that is exported.
-        scale: of the file.
-        weights: how they were named.
-        record: theirs, if they are of the zoo.
+        network: Network that is exported.
+        scale: Scale of the file.
+        weights: How they were named.
+        record: Theirs, if they are of the zoo.
     """
     field = network.receptive_field
     said = {
@@ -272,7 +273,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command.
 
     Args:
-        argv: options; default: the process's own.
+        argv: Options; default: the process's own.
 
     Raises:
         UserError: the weights cannot be used, or the file cannot be made.

@@ -9,79 +9,76 @@ be approximated by tiles; :attr:`SRNetwork.receptive_field` is None for them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 
 import torch
 from torch import Tensor
 
-__all__ = ["Tile", "default_margin", "tiles", "upscale_tiled"]
-
-Tile = tuple[slice, slice, slice, slice]
-"""Rows and columns of the piece with its margin, then of its core inside the whole image."""
+__all__ = ["GLOBAL_MARGIN", "MOST_CLASSES", "classes_of", "default_margin", "upscaled_strips"]
 
 # Margin for networks whose receptive field is the whole image: enough for their local part.
-_GLOBAL_MARGIN = 32
+GLOBAL_MARGIN = 16
+# Tiles of a real scale p / q begin at multiples of q; beyond this they would be too large.
+MOST_CLASSES = 20
 
 
 def default_margin(receptive_field: int | None) -> int:
     """LR pixels of margin that make tiles exact, or a fair guess for global networks."""
-    return _GLOBAL_MARGIN if receptive_field is None else receptive_field // 2
+    return GLOBAL_MARGIN if receptive_field is None else receptive_field // 2
 
 
-def tiles(height: int, width: int, tile: int, margin: int) -> Iterator[Tile]:
-    """Cut an image into cores of `tile` x `tile` pixels with a margin around each.
-
-    Args:
-        height: of the image.
-        width: of the image.
-        tile: side of a core in pixels.
-        margin: pixels added at each side where the image has them.
-    """
-    for top in range(0, height, tile):
-        bottom = min(top + tile, height)
-        for left in range(0, width, tile):
-            right = min(left + tile, width)
-            yield (
-                slice(max(0, top - margin), min(height, bottom + margin)),
-                slice(max(0, left - margin), min(width, right + margin)),
-                slice(top, bottom),
-                slice(left, right),
-            )
+def classes_of(scale: float) -> int:
+    """LR pixels after which HR pixels lie in them as before: q of a scale p / q."""
+    return Fraction(scale).limit_denominator(1000).denominator
 
 
-def upscale_tiled(
-    upscale: Callable[[Tensor], Tensor], lr: Tensor, scale: int, tile: int, margin: int
-) -> Tensor:
-    """Upscale (N, C, H, W) by an integer scale, tile by tile.
+def upscaled_strips(
+    piece: Callable[[slice, slice], Tensor],
+    size: tuple[int, int],
+    scale: float,
+    tile: int,
+    margin: int,
+    smaller: Callable[[RuntimeError, int], int],
+) -> Iterator[Tensor]:
+    """Rows of tiles from top to bottom, each as wide as the image.
 
     Args:
-        upscale: (N, C, h, w) to (N, C, scale * h, scale * w).
-        lr: the whole images.
-        scale: integer scale.
-        tile: side of a tile's core in LR pixels.
-        margin: LR pixels around it; see :func:`default_margin`.
-
-    Raises:
-        ValueError: tile or margin make no sense.
+        piece: Upscales the pixels in given rows and columns: (..., scale * h, scale * w).
+        size: Height and width of the image; multiples of :func:`classes_of` where there are several
+            tiles.
+        scale: Real scale.
+        tile: Side of a tile's core in LR pixels; a multiple of the classes, as the margin.
+        margin: LR pixels around it, where the image has them; see :func:`default_margin`.
+        smaller: Side to go on with after an error, which it raises where there is none.
     """
-    if tile < 1 or margin < 0:
-        raise ValueError(f"A tile of {tile} with a margin of {margin} makes no sense.")
-    n, c, height, width = lr.shape
-    whole: Tensor | None = None
-    for rows, columns, core_rows, core_columns in tiles(height, width, tile, margin):
-        piece = upscale(lr[:, :, rows, columns])
-        if whole is None:
-            whole = torch.empty(
-                n, c, height * scale, width * scale, dtype=piece.dtype, device=piece.device
-            )
-        top = (core_rows.start - rows.start) * scale
-        left = (core_columns.start - columns.start) * scale
-        high = (core_rows.stop - core_rows.start) * scale
-        wide = (core_columns.stop - core_columns.start) * scale
-        whole[
-            :,
-            :,
-            core_rows.start * scale : core_rows.stop * scale,
-            core_columns.start * scale : core_columns.stop * scale,
-        ] = piece[:, :, top : top + high, left : left + wide]
-    assert whole is not None
-    return whole
+    height, width = size
+    top = 0
+    while top < height:
+        rows = _span(top, tile, margin, height)
+        try:
+            cores = []
+            for left in range(0, width, tile):
+                columns = _span(left, tile, margin, width)
+                made = piece(slice(*rows[:2]), slice(*columns[:2]))
+                core = made[..., _inner(rows, scale), _inner(columns, scale)]
+                # Of the piece itself nothing else is kept.
+                cores.append(core.clone() if core.shape != made.shape else core)
+        except RuntimeError as error:
+            tile = smaller(error, tile)
+            continue
+        yield cores[0] if len(cores) == 1 else torch.cat(cores, dim=-1)
+        top = rows[3]
+
+
+def _span(start: int, tile: int, margin: int, end: int) -> tuple[int, int, int, int]:
+    """Where a piece begins and ends, then its core."""
+    stop = min(start + tile, end)
+    return max(0, start - margin), min(end, stop + margin), start, stop
+
+
+def _inner(span: tuple[int, int, int, int], scale: float) -> slice:
+    """Where a core lies in its upscaled piece."""
+    begin, end, start, stop = span
+    if (begin, end) == (start, stop):
+        return slice(None)
+    return slice(round((start - begin) * scale), round((stop - begin) * scale))

@@ -4,41 +4,35 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
+import re
+import shutil
+import sys
+import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import track
-from torch import Tensor
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sr_lightning.data.degradation import bicubic_up
-from sr_lightning.data.images import (
-    Picture,
-    find_images,
-    read_picture,
-    to_pixels,
-    to_tensor,
-    write_image,
-)
+from sr_lightning.data.images import read_photo
 from sr_lightning.errors import UserError
+from sr_lightning.inference.outputs import files_of, shown, targets_of
+from sr_lightning.inference.photographs import Goal, passes_for, upscale_photo
 from sr_lightning.inference.upscaler import Upscaler
 from sr_lightning.nn.network import SRNetwork
-from sr_lightning.nn.precision import full_precision, set_layout
-from sr_lightning.weights.zoo import best_for_scale, load_weights
+from sr_lightning.nn.precision import set_layout
+from sr_lightning.weights.zoo import Quality, choose_weights, load_weights
 
-__all__ = [
-    "device_of",
-    "files_of",
-    "main",
-    "network_for",
-    "upscale_channels",
-    "upscale_picture",
-    "usual_scale",
-]
+__all__ = ["device_of", "main", "network_for", "usual_scale"]
 
 _USUAL_SCALE = 4
+_NOISE = (
+    "Networks are trained on clean downscaled images: they turn JPEG and sensor noise into texture."
+)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -48,35 +42,121 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv: options; default the process's own.
 
     Raises:
-        UserError: an image or weight file cannot be used. With several images the others are
-            still upscaled.
+        UserError: the options or the weights cannot be used, or results are there already.
+        SystemExit: with 1, where images could not be upscaled; the others are.
     """
     options = _parser().parse_args(argv)
-    files = files_of(options.images)
-    device = device_of(options.device)
-    scale: float | None = options.scale
-    weights = options.weights or best_for_scale(_USUAL_SCALE if scale is None else scale).name
-    network = network_for(weights, scale, device)
-    if scale is None:
-        scale = usual_scale(network)
-    upscaler = Upscaler(network, tile=options.tile, ensemble=options.ensemble)
-    console = Console()
-    console.print(f"{type(network).__name__} x{scale:g} ({weights}) on {device}")
-    failed: list[str] = []
-    for path in track(files, description="Upscaling", disable=len(files) < 2, console=console):
-        try:
-            target = _target(path, options.out, scale, len(files))
-            picture = upscale_picture(
-                upscaler, read_picture(path), scale, device, bf16=options.bf16
-            )
-            write_image(target, picture.rgb, alpha=picture.alpha, grey=picture.grey)
-        except UserError as error:
-            failed.append(str(error))
-            continue
-        size = f"{picture.rgb.shape[1]} x {picture.rgb.shape[0]}"
-        console.print(f"{path} -> {target}  ({size})", highlight=False, soft_wrap=True)
+    goal = _goal(options)
+    piped = options.out == "-" or (options.images == ["-"] and options.out is None)
+    # What is said must not mix with an image.
+    console = Console(stderr=piped)
+    with tempfile.TemporaryDirectory() as folder:
+        images, out = list(options.images), options.out
+        if "-" in images:
+            given = Path(folder) / "stdin"
+            with given.open("wb") as file:
+                shutil.copyfileobj(sys.stdin.buffer, file)
+            images[images.index("-")] = str(given)
+        if piped:
+            if len(images) > 1 or Path(images[0]).is_dir():
+                raise UserError("A pipe takes one image; name a folder for --out.")
+            out = str(Path(folder) / "result.png")
+        failed = _upscale_all(options, images, out, goal, console)
+        if piped and not failed:
+            with Path(out).open("rb") as made:
+                shutil.copyfileobj(made, sys.stdout.buffer)
+                sys.stdout.buffer.flush()
     if failed:
-        raise UserError(" ".join(failed))
+        Console(stderr=True).print(
+            "Not upscaled:\n" + "\n".join(failed), markup=False, highlight=False, soft_wrap=True
+        )
+        raise SystemExit(1)
+
+
+def _upscale_all(
+    options: argparse.Namespace,
+    images: Sequence[str],
+    out: str | None,
+    goal: Goal | None,
+    console: Console,
+) -> list[str]:
+    """Upscale the images; what failed comes back, a line each."""
+    files = files_of(images, recursive=options.recursive)
+    device = device_of(options.device)
+    wanted = None if goal is None else goal.scale
+    if options.weights:
+        weights, reason = options.weights, ""
+    else:
+        quality: Quality = "best" if options.best else "quick" if options.quick else "usual"
+        chosen, why = choose_weights(wanted or _USUAL_SCALE, quality)
+        weights, reason = chosen.name, f": {why}"
+    network = network_for(weights, None, device)
+    goal = goal or Goal(scale=usual_scale(network))
+    targets = targets_of(files, out, goal.label)
+    pairs = list(zip([path for path, _ in files], targets, strict=True))
+    there = [pair for pair in pairs if pair[1].exists()]
+    if there and not (options.overwrite or options.skip_existing):
+        others = f" and {len(there) - 1} others" if len(there) > 1 else ""
+        raise UserError(
+            f"{shown(there[0][1])}{others} exist already; give --overwrite, or --skip-existing to "
+            "make the missing ones."
+        )
+    if options.skip_existing:
+        pairs = [pair for pair in pairs if pair not in there]
+        console.print(f"{len(there)} results are there already.")
+    upscaler = Upscaler(network, tile=options.tile, ensemble=options.ensemble)
+    if options.tile is None:
+        scales = passes_for(network, goal.scale or max(network.scales))
+        upscaler.fit_memory(scales[-1])
+    console.print(
+        escape(f"{type(network).__name__} ({weights}) on {device}{reason}"), soft_wrap=True
+    )
+    failed = _run(upscaler, pairs, goal, console, bf16=options.bf16)
+    if any(path.suffix.lower() in {".jpg", ".jpeg", ".heic", ".heif"} for path, _ in pairs):
+        console.print(_NOISE, soft_wrap=True)
+    return failed
+
+
+def _run(
+    upscaler: Upscaler,
+    pairs: Sequence[tuple[Path, Path]],
+    goal: Goal,
+    console: Console,
+    *,
+    bf16: bool,
+) -> list[str]:
+    failed: list[str] = []
+    context: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
+    if bf16:
+        context = torch.autocast(upscaler.device.type, torch.bfloat16)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    with progress, torch.inference_mode(), context:
+        for number, (path, target) in enumerate(pairs, 1):
+            begun = time.monotonic()
+            task = progress.add_task(f"{number}/{len(pairs)}")
+
+            def done(pixels: int, of: int, begun: float = begun, task: object = task) -> None:
+                speed = pixels / 1e6 / max(time.monotonic() - begun, 1e-3)
+                text = f"{number}/{len(pairs)}  {speed:.2g} MPx/s"  # noqa: B023
+                progress.update(task, completed=pixels, total=of, description=text)  # type: ignore[arg-type]
+
+            try:
+                photo = read_photo(path)
+                size, how = upscale_photo(upscaler, photo, goal, target, done=done)
+            except (UserError, MemoryError) as error:
+                text = str(error) or "there is too little memory"
+                failed.append(f"{shown(path)}: {text}")
+            else:
+                said = "; ".join([f"{size[1]} x {size[0]} by {how}", *photo.notes])
+                console.print(
+                    escape(f"{shown(path)} -> {shown(target)}  ({said})"),
+                    highlight=False,
+                    soft_wrap=True,
+                )
+            finally:
+                progress.remove_task(task)
+    return failed
 
 
 def network_for(weights: str, scale: float | None, device: torch.device) -> SRNetwork:
@@ -103,99 +183,55 @@ def usual_scale(network: SRNetwork) -> float:
     return _USUAL_SCALE if network.supports_scale(_USUAL_SCALE) else max(network.scales)
 
 
-def upscale_picture(
-    upscaler: Upscaler, picture: Picture, scale: float, device: torch.device, *, bf16: bool = False
-) -> Picture:
-    """Upscale one picture; transparency is upscaled by bicubic and grey stays grey.
-
-    Args:
-        upscaler: with its network on `device`.
-        picture: as read from a file.
-        scale: by which to upscale.
-        device: to compute on.
-        bf16: compute in bfloat16: faster on many CPUs and GPUs, about 55 dB from float32.
-    """
-    pixels = picture.rgb[..., :1] if picture.grey else picture.rgb
-    if picture.alpha is not None:
-        pixels = np.dstack([pixels, picture.alpha])
-    lr = to_tensor(pixels)[None].to(device)
-    context: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
-    if bf16:
-        context = torch.autocast(device.type, torch.bfloat16)
-    with torch.inference_mode(), context:
-        large = to_pixels(upscale_channels(upscaler, lr, scale)[0])
-    alpha = None if picture.alpha is None else large[..., -1]
-    rgb = large[..., :1].repeat(3, axis=-1) if picture.grey else large[..., :3]
-    return Picture(rgb=rgb, alpha=alpha, grey=picture.grey)
-
-
-def upscale_channels(upscaler: Upscaler, image: Tensor, scale: float) -> Tensor:
-    """Upscale images of any channels; transparency is upscaled by bicubic and grey stays grey.
-
-    Args:
-        upscaler: with its network on the device of the images.
-        image: (N, C, H, W) in [0, 1]: C = 1 is grey, 2 grey with alpha, 3 RGB, 4 RGB with alpha.
-        scale: by which to upscale.
-
-    Returns:
-        (N, C, scale * H, scale * W) float32, not clamped.
-    """
-    transparent = image.shape[1] in {2, 4}
-    colour = image[:, :-1] if transparent else image
-    grey = colour.shape[1] == 1
-    lr = colour.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
-    sr = upscaler(lr, scale).float()
-    if grey:
-        sr = sr.mean(dim=1, keepdim=True)
-    if transparent:
-        with full_precision(image):
-            sr = torch.cat([sr, bicubic_up(image[:, -1:].float(), scale)], dim=1)
-    return sr
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="sr-lightning upscale", description="Upscale photographs by super-resolution."
+        prog="sr-lightning upscale",
+        description="Upscale photographs by super-resolution. Profile, EXIF and levels are kept. "
+        f"{_NOISE}",
     )
-    parser.add_argument("images", nargs="+", help="image files or folders of them")
-    parser.add_argument("--scale", type=float, help="default: 4, or what the --weights upscale by")
-    parser.add_argument("--out", help="file or folder; default: beside the image, NAME_x4.png")
+    parser.add_argument("images", nargs="+", help="image files or folders of them; - is stdin")
+    goal = parser.add_mutually_exclusive_group()
+    goal.add_argument("--scale", type=float, help="default: 4, or what the --weights upscale by")
+    goal.add_argument("--size", metavar="WxH", help="size of the results, as 1920x1080")
+    goal.add_argument("--fit", type=int, metavar="N", help="longer side of the results")
     parser.add_argument(
+        "--out", help="file, folder or - for stdout; default: beside the image, NAME_x4.png"
+    )
+    weights = parser.add_mutually_exclusive_group()
+    weights.add_argument(
         "--weights",
         metavar="NAME",
-        help="zoo name, weight file, checkpoint or folder of a run; default: the best",
+        help="zoo name, weight file, checkpoint or folder of a run; default: good and not slow",
     )
+    weights.add_argument("--best", action="store_true", help="the weights of the highest PSNR")
+    weights.add_argument("--quick", action="store_true", help="the fastest weights")
+    parser.add_argument("--recursive", action="store_true", help="folders in folders as well")
+    there = parser.add_mutually_exclusive_group()
+    there.add_argument("--overwrite", action="store_true", help="replace results that exist")
+    there.add_argument("--skip-existing", action="store_true", help="make the missing ones only")
     parser.add_argument("--ensemble", action="store_true", help="8-fold self-ensemble")
-    parser.add_argument("--tile", type=int, help="tiles of this side, for large images")
+    parser.add_argument("--tile", type=int, help="side of tiles; default: by the free memory")
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16: faster")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps; default: auto")
     return parser
 
 
-def files_of(named: Sequence[str]) -> list[Path]:
-    """The image files that are named, one by one or by their folder.
-
-    Args:
-        named: files and folders; a file need not exist.
-
-    Raises:
-        UserError: a folder holds no image.
-    """
-    files: list[Path] = []
-    for name in named:
-        path = Path(name).expanduser()
-        files += find_images(path) if path.is_dir() else [path]
-    return files
-
-
-def _target(path: Path, out: str | None, scale: float, count: int) -> Path:
-    name = f"{path.stem}_x{scale:g}.png"
-    if out is None:
-        return path.with_name(name)
-    target = Path(out).expanduser()
-    if count == 1 and target.suffix and not target.is_dir():
-        return target
-    return target / name
+def _goal(options: argparse.Namespace) -> Goal | None:
+    """What was asked for; None is the usual scale."""
+    if options.scale is not None:
+        if not (math.isfinite(options.scale) and options.scale >= 1):
+            raise UserError(f"A scale of {options.scale:g} does not upscale; it is at least 1.")
+        return Goal(scale=options.scale)
+    if options.size is not None:
+        match = re.fullmatch(r"([1-9]\d*)[xX]([1-9]\d*)", options.size)
+        if match is None:
+            raise UserError(f"--size is width x height, as 1920x1080, not '{options.size}'.")
+        return Goal(size=(int(match[2]), int(match[1])))
+    if options.fit is not None:
+        if options.fit < 1:
+            raise UserError(f"--fit is a number of pixels, not {options.fit}.")
+        return Goal(fit=options.fit)
+    return None
 
 
 def device_of(name: str) -> torch.device:

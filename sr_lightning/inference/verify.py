@@ -53,7 +53,7 @@ class Printed:
     """A printed number, which stands for all that are rounded to it.
 
     Attributes:
-        text: as printed.
+        text: Text as printed.
     """
 
     text: str
@@ -71,13 +71,13 @@ class ReleasedFile:
     """A file of released weights, and its printed numbers.
 
     Attributes:
-        name: for people and for ``--only``.
-        sha256: by which it is known, whatever it is called.
-        arch: one of :data:`~sr_lightning.weights.state_dict_maps.RELEASES`.
-        source: of the printed numbers.
-        protocol: name of the protocol that they were measured under.
+        name: Name for people and for ``--only``.
+        sha256: SHA-256 by which it is known, whatever it is called.
+        arch: One of :data:`~sr_lightning.weights.state_dict_maps.RELEASES`.
+        source: Source of the printed numbers.
+        protocol: Name of the protocol that they were measured under.
         published: PSNR and SSIM by scale and set.
-        note: what is known of a difference.
+        note: What is known of a difference.
     """
 
     name: str
@@ -94,12 +94,12 @@ class Comparison:
     """Measured beside printed.
 
     Attributes:
-        name: of the file.
-        scale: of the task.
-        image_set: measured on.
-        protocol: its name.
+        name: Name of the file.
+        scale: Scale of the task.
+        image_set: Image set that it was measured on.
+        protocol: Its name.
         printed: PSNR in dB and SSIM.
-        measured: the same.
+        measured: The same.
     """
 
     name: str
@@ -160,8 +160,8 @@ def weights_folder(given: str | Path | None, root: Path) -> Path:
     """The folder of released weights: given, or ``SR_WEIGHTS``, or ``weights`` beside the data.
 
     Args:
-        given: on the command line.
-        root: data root.
+        given: Given on the command line.
+        root: Data root.
 
     Raises:
         UserError: there is no such folder.
@@ -186,11 +186,11 @@ def verify(
     """Measure every known file of a folder, and compare.
 
     Args:
-        folder: of released weights; files are known by their checksums.
-        root: data root.
-        only: names of files; default: all that are there.
-        sets: to measure on.
-        progress: to draw a bar on.
+        folder: Folder of released weights; files are known by their checksums.
+        root: Data root.
+        only: Names of files; default: all that are there.
+        sets: Sets to measure on.
+        progress: Progress display to draw a bar on.
 
     Raises:
         UserError: a name is unknown, or its file is not in the folder, or a set is missing.
@@ -271,7 +271,7 @@ def run(options: argparse.Namespace) -> None:
     """Print the table; the process fails where a measured number differs from a printed one.
 
     Args:
-        options: of :func:`add_options`.
+        options: Options of :func:`add_options`.
     """
     root = data_root(options.data_root)
     folder = weights_folder(options.weights, root)

@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Convert, verify, measure or release weight files.
 
     Args:
-        argv: options; default the process's own.
+        argv: Options; default: the process's own.
     """
     parser = argparse.ArgumentParser(
         prog="sr-lightning weights",

@@ -51,14 +51,14 @@ class MeasuredWeights:
     """Means over a set, beside those of the record.
 
     Attributes:
-        weights: as they were named.
-        image_set: that was measured.
-        scale: of the task.
-        protocol: its name.
-        ensemble: whether with the 8-fold self-ensemble.
-        images: number of them.
-        psnr: in dB.
-        ssim: from -1 to 1.
+        weights: Weights as they were named.
+        image_set: Image set that was measured.
+        scale: Scale of the task.
+        protocol: Its name.
+        ensemble: Whether with the 8-fold self-ensemble.
+        images: Number of them.
+        psnr: PSNR in dB.
+        ssim: SSIM from -1 to 1.
         bicubic: PSNR and SSIM of bicubic interpolation on the same images.
         recorded: PSNR and SSIM of the record, or None where it has none.
     """
@@ -102,14 +102,14 @@ def measured(
     """Measure weights, set by set.
 
     Args:
-        weights: name of the zoo, weight file, checkpoint or folder of a run.
-        sets: names of benchmark sets, or folders of HR images.
-        scales: default: those that the network is made for.
-        protocol: its name.
-        ensemble: average over the 8 mirrorings and rotations, as papers' "+" rows do.
-        root: data root.
-        device: to compute on; default: the CPU.
-        progress: to draw a bar on.
+        weights: Name of the zoo, weight file, checkpoint or folder of a run.
+        sets: Names of benchmark sets, or folders of HR images.
+        scales: Default: those that the network is made for.
+        protocol: Its name.
+        ensemble: Average over the 8 mirrorings and rotations, as papers' "+" rows do.
+        root: Data root.
+        device: Device to compute on; default: the CPU.
+        progress: Progress display to draw a bar on.
 
     Raises:
         UserError: the weights cannot be used or do not do a scale, or a set is not there.
@@ -154,7 +154,7 @@ def save(found: MeasuredWeights) -> bool:
     """Add a measurement to the record of the weights, where it has none yet.
 
     Args:
-        found: of weights of the zoo.
+        found: Measurement of weights of the zoo.
 
     Returns:
         Whether it was added.
@@ -211,7 +211,7 @@ def run(options: argparse.Namespace) -> None:
     """Print the table; the process fails where a number is not the record's.
 
     Args:
-        options: of :func:`add_options`.
+        options: Options of :func:`add_options`.
     """
     device = device_of(options.device)
     root = data_root(options.data_root)

@@ -26,10 +26,11 @@ from rich.table import Table
 from torch import Tensor
 
 from sr_lightning.data.batch import Batch
-from sr_lightning.data.images import to_pixels, write_image
+from sr_lightning.data.images import read_photo, to_pixels, write_image
 from sr_lightning.errors import UserError
 from sr_lightning.files import write_json, write_whole
 from sr_lightning.inference.evaluate import Evaluator, Measured, Row, means, place_of
+from sr_lightning.inference.photographs import write_upscaled
 from sr_lightning.inference.pictures import comparison, save_crops, upscaled_lr
 from sr_lightning.metrics.protocol import PROTOCOLS
 from sr_lightning.metrics.quality import METRICS, numbers_text
@@ -397,9 +398,12 @@ class PredictionWriter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Save one image."""
+        """Save one image, with what its file holds beside colours."""
         path = self.folder / f"{batch['name'][0]}_x{batch['scale']:g}.png"
-        write_image(path, to_pixels(outputs[0]))
+        if "file" in batch:
+            write_upscaled(path, outputs, read_photo(batch["file"]), batch["scale"])
+        else:
+            write_image(path, to_pixels(outputs[0]))
 
 
 class ResultTables(Callback):

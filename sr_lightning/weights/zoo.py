@@ -6,6 +6,7 @@ import hashlib
 import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Literal
 
 from sr_lightning.errors import UserError
 from sr_lightning.files import read_record, user_path, write_json
@@ -16,9 +17,10 @@ from sr_lightning.weights.files import load_network
 __all__ = [
     "PROTOCOL",
     "SETS",
+    "Quality",
     "Stage",
     "WeightRecord",
-    "best_for_scale",
+    "choose_weights",
     "find_weights",
     "load_weights",
     "records",
@@ -79,6 +81,7 @@ class WeightRecord(Stage):
         licence: of the weights.
         arbitrary_scale: whether it upscales by every real scale from 1 on.
         stages: trainings that this one started from (``model.init_from``), first one first.
+        seconds: ``{"x4": seconds}`` of one CPU core for a megapixel of LR images; for comparisons.
     """
 
     network: str
@@ -92,6 +95,22 @@ class WeightRecord(Stage):
     licence: str = "MIT"
     arbitrary_scale: bool = False
     stages: tuple[Stage, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def images(self, scale: int) -> int:
+        """Number of images of `SETS` that it was measured on at a scale."""
+        return sum(int(cell["images"]) for cell in self._cells(scale))
+
+    def mean_psnr(self, scale: int) -> float | None:
+        """Mean PSNR in dB over all images of `SETS`; None where one of the sets is missing."""
+        cells = self._cells(scale)
+        if len(cells) < len(SETS):
+            return None
+        return sum(cell["psnr"] * cell["images"] for cell in cells) / self.images(scale)
+
+    def _cells(self, scale: int) -> list[dict[str, float]]:
+        cells = self.measured.get(PROTOCOL, {})
+        return [cells[key] for name in SETS if (key := f"{name}_x{scale}") in cells]
 
     @property
     def file(self) -> Path:
@@ -130,30 +149,60 @@ def find_weights(name: str) -> WeightRecord | None:
     return next((record for record in records() if record.name == name), None)
 
 
-def best_for_scale(scale: float) -> WeightRecord:
-    """The record with the best measured Set5 PSNR at a scale (protocol edsr2017).
+Quality = Literal["usual", "best", "quick"]
+# By so many dB two networks count as equally good.
+_EQUAL = 0.05
+
+
+def choose_weights(scale: float, quality: Quality = "usual") -> tuple[WeightRecord, str]:
+    """Weights for a scale by their mean PSNR over all images of `SETS`, and by their cost.
+
+    Args:
+        scale: At least 1. A real one is made by a network of the next whole scale, as one beyond 4
+            is by one of 4.
+        quality: The "best" have the highest PSNR; the "usual" are the fastest within 0.05 dB of
+            them; the "quick" are the fastest of all.
+
+    Returns:
+        The record, and why it was chosen.
 
     Raises:
         UserError: no weights come with the package for that scale.
     """
-
-    def quality(record: WeightRecord) -> float:
-        cells = record.measured.get(PROTOCOL, {})
-        return max(
-            (c["psnr"] for n, c in cells.items() if n == f"Set5_x{scale:g}"), default=float("-inf")
-        )
-
-    found = [
-        r for r in records() if scale in r.scales or (r.arbitrary_scale and 1 <= scale < math.inf)
-    ]
-    if not found:
-        scales = sorted({scale for record in records() for scale in record.scales})
-        have = ", ".join(f"x{scale:g}" for scale in scales) or "none yet"
+    if scale < 1:
+        raise UserError(f"No weights for x{scale:g} come with this version: they upscale.")
+    whole = min(max(math.ceil(scale - 1e-6), 2), 4)
+    means = {
+        record.name: mean
+        for record in records()
+        if (whole in record.scales or record.arbitrary_scale)
+        and (mean := record.mean_psnr(whole)) is not None
+    }
+    known = {record.name: record for record in records()}
+    if not means:
+        have = ", ".join(sorted({f"x{scale:g}" for r in known.values() for scale in r.scales}))
         raise UserError(
-            f"No weights for x{scale:g} come with this version (there are: {have}); "
+            f"No weights for x{whole} come with this version (there are: {have or 'none yet'}); "
             "name weights of your own."
         )
-    return max(found, key=quality)
+    best = max(means.values())
+
+    def cost(name: str) -> float:
+        return known[name].seconds.get(f"x{whole}", math.inf)
+
+    if quality == "best":
+        name = max(means, key=lambda name: means[name])
+    elif quality == "quick":
+        name = min(means, key=cost)
+    else:
+        name = min((n for n in means if means[n] >= best - _EQUAL), key=cost)
+    why = f"{means[name]:.2f} dB over {known[name].images(whole)} images at x{whole}"
+    if means[name] < best:
+        why += f", {best - means[name]:.2f} below the best"
+    seconds = cost(name)
+    if math.isfinite(seconds):
+        why += f"; about {seconds:.2g} s per megapixel on one core"
+    return known[name], why
 
 
 def weight_file(name_or_path: str) -> Path:
