@@ -23,6 +23,7 @@ from sr_lightning.data.images import (
 )
 from sr_lightning.data.resize import Boundary, lr_size
 from sr_lightning.errors import UserError
+from sr_lightning.files import user_path
 from sr_lightning.inference.memory import free_memory
 from sr_lightning.inference.upscale import device_of, network_for, usual_scale
 from sr_lightning.inference.upscaler import Upscaler, upscale_channels
@@ -245,7 +246,7 @@ def _in_usual_mode(image: Image.Image) -> Image.Image:
 def _rgb(image: object, beyond: float = 0.01) -> tuple[Tensor, bool]:
     """(N, 3, H, W) in [0, 1] without alpha, and whether there was one channel."""
     if isinstance(image, str | Path):
-        picture = read_picture(Path(image).expanduser())
+        picture = read_picture(user_path(image))
         planes, grey = _planes(picture.rgb)[0], picture.grey
     else:
         planes, _ = _planes(image)

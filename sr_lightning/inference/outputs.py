@@ -10,6 +10,7 @@ from pathlib import Path
 from sr_lightning.data.images import IMAGE_SUFFIXES, find_images, natural_key, unique_names
 from sr_lightning.data.photo_writer import check_format
 from sr_lightning.errors import UserError
+from sr_lightning.files import user_path
 
 __all__ = ["files_of", "shown", "targets_of"]
 
@@ -40,7 +41,7 @@ def files_of(named: Sequence[str], *, recursive: bool = False) -> list[tuple[Pat
     """
     files: list[tuple[Path, Path]] = []
     for name in named:
-        path = Path(name).expanduser()
+        path = user_path(name)
         if not path.is_dir():
             files.append((path, Path()))
         elif recursive:
@@ -80,7 +81,7 @@ def targets_of(files: Sequence[tuple[Path, Path]], out: str | None, label: str) 
         UserError: the file's format is unknown, or results would overwrite each other or an image.
     """
     paths = [path for path, _ in files]
-    target = None if out is None else Path(out).expanduser()
+    target = None if out is None else user_path(out)
     if (
         target is not None
         and out is not None

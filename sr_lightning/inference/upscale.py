@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sr_lightning.data.images import read_photo
@@ -49,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     goal = _goal(options)
     piped = options.out == "-" or (options.images == ["-"] and options.out is None)
     # What is said must not mix with an image.
-    console = Console(stderr=piped)
+    console = Console(stderr=piped, markup=False)
     with tempfile.TemporaryDirectory() as folder:
         images, out = list(options.images), options.out
         if "-" in images:
@@ -67,8 +66,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 shutil.copyfileobj(made, sys.stdout.buffer)
                 sys.stdout.buffer.flush()
     if failed:
-        Console(stderr=True).print(
-            "Not upscaled:\n" + "\n".join(failed), markup=False, highlight=False, soft_wrap=True
+        Console(stderr=True, markup=False).print(
+            "Not upscaled:\n" + "\n".join(failed), highlight=False, soft_wrap=True
         )
         raise SystemExit(1)
 
@@ -108,9 +107,7 @@ def _upscale_all(
     if options.tile is None:
         scales = passes_for(network, goal.scale or max(network.scales))
         upscaler.fit_memory(scales[-1])
-    console.print(
-        escape(f"{type(network).__name__} ({weights}) on {device}{reason}"), soft_wrap=True
-    )
+    console.print(f"{type(network).__name__} ({weights}) on {device}{reason}", soft_wrap=True)
     failed = _run(upscaler, pairs, goal, console, bf16=options.bf16)
     if any(path.suffix.lower() in {".jpg", ".jpeg", ".heic", ".heif"} for path, _ in pairs):
         console.print(_NOISE, soft_wrap=True)
@@ -150,7 +147,7 @@ def _run(
             else:
                 said = "; ".join([f"{size[1]} x {size[0]} by {how}", *photo.notes])
                 console.print(
-                    escape(f"{shown(path)} -> {shown(target)}  ({said})"),
+                    f"{shown(path)} -> {shown(target)}  ({said})",
                     highlight=False,
                     soft_wrap=True,
                 )

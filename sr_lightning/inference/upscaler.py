@@ -278,7 +278,7 @@ def _warn_of_tiles(network: str, margin: int, field: int | None) -> None:
     """Say once per kind of network what tiles do to its results."""
     if field is None:
         # Measured with the weights that come along: 90 dB for HFDN in tiles of 64, CIRN 93.
-        text = "%s sees the whole image; tiles change its result, by less than a level of 255."
+        text = "%s sees the whole image; its result in tiles is an approximation."
         _log.warning(text, network)
         return
     text = "%s sees %d pixels to each side: with a margin of %d, the results depend on the tiles."
