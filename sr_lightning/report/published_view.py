@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sr_lightning.report.document import Column, Number, Provenance, Row, Table, ranked
-from sr_lightning.report.format import group_text, label_text, labels_text, metric_text
+from sr_lightning.report.document import Number, Provenance, Row, Table, ranked
+from sr_lightning.report.format import group_text, labels_text, metric_text
 from sr_lightning.report.measurements import Evidence, Measurement, budget_text
 from sr_lightning.studies.claims import table_claims
-from sr_lightning.studies.published_cells import METRICS, Cell, Claim, Label
+from sr_lightning.studies.published_cells import METRICS, Cell, Claim, Label, label_text
 from sr_lightning.studies.verdicts import UNDECIDED
 
 __all__ = ["claim_verdict", "claims_table", "printed", "printed_digits", "published_table"]
@@ -94,13 +94,13 @@ class _Shape:
             rows.sort(key=lambda row: float(row[0][0] or 0))
         return rows
 
-    def column(self, key: _Labels) -> Column:
+    def column(self, key: _Labels) -> tuple[str, str]:
         name, metric, scale = key
         head = metric_text(str(metric))
         if self.scale_is_column:
             wide = f"{name}, {head}" if name else head
-            return Column((wide, label_text("scale", scale)))
-        return Column((str(name or ""), head))
+            return (wide, label_text("scale", scale))
+        return (str(name or ""), head)
 
 
 def _varies(cells: Iterable[Cell], factor: str) -> bool:
@@ -295,7 +295,7 @@ def claims_table(evidence: Evidence, name: str) -> Table | None:
         title=f"Claims: {claims[0].source}",
         source="",
         stubs=("claim", "better > worse"),
-        columns=tuple(Column(("", head)) for head in heads),
+        columns=tuple(("", head) for head in heads),
         rows=tuple(rows),
     )
 
