@@ -173,9 +173,10 @@ class Table:
         """A row for every number or word, with the values unrounded and all that is known of it."""
         found: list[list[object]] = []
         for row in self.rows:
+            cells = [*zip(self.heads, row.cells, strict=True)]
             if row.missing:
-                found.append([*row.labels, "measured", *[None] * 9, row.missing, *[None] * 4])
-            for head, cell in zip(self.heads, row.cells, strict=True):
+                cells.insert(0, ("", Number(kind="measured", word=row.missing)))
+            for head, cell in cells:
                 if cell is None or cell == "":
                     continue
                 number = Number(word=cell) if isinstance(cell, str) else cell
