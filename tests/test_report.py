@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import html as html_module
+import importlib
 import io
 import json
 import re
@@ -12,6 +13,7 @@ import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -20,23 +22,24 @@ from PIL import Image
 from rich.console import Console
 from test_studies import entry
 
+from sr_lightning import report
 from sr_lightning.cli import main
 from sr_lightning.errors import UserError
 from sr_lightning.inference.pictures import save_crops
 from sr_lightning.nn.complexity import parameter_count
 from sr_lightning.papers.hfdn import HFDN
+from sr_lightning.report import frame
 from sr_lightning.report.build import build_report
 from sr_lightning.report.cli import write_report
-from sr_lightning.report.csv import spreadsheet
-from sr_lightning.report.document import Column, Number, Row, Table, ranked
+from sr_lightning.report.document import Number, Plot, Point, Row, Table, ranked
+from sr_lightning.report.figures import cost_figure, description, file_svg, inline_svg
 from sr_lightning.report.format import count, delta_text, text
+from sr_lightning.report.frame import COLUMNS, tidy_frame, write_frame
 from sr_lightning.report.html import page
-from sr_lightning.report.latex import latex
-from sr_lightning.report.markdown import markdown
 from sr_lightning.report.measurements import Evidence
 from sr_lightning.report.published_view import claims_table, published_table
 from sr_lightning.report.readmes import lasting_evidence, stale
-from sr_lightning.report.terminal import terminal_tables
+from sr_lightning.report.writers import latex, markdown, spreadsheet, terminal_tables
 from sr_lightning.studies import cli as study_cli
 from sr_lightning.studies.claims import level_of
 from sr_lightning.studies.ledger import Failure, Ledger, RunRecord
@@ -214,7 +217,7 @@ def test_best_and_second_are_marked_within_a_scale():
         Row(("x4", "a"), (number(29.0),), group="x4"),
         Row(("x4", "b"), (number(28.0),), group="x4"),
     )
-    table = Table("t", "t", "", ("scale", "method"), (Column(("", "PSNR")),), rows)
+    table = Table("t", "t", "", ("scale", "method"), (("", "PSNR"),), rows)
     # 33.004 is printed as 33.00: both are best. A lone measured number is not "best".
     assert [row.cells[0].rank for row in ranked(table).rows] == [1, 1, 2, 0, 1, 2]
 
@@ -316,7 +319,7 @@ def test_study_with_a_reference_shows_differences_in_place_of_verdicts(checkout)
     values = [("plain", 0, 29.5), ("full", 0, 29.9), ("plain", 1, 28.5), ("full", 1, 29.0)]
     report = build_report(evidence_of(checkout, *(run(*value) for value in values)))
     (view,) = report.papers[0].studies
-    heads = [column.head for column in view.table.columns]
+    heads = [*view.table.columns]
     place = heads.index(("Set5 x4", "minus plain ± 95%"))
     rows = rows_of(view.table)
     assert text(rows["full", "both"].cells[place]) == "+0.450 ± 0.635"
@@ -325,7 +328,7 @@ def test_study_with_a_reference_shows_differences_in_place_of_verdicts(checkout)
     # Nobody claimed anything, so there is no verdict to show or to count.
     assert view.verdicts not in report.tables
     assert report.verdicts.rows == ()
-    assert report.findings.listed == ()
+    assert report.findings == ()
     assert "<h3>Verdicts</h3>" not in page(report)
 
 
@@ -348,7 +351,7 @@ def test_study_whose_runs_all_failed_says_why(checkout):
 
 
 def test_table_too_wide_for_a_terminal_is_told_in_parts():
-    heads = [Column((f"Set{n}", "PSNR (dB)")) for n in range(6)]
+    heads = [(f"Set{n}", "PSNR (dB)") for n in range(6)]
     cells = tuple(Number(30.0 + n, "psnr") for n in range(6))
     rows = tuple(Row((f"x{scale}", "A network"), cells) for scale in (2, 4))
     table = Table("t", "Results", "here", ("scale", "method"), tuple(heads), rows, ("a note",))
@@ -453,7 +456,7 @@ def hostile_table() -> Table:
         title=HOSTILE,
         source=HOSTILE,
         stubs=(HOSTILE,),
-        columns=(Column((HOSTILE, HOSTILE)), Column(("", "words"))),
+        columns=((HOSTILE, HOSTILE), ("", "words")),
         rows=(Row((HOSTILE,), (number, HOSTILE), remark=HOSTILE, missing=HOSTILE),),
         notes=(HOSTILE,),
     )
@@ -536,6 +539,91 @@ def test_same_ledger_gives_the_same_bytes(checkout, tmp_path):
 )
 def test_counts_have_four_digits(value, shown):
     assert count(value) == shown
+
+
+# ---- all numbers --------------------------------------------------------------------------------
+
+
+def test_frame_has_a_row_for_every_number_and_says_where_it_is_from(checkout):
+    weights = record(
+        measured={"edsr2017": {"Set5_x4": {"psnr": 30.5, "bicubic_psnr": 28.4, "images": 5}}},
+        network="HFDN",
+    )
+    runs = [run("full", seed, 30.0 + seed) for seed in range(2)]
+    numbers = tidy_frame(evidence_of(checkout, *runs, weights=(weights,)))
+    assert tuple(numbers.columns) == COLUMNS
+    assert numbers["value"].notna().all()
+    published = numbers[(numbers["kind"] == "published") & (numbers["table"] == "toy/results")]
+    assert len(published) == 10
+    (doubtful,) = published[published["remark"].str.contains("cannot be right")]["value"]
+    assert doubtful == 29.5
+    measured = numbers[(numbers["kind"] == "measured") & (numbers["metric"] == "psnr")]
+    by_network = measured.groupby("network")["value"].agg(list)
+    assert dict(by_network) == {"toy_unit": [30.0, 31.0], "toy_x4": [30.5], "bicubic": [28.4]}
+    seeds = measured[measured["network"] == "toy_unit"]
+    assert list(seeds["seed"]) == [0, 1]
+    assert list(seeds["deviation"]) == [pytest.approx(0.5**0.5)] * 2
+    assert set(seeds["unit"]) == {"dB"}
+    assert "toy_unit/short/full/seed1" in seeds["origin"].iloc[1]
+    counted = numbers[numbers["kind"] == "counted"].set_index(["network", "metric"])["value"]
+    assert counted["toy_x4", "parameters"] == parameter_count(HFDN(scale=4))
+
+
+def test_frame_is_written_as_csv_and_refuses_what_it_cannot_write(
+    checkout, tmp_path, monkeypatch, capsys
+):
+    evidence = evidence_of(checkout, run("full", 0, 30.123456789))
+    file = tmp_path / "new" / "numbers.csv"
+    assert str(file) in write_frame(evidence, file)
+    rows = list(csv.DictReader(file.open()))
+    (psnr,) = (r for r in rows if r["seed"] == "0" and r["metric"] == "psnr")
+    assert (float(psnr["value"]), psnr["budget"]) == (30.123456789, "short")
+    monkeypatch.chdir(checkout)
+    monkeypatch.setattr(frame, "find_spec", lambda name: None)
+    for name, said in (("a.xlsx", ".csv or .parquet"), ("a.parquet", "pip install pyarrow")):
+        with pytest.raises(SystemExit):
+            main(["report", "--frame", str(tmp_path / name)])
+        assert said in capsys.readouterr().err
+        assert not (tmp_path / name).exists()
+
+
+def test_frame_can_be_read_back_from_parquet(checkout, tmp_path):
+    pytest.importorskip("pyarrow")
+    evidence = evidence_of(checkout, run("full", 0, 30.0))
+    write_frame(evidence, tmp_path / "a.parquet")
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "a.parquet"), tidy_frame(evidence))
+
+
+def test_report_says_how_to_get_its_libraries(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=re.escape('pip install "sr-lightning[report]"')):
+        importlib.reload(report)
+
+
+def test_only_the_report_imports_its_libraries():
+    imports = re.compile(r"^ *(?:import|from) (?:pandas|matplotlib|jinja2)\b", re.MULTILINE)
+    files = [file for file in (ROOT / "sr_lightning").rglob("*.py") if file.parent.name != "report"]
+    assert [file for file in files if imports.search(file.read_text())] == []
+
+
+# ---- figures ------------------------------------------------------------------------------------
+
+
+def test_figures_take_the_colours_of_the_page_and_repeat_byte_by_byte():
+    points = (Point("<b>&amp;", 1000.0, 30.0, False), Point("here", 2000.0, 31.0, True))
+    plot = Plot("t", "parameters", points)
+    first, again = (inline_svg(cost_figure(plot), "<t>", "figure1") for _ in range(2))
+    assert first == again
+    assert not re.search(r"#[0-9a-f]{6}", first), "a colour that is the same in the dark"
+    assert "var(--text)" in first
+    assert "&lt;b&gt;&amp;amp;" in first
+    assert "<b>" not in first
+    assert 'aria-label="&lt;t&gt;"' in first
+    names = re.findall(r'\bid="([^"]+)"', first)
+    assert all(name.startswith("figure1-") for name in names)
+    alone = file_svg(cost_figure(plot), "a & b")
+    assert description(alone) == "a & b"
+    assert "var(" not in alone
 
 
 # ---- commands -----------------------------------------------------------------------------------

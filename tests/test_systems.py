@@ -19,10 +19,10 @@ from sr_lightning.nn.complexity import complexity
 from sr_lightning.report.build import build_report
 from sr_lightning.report.document import Number, Table
 from sr_lightning.report.html import page
-from sr_lightning.report.markdown import markdown
 from sr_lightning.report.measurements import Evidence
 from sr_lightning.report.readmes import stale
 from sr_lightning.report.systems import systems_tables
+from sr_lightning.report.writers import markdown
 from sr_lightning.studies import speeds
 from sr_lightning.studies.ledger import Ledger
 from sr_lightning.studies.speeds import Machine, SpeedFile, SpeedRow
@@ -211,7 +211,7 @@ def evidence_of(root: Path, *rows: SpeedRow, machine: Machine = HERE, weights=()
 
 
 def cells(table: Table, experiment: str) -> dict[str, Number | str | None]:
-    heads = [" ".join(filter(None, column.head)) for column in table.columns]
+    heads = table.heads
     (found,) = (row for row in table.rows if row.labels[1] == experiment)
     return dict(zip(heads, found.cells, strict=True))
 

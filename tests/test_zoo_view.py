@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT, picture
+from matplotlib.text import Text
 from PIL import Image
 from test_report import PUBLISHED, STUDY, checkout, evidence_of, record, rows_of, run
 
@@ -21,14 +22,14 @@ from sr_lightning.nn.complexity import parameter_count
 from sr_lightning.papers.hfdn import HFDN
 from sr_lightning.report.build import build_report
 from sr_lightning.report.cli import write_report
-from sr_lightning.report.document import CostPlot, Number, Point, Table
+from sr_lightning.report.document import Number, Plot, Point, Table
+from sr_lightning.report.figures import cost_figure, inline_svg
 from sr_lightning.report.format import text
 from sr_lightning.report.html import page
-from sr_lightning.report.markdown import markdown
 from sr_lightning.report.measurements import Evidence
 from sr_lightning.report.published_view import claims_table, published_table
 from sr_lightning.report.readmes import refresh, stale
-from sr_lightning.report.svg import cost_plot
+from sr_lightning.report.writers import markdown
 from sr_lightning.report.zoo_view import zoo_view
 from sr_lightning.studies.ledger import Ledger
 from sr_lightning.weights.zoo import Stage
@@ -282,22 +283,17 @@ def test_weights_are_plotted_among_the_published_networks(plotted):
 
 def test_names_in_a_crowded_plot_do_not_cover_each_other():
     points = [Point(f"network {n}", 1e5 * 1.03**n, 30 + 0.02 * n, n == 0) for n in range(16)]
-    svg = cost_plot(CostPlot("crowd", "parameters", tuple(points)))
-    assert svg.count("<circle") == 16
-    names = re.findall(
-        r'<text(?: class="ours")? x="([\d.]+)" y="([\d.]+)" text-anchor="(\w+)">(n.+?)<', svg
-    )
+    figure = cost_figure(Plot("crowd", "parameters", tuple(points)))
+    svg = inline_svg(figure, "crowd", "figure1")
+    assert svg.count("<title>network ") == 16, "every dot has its name as a tooltip"
+    (axes,) = figure.axes
+    figure.draw_without_rendering()
+    names = {name.get_text() for name in axes.texts}
     assert len(names) >= 8
-    assert "network 0" in {name for *_, name in names}
-    boxes = []
-    for x, y, anchor, name in names:
-        width = 6 * len(name)
-        left = float(x) - (width if anchor == "end" else 0)
-        boxes.append((left, left + width, float(y)))
-    for place, (left, right, y) in enumerate(boxes):
-        for other_left, other_right, other_y in boxes[:place]:
-            apart = right <= other_left or other_right <= left or abs(y - other_y) >= 10
-            assert apart
+    assert "network 0" in names
+    bare = [Text.get_window_extent(name) for name in axes.texts]
+    for place, box in enumerate(bare):
+        assert not any(box.overlaps(other) for other in bare[:place])
 
 
 def test_readme_takes_plots_of_the_weights_as_files(plotted, checkout):
@@ -370,7 +366,7 @@ def test_pictures_that_would_make_the_page_too_large_are_left_out(checkout, tmp_
 
 
 def sentences(report) -> list[tuple[str, str]]:
-    return [(finding.word, finding.sentence) for finding in report.findings.listed]
+    return [(finding.word, finding.sentence) for finding in report.findings]
 
 
 def test_findings_tell_what_agrees_with_its_error_bar(checkout):
@@ -384,9 +380,9 @@ def test_findings_tell_what_agrees_with_its_error_bar(checkout):
             "lies above zero and contains the published difference. Published: +0.20 dB on Set5.",
         )
     ]
-    assert report.findings.listed[0].study == "The unit (short budget)"
+    assert report.findings[0].study == "The unit (short budget)"
     # The one claim of toy/unit has a verdict; the four of toy/results have none.
-    assert report.findings.summary == (
+    assert report.summary == (
         "Of 1 claim that studies test here, 1 agrees. The papers' tables claim 5 comparisons, "
         "of which 1 has a verdict here."
     )
@@ -405,8 +401,8 @@ def test_findings_do_not_call_inconclusive_differences_wins(checkout):
         "full minus plain is +0.100 ± 6.353 dB on Set5 x4 over 2 seeds: inconclusive"
     )
     assert "beats" not in said
-    assert report.findings.listed[0].study == "The unit (quick budget, smaller network)"
-    assert "1 is of smaller networks than the papers'" in report.findings.summary
+    assert report.findings[0].study == "The unit (quick budget, smaller network)"
+    assert "1 is of smaller networks than the papers'" in report.summary
 
 
 def test_findings_tell_reversed_claims_and_claims_that_were_not_run(checkout):

@@ -3,35 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from sr_lightning import __version__
-from sr_lightning.metrics.protocol import PROTOCOLS
-from sr_lightning.report.document import (
-    Column,
-    Comparison,
-    CostPlot,
-    PaperView,
-    Point,
-    Report,
-    Table,
-    ZooView,
-)
-from sr_lightning.report.findings import findings
+from sr_lightning.report.document import Comparison, PaperView, Plot, Point, Report, Table
+from sr_lightning.report.findings import findings, findings_summary
 from sr_lightning.report.measurements import Evidence
-from sr_lightning.report.published_view import (
-    claim_verdict,
-    claims_table,
-    published_table,
-)
+from sr_lightning.report.published_view import claim_verdict, claims_table, published_table
 from sr_lightning.report.study_view import BUDGET_HEADS, claims_by_budget, study_views
 from sr_lightning.report.systems import systems_tables
 from sr_lightning.report.zoo_view import zoo_view
 from sr_lightning.studies.published_cells import Cell
-from sr_lightning.studies.study import BUDGETS
+from sr_lightning.studies.study import BUDGETS, Study
 from sr_lightning.studies.verdicts import RULE
 
 __all__ = ["build_report"]
@@ -54,10 +39,10 @@ def build_report(
 
     Args:
         evidence: What was published and measured.
-        table: Only this published table, ``file/table``, and its studies.
+        table: Name of the only published table to show, ``file/table``, with its studies.
         pictures: Folder of the cells' run folders, or None for no pictures.
         comparisons: Folder of ``sr-lightning compare``, or None for no pictures of the weights.
-        own_alone: The user's own studies and nothing else.
+        own_alone: Whether to show the user's own studies and nothing else.
 
     Raises:
         UserError: there is no such table.
@@ -66,45 +51,51 @@ def build_report(
     if table is not None:
         evidence.published.table(table)
         names = (table,)
-    papers = []
-    for file in dict.fromkeys(name.partition("/")[0] for name in names):
-        own = [name for name in names if name.partition("/")[0] == file]
-        studies = [
-            view
-            for study in evidence.studies
-            if study.table in own or (table is None and study.table is None and study.paper == file)
-            for view in study_views(evidence, study, pictures)
-        ]
-        papers.append(
-            PaperView(file, _title(evidence, own), tuple(_tables(evidence, own)), tuple(studies))
-        )
     whole = table is None and not own_alone
+    files: dict[str, list[str]] = {}
+    for name in names:
+        files.setdefault(name.partition("/")[0], []).append(name)
+
+    def views(name: str, title: str, tables: Sequence[str], about: Iterable[Study]) -> PaperView:
+        made = [view for study in about for view in study_views(evidence, study, pictures)]
+        return PaperView(name, title, tuple(_tables(evidence, tables)), tuple(made))
+
+    papers = [
+        views(
+            file,
+            _title(evidence, tables),
+            tables,
+            [s for s in evidence.studies if s.table in tables or (table is None and _of(s, file))],
+        )
+        for file, tables in files.items()
+    ]
     if whole:
-        papers += _compared(evidence, [paper.name for paper in papers], pictures)
-    if table is None:
-        papers += _own(evidence, pictures)
+        # Studies of several papers' networks, which no file of published numbers is about.
+        others = [s for s in evidence.studies if s.table is None and s.paper not in files]
+        papers += [views("compared", "Networks of several papers", (), others)] if others else []
+    if table is None and evidence.own:
+        papers.append(views("own", "Studies of your own", (), evidence.own))
     zoo = zoo_view(evidence, comparisons) if whole else None
-    zoo, papers, left_out = _with_room_for_pictures(zoo, papers)
     claims = [claim for name in names for claim in evidence.published.claims_of(name)]
     answered = sum(claim_verdict(evidence, claim) != "not run" for claim in claims)
-    return Report(
+    report = Report(
         papers=tuple(papers),
         zoo=zoo,
         systems=systems_tables(evidence) if whole else (),
-        findings=findings(papers, len(claims), answered),
+        summary=findings_summary(papers, len(claims), answered),
+        findings=tuple(findings(papers)),
         verdicts=_verdicts(papers),
-        plots=tuple(_plots(evidence, names)),
-        rule=RULE,
-        protocols=tuple((name, protocol.summary) for name, protocol in PROTOCOLS.items()),
-        version=__version__,
-        left_out=left_out,
+        plots=tuple(_plots(evidence, files)),
     )
+    return _with_room_for_pictures(report)
 
 
-def _with_room_for_pictures(
-    zoo: ZooView | None, papers: Sequence[PaperView]
-) -> tuple[ZooView | None, list[PaperView], int]:
-    """The same with as many comparisons as a page can hold, and how many it cannot."""
+def _of(study: Study, file: str) -> bool:
+    return study.table is None and study.paper == file
+
+
+def _with_room_for_pictures(report: Report) -> Report:
+    """The same with as many comparisons as a page can hold."""
     room, left_out = _PICTURE_BYTES, 0
 
     def kept(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
@@ -118,37 +109,12 @@ def _with_room_for_pictures(
                 left_out += 1
         return tuple(found)
 
-    if zoo is not None:
-        zoo = replace(zoo, pictures=kept(zoo.pictures))
-    fitting = [
-        replace(
-            paper,
-            studies=tuple(replace(view, pictures=kept(view.pictures)) for view in paper.studies),
-        )
-        for paper in papers
+    zoo = report.zoo and replace(report.zoo, pictures=kept(report.zoo.pictures))
+    papers = [
+        replace(paper, studies=tuple(replace(v, pictures=kept(v.pictures)) for v in paper.studies))
+        for paper in report.papers
     ]
-    return zoo, fitting, left_out
-
-
-def _compared(
-    evidence: Evidence, files: Collection[str], pictures: Path | None
-) -> Iterator[PaperView]:
-    """Studies of several papers' networks, which no file of published numbers is about."""
-    views = [
-        view
-        for study in evidence.studies
-        if study.table is None and study.paper not in files
-        for view in study_views(evidence, study, pictures)
-    ]
-    if views:
-        yield PaperView("compared", "Networks of several papers", (), tuple(views))
-
-
-def _own(evidence: Evidence, pictures: Path | None) -> Iterator[PaperView]:
-    """Studies of the user's own."""
-    views = [view for study in evidence.own for view in study_views(evidence, study, pictures)]
-    if views:
-        yield PaperView("own", "Studies of your own", (), tuple(views))
+    return replace(report, zoo=zoo, papers=tuple(papers), left_out=left_out)
 
 
 def _title(evidence: Evidence, tables: Sequence[str]) -> str:
@@ -161,8 +127,7 @@ def _title(evidence: Evidence, tables: Sequence[str]) -> str:
 def _tables(evidence: Evidence, names: Iterable[str]) -> Iterator[Table]:
     for name in names:
         yield published_table(evidence, name)
-        claims = claims_table(evidence, name)
-        if claims is not None:
+        if (claims := claims_table(evidence, name)) is not None:
             yield claims
 
 
@@ -175,22 +140,20 @@ def _verdicts(papers: Iterable[PaperView]) -> Table:
     ]
     found = {view.budget for views in studies for view in views}
     budgets = [budget for budget in BUDGETS if budget in found]
-    columns = [Column(("", "published"))]
-    columns += [Column((budget, head)) for budget in budgets for head in BUDGET_HEADS]
+    heads = [("", "published"), *itertools.product(budgets, BUDGET_HEADS)]
     rows = [row for views in studies for row in claims_by_budget(views, budgets)]
-    return Table("verdicts", "Verdicts", RULE, ("study", "claim"), tuple(columns), tuple(rows))
+    return Table("verdicts", "Verdicts", RULE, ("study", "claim"), tuple(heads), tuple(rows))
 
 
 # Quality against cost ----------------------------------------------------------------------------
 
 
-def _plots(evidence: Evidence, names: Sequence[str]) -> Iterator[CostPlot]:
+def _plots(evidence: Evidence, files: Mapping[str, Sequence[str]]) -> Iterator[Plot]:
     """PSNR against parameters and MACs, wherever a file has both of enough methods."""
-    for file in dict.fromkeys(name.partition("/")[0] for name in names):
+    for names in files.values():
         cells = [
             cell
             for name in names
-            if name.partition("/")[0] == file
             for cell in evidence.published.table(name)
             if not cell.factors and not cell.doubtful
         ]
@@ -204,23 +167,20 @@ def _plots(evidence: Evidence, names: Sequence[str]) -> Iterator[CostPlot]:
 
 def _plot(
     evidence: Evidence, cells: Sequence[Cell], scale: float, cost: Literal["parameters", "macs"]
-) -> CostPlot | None:
+) -> Plot | None:
     costs = {c.method: c for c in cells if c.metric == cost and c.scale in (scale, None)}
     for name in _PREFERRED_SETS:
         quality = {
             c.method: c
             for c in cells
-            if c.metric == "psnr" and c.scale == scale and c.set == name and c.method in costs
+            if (c.metric, c.scale, c.set) == ("psnr", scale, name) and c.method in costs
         }
         if len(quality) < _FEWEST_POINTS:
             continue
-        points = [
-            Point(method, costs[method].value, cell.value, measured=False)
-            for method, cell in quality.items()
-        ]
+        points = [Point(m, costs[m].value, cell.value, False) for m, cell in quality.items()]
         for method, cell in quality.items():
             answer, counted = evidence.answer(cell), evidence.counted(costs[method])
             if answer is not None and answer.whole and counted is not None and counted.value:
-                points.append(Point(f"{method} here", counted.value, answer.value, measured=True))
-        return CostPlot(f"{cells[0].paper}: {name} x{scale:g}", cost, tuple(points))
+                points.append(Point(f"{method} here", counted.value, answer.value, True))
+        return Plot(f"{cells[0].paper}: {name} x{scale:g}", cost, tuple(points))
     return None

@@ -9,14 +9,20 @@ from pathlib import Path
 from rich.console import Console
 
 from sr_lightning.report.build import build_report
-from sr_lightning.report.csv import spreadsheet
 from sr_lightning.report.document import Report
+from sr_lightning.report.frame import write_frame
 from sr_lightning.report.html import page
-from sr_lightning.report.latex import latex
-from sr_lightning.report.markdown import findings_markdown, markdown
 from sr_lightning.report.measurements import Evidence
 from sr_lightning.report.readmes import lasting_evidence, refresh
-from sr_lightning.report.terminal import summary, terminal_tables, verdict_tables
+from sr_lightning.report.writers import (
+    findings_markdown,
+    latex,
+    markdown,
+    spreadsheet,
+    summary,
+    terminal_tables,
+    verdict_tables,
+)
 from sr_lightning.studies.cli import project_root
 from sr_lightning.studies.ledger import Ledger
 from sr_lightning.studies.study import find_study, own_studies
@@ -37,41 +43,49 @@ def main(argv: Sequence[str] | None = None) -> None:
         "each table as Markdown, LaTeX and CSV. Nothing is run; numbers come from the ledger "
         "(experiments/results) and from the records of shipped weights.",
     )
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "studies",
         nargs="*",
         help="only these studies, files of your own; default: everything, and the studies in the "
         "current folder",
     )
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs/report"), help="folder; default runs/report"
-    )
-    parser.add_argument("--table", metavar="ID", help="only this table, such as hfdn/attention")
-    parser.add_argument(
+    add("--out", default=Path("runs/report"), help="folder; default runs/report", type=Path)
+    add("--table", metavar="ID", help="only this table, such as hfdn/attention")
+    add(
         "--runs",
-        type=Path,
         default=Path("runs/studies"),
         help="run folders of the studies, for pictures; default runs/studies",
-    )
-    parser.add_argument(
-        "--comparison",
         type=Path,
+    )
+    add(
+        "--comparison",
         default=Path("runs/comparison"),
         help="what 'sr-lightning compare' drew, for pictures; default runs/comparison",
+        type=Path,
     )
-    parser.add_argument(
+    add(
+        "--frame",
+        help="write all numbers, published, measured and counted, one a row, to this .csv or "
+        ".parquet file, and do nothing else",
+        type=Path,
+    )
+    add(
         "--readmes",
         action="store_true",
         help="bring the tables inside the project's READMEs up to date, and do nothing else",
     )
     options = parser.parse_args(argv)
     root = project_root()
-    own = [find_study(name, root) for name in options.studies] or own_studies(root, Path.cwd())
-    evidence = Evidence(root, Ledger(root / "experiments" / "results"), own=own)
     console = Console(markup=False)
     if options.readmes:
         for file in refresh(lasting_evidence(root)):
             console.print(f"Changed: {file}", soft_wrap=True)
+        return
+    own = [find_study(name, root) for name in options.studies] or own_studies(root, Path.cwd())
+    evidence = Evidence(root, Ledger(root / "experiments" / "results"), own=own)
+    if options.frame:
+        console.print(write_frame(evidence, options.frame), soft_wrap=True)
         return
     report = build_report(
         evidence,
@@ -81,13 +95,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         own_alone=bool(options.studies),
     )
     if options.table is not None:
-        for table in report.tables:
-            for part in terminal_tables(table, console.width):
-                console.print(part)
+        shown = [part for one in report.tables for part in terminal_tables(one, console.width)]
     else:
-        console.print(summary(report))
-        for verdicts in verdict_tables(report, console.width):
-            console.print(verdicts)
+        shown = [summary(report), *verdict_tables(report, console.width)]
+    for part in shown:
+        console.print(part)
     if report.verdicts.rows:
         console.print(RULE, style="dim")
     written = write_report(report, options.out)
@@ -105,17 +117,12 @@ def write_report(report: Report, folder: Path) -> Path:
     Returns:
         The HTML page.
     """
+    contents = {"findings.md": findings_markdown(report), "index.html": page(report)}
     for table in report.tables:
-        base = folder / table.name
-        base.parent.mkdir(parents=True, exist_ok=True)
-        for suffix, content in (
-            (".md", markdown(table)),
-            (".tex", latex(table)),
-            (".csv", spreadsheet(table)),
-        ):
-            base.with_name(base.name + suffix).write_text(content)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "findings.md").write_text(findings_markdown(report.findings, report.rule))
-    out = folder / "index.html"
-    out.write_text(page(report))
-    return out
+        contents[f"{table.name}.md"] = markdown(table)
+        contents[f"{table.name}.tex"] = latex(table)
+        contents[f"{table.name}.csv"] = spreadsheet(table)
+    for name, content in contents.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+    return folder / "index.html"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
+
+import pandas as pd
 
 from sr_lightning.studies.ledger import RunRecord
 from sr_lightning.studies.plan import Need
@@ -13,27 +15,22 @@ from sr_lightning.studies.study import Study
 from sr_lightning.studies.verdicts import Verdict
 
 __all__ = [
-    "Column",
     "Comparison",
-    "CostPlot",
-    "Curve",
+    "Curves",
     "Finding",
-    "Findings",
     "Number",
     "Panel",
     "PaperView",
+    "Plot",
     "Point",
     "Provenance",
     "Report",
     "Row",
     "StudyView",
     "Table",
-    "Tone",
     "ZooView",
     "ranked",
 ]
-
-Tone = Literal["better", "worse", "same"]
 
 # Half of the last digit that tables print: smaller differences are no difference.
 _EQUAL = {"psnr": 0.005, "ssim": 0.00005}
@@ -45,7 +42,7 @@ class Provenance:
 
     Attributes:
         title: Title in few words.
-        facts: Names and texts.
+        facts: Names and texts; those without a text are left out.
         runs: Names of the ledger entries behind it.
     """
 
@@ -53,13 +50,18 @@ class Provenance:
     facts: tuple[tuple[str, str], ...] = ()
     runs: tuple[str, ...] = ()
 
+    @property
+    def lines(self) -> list[str]:
+        """The title, then every fact."""
+        return [self.title, *(f"{name}: {text}" for name, text in self.facts)]
+
 
 @dataclass(frozen=True)
 class Number:
     """What stands in one cell of a table.
 
     Attributes:
-        value: Or None where there is only a word.
+        value: Number, or None where there is only a word.
         metric: Metric of :data:`METRICS`, or "" for other numbers.
         kind: "published"; "measured" here; "computed" from the network.
         deviation: Standard deviation over seeds, or None.
@@ -69,9 +71,9 @@ class Number:
         rank: 1 for the best of its column, 2 for the second, else 0.
         digits: Digits after the point, or None for those of the metric.
         word: Instead of a value, such as "not run"; or beside it, such as another protocol's name.
-        doubtful: The printed value cannot be right.
-        approximate: Read off a figure.
-        signed: A difference, to be shown with its sign.
+        doubtful: Whether the printed value cannot be right.
+        approximate: Whether it was read off a figure.
+        signed: Whether it is a difference, to be shown with its sign.
         marks: Places of its remarks among the table's notes, from 1.
         origin: Where it comes from.
     """
@@ -94,12 +96,11 @@ class Number:
     @property
     def decimals(self) -> int:
         """Digits after the point."""
-        if self.digits is not None:
-            return self.digits
-        return {"psnr": 2, "ssim": 4}.get(self.metric, 0)
+        usual = {"psnr": 2, "ssim": 4}.get(self.metric, 0)
+        return usual if self.digits is None else self.digits
 
     @property
-    def tone(self) -> Tone | None:
+    def tone(self) -> Literal["better", "worse", "same"] | None:
         """Whether a measured number is better or worse than the published one."""
         if self.delta is None:
             return None
@@ -111,15 +112,7 @@ class Number:
         return "better" if (self.delta > 0) != lower else "worse"
 
 
-@dataclass(frozen=True)
-class Column:
-    """A column of numbers.
-
-    Attributes:
-        head: Head from the widest heading to the narrowest; neighbours share equal first headings.
-    """
-
-    head: tuple[str, str]
+Cells = tuple[Number | str | None, ...]
 
 
 @dataclass(frozen=True)
@@ -132,11 +125,11 @@ class Row:
         kind: "published", "measured" or "both".
         remark: Remark beside the last label: by what it was measured.
         missing: Why no measured row follows a published one that waits for it, such as "not run".
-        group: Rows of the same group stand and are sorted together.
+        group: Name of the group whose rows stand and are sorted together.
     """
 
     labels: tuple[str, ...]
-    cells: tuple[Number | str | None, ...]
+    cells: Cells
     kind: Literal["published", "measured", "both"] = "published"
     remark: str = ""
     missing: str = ""
@@ -148,12 +141,12 @@ class Table:
     """A table.
 
     Attributes:
-        name: Unique within a report, such as ``hfdn/results``.
+        name: Name that is unique within a report, such as ``hfdn/results``.
         title: Title for people.
         source: What is published there, how it was measured, in a sentence or two.
         stubs: Headings of the label columns.
-        columns: Columns of numbers and texts.
-        rows: Number of rows in order.
+        columns: Wide and narrow heading of each column; neighbours share equal wide ones.
+        rows: Rows in order.
         notes: Errata and what else to know.
     """
 
@@ -161,28 +154,57 @@ class Table:
     title: str
     source: str
     stubs: tuple[str, ...]
-    columns: tuple[Column, ...]
+    columns: tuple[tuple[str, str], ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
 
+    @property
+    def heads(self) -> list[str]:
+        """Heading of each column in one line."""
+        return [" ".join(filter(None, head)) for head in self.columns]
+
     def is_text(self, column: int) -> bool:
         """Whether a column holds words and not numbers, so that it is set to the left."""
-        cells = [row.cells[column] for row in self.rows]
-        words = [cell for cell in cells if isinstance(cell, str)]
-        return len(words) == len(cells) and not all(re.fullmatch(r"[\d.,<]*", w) for w in words)
+        words = [row.cells[column] for row in self.rows]
+        texts = [word for word in words if isinstance(word, str)]
+        return len(texts) == len(words) and not all(re.fullmatch(r"[\d.,<]*", w) for w in texts)
+
+    def frame(self) -> pd.DataFrame:
+        """A row for every number or word, with the values unrounded and all that is known of it."""
+        found: list[list[object]] = []
+        for row in self.rows:
+            cells = [*zip(self.heads, row.cells, strict=True)]
+            if row.missing:
+                cells.insert(0, ("", Number(kind="measured", word=row.missing)))
+            for head, cell in cells:
+                if cell is None or cell == "":
+                    continue
+                number = Number(word=cell) if isinstance(cell, str) else cell
+                origin = number.origin or Provenance("")
+                found.append(
+                    [
+                        *row.labels,
+                        row.kind if isinstance(cell, str) else number.kind,
+                        head,
+                        *(number.metric, number.value, number.deviation, number.half_width),
+                        *(number.delta, number.rank or None),
+                        "yes" if number.doubtful else None,
+                        "yes" if number.approximate else None,
+                        number.word,
+                        row.remark,
+                        "; ".join(origin.lines),
+                        " ".join(origin.runs),
+                        " ".join(self.notes[place - 1] for place in number.marks),
+                    ]
+                )
+        # Counts stay whole numbers in a column that also has fractions.
+        return pd.DataFrame(found, columns=[*self.stubs, *_FIELDS], dtype=object)
 
 
-@dataclass(frozen=True)
-class Curve:
-    """Validation PSNR (dB) of one level over optimiser steps.
-
-    Attributes:
-        label: The level.
-        seeds: ``(steps, values)`` of each run.
-    """
-
-    label: str
-    seeds: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]
+_FIELDS = (
+    *("kind", "column", "metric", "value", "deviation", "half_width_95", "minus_published"),
+    *("rank", "doubtful", "approximate", "word", "by", "origin", "runs", "remarks"),
+)
 
 
 @dataclass(frozen=True)
@@ -190,9 +212,9 @@ class Panel:
     """One method's picture of a region.
 
     Attributes:
-        label: The method.
+        label: Name of the method.
         caption: PSNR and SSIM of the whole image, or nothing.
-        png: The file.
+        png: Bytes of the file.
     """
 
     label: str
@@ -222,16 +244,8 @@ class Comparison:
         return sum(len(panel.png) for panel in self.panels)
 
 
-@dataclass(frozen=True)
-class Point:
-    """One network in a plot of quality against cost.
-
-    Attributes:
-        label: The method.
-        cost: "parameters" or "macs".
-        psnr: PSNR in dB.
-        measured: Here, not published.
-    """
+class Point(NamedTuple):
+    """One network in a plot: what it is called, what it costs, and what it reaches (dB)."""
 
     label: str
     cost: float
@@ -240,13 +254,13 @@ class Point:
 
 
 @dataclass(frozen=True)
-class CostPlot:
-    """PSNR against parameters or MACs at one scale.
+class Plot:
+    """Quality against cost.
 
     Attributes:
-        title: Set and scale.
-        cost: "parameters" or "macs".
-        points: Points of the networks.
+        title: Set and scale, for people.
+        cost: Cost on the horizontal axis, "parameters" or "macs".
+        points: Networks, published and measured here.
         scale: Scale of the upscaling where plots are grouped by it.
     """
 
@@ -254,6 +268,10 @@ class CostPlot:
     cost: Literal["parameters", "macs"]
     points: tuple[Point, ...]
     scale: float | None = None
+
+
+Curves = pd.DataFrame
+"""Validation PSNR (dB) by level, seed and step."""
 
 
 @dataclass(frozen=True)
@@ -265,9 +283,9 @@ class StudyView:
         budget: Name of the budget, or None where nothing has run.
         table: Levels and sets.
         verdicts: Claims.
-        judged: The same, as they were found.
+        judged: Verdicts on the claims, as they were found.
         needs: Seeds and hours that each of them would take.
-        curves: Curves of the validation.
+        curves: Validation PSNR of all runs.
         images: Per-image rows, a table for each set.
         pictures: Regions of test images by all levels.
         entries: Entries of the ledger.
@@ -277,12 +295,12 @@ class StudyView:
     budget: str | None
     table: Table
     verdicts: Table
-    judged: tuple[Verdict, ...] = ()
-    needs: tuple[Need, ...] = ()
-    curves: tuple[Curve, ...] = ()
-    images: tuple[Table, ...] = ()
-    pictures: tuple[Comparison, ...] = ()
-    entries: tuple[RunRecord, ...] = ()
+    judged: tuple[Verdict, ...]
+    needs: tuple[Need, ...]
+    curves: Curves
+    images: tuple[Table, ...]
+    pictures: tuple[Comparison, ...]
+    entries: tuple[RunRecord, ...]
 
 
 @dataclass(frozen=True)
@@ -307,9 +325,9 @@ class Finding:
     """What was measured of one claim, or that nothing was of some.
 
     Attributes:
-        paper: Its title.
+        paper: Title of the paper.
         study: Title and budget of the study.
-        word: The verdict.
+        word: Verdict.
         sentence: Sentence for people.
     """
 
@@ -317,19 +335,6 @@ class Finding:
     study: str
     word: str
     sentence: str
-
-
-@dataclass(frozen=True)
-class Findings:
-    """What the numbers say of the papers.
-
-    Attributes:
-        summary: How many claims have which verdict.
-        listed: Paper by paper.
-    """
-
-    summary: str
-    listed: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -343,7 +348,7 @@ class ZooView:
     """
 
     tables: tuple[Table, ...]
-    plots: tuple[CostPlot, ...] = ()
+    plots: tuple[Plot, ...] = ()
     pictures: tuple[Comparison, ...] = ()
 
 
@@ -355,24 +360,20 @@ class Report:
         papers: Papers in the order of the files.
         zoo: Weights that come with the package; None in a report of one table.
         systems: Size, cost, time and quality of all systems, for each machine with times.
-        findings: What the verdicts say, in sentences.
+        summary: How many claims have which verdict.
+        findings: What the verdicts say, in sentences, paper by paper.
         verdicts: Verdicts of all studies.
         plots: Quality against cost.
-        rule: How verdicts are found.
-        protocols: Name and summary.
-        version: Version of the code that made the report.
-        left_out: Comparisons of pictures that would make the page too large.
+        left_out: Number of comparisons of pictures that would make the page too large.
     """
 
     papers: tuple[PaperView, ...]
     zoo: ZooView | None
     systems: tuple[Table, ...]
-    findings: Findings
+    summary: str
+    findings: tuple[Finding, ...]
     verdicts: Table
-    plots: tuple[CostPlot, ...]
-    rule: str
-    protocols: tuple[tuple[str, str], ...]
-    version: str
+    plots: tuple[Plot, ...]
     left_out: int = 0
 
     @property
@@ -383,8 +384,7 @@ class Report:
             found += paper.tables
             for view in paper.studies:
                 found += [view.table, view.verdicts] if view.verdicts.rows else [view.table]
-        found += self.systems
-        return tuple(found) if self.zoo is None else (*found, *self.zoo.tables)
+        return (*found, *self.systems, *(self.zoo.tables if self.zoo else ()))
 
 
 def ranked(table: Table) -> Table:
@@ -393,28 +393,34 @@ def ranked(table: Table) -> Table:
     Published and measured numbers are ranked apart, and each group of rows by itself. Only quality
     is ranked, and doubtful numbers are left out.
     """
-    rows = [list(row.cells) for row in table.rows]
-    for place in range(len(table.columns)):
-        classes: dict[tuple[str, str], list[tuple[float, int]]] = {}
-        for index, (row, cells) in enumerate(zip(table.rows, rows, strict=True)):
-            number = cells[place]
-            if not isinstance(number, Number) or number.value is None or number.doubtful:
-                continue
-            if number.metric not in ("psnr", "ssim") or number.signed:
-                continue
-            # Equal as printed is equal: both are best.
-            shown = -round(number.value, number.decimals)
-            key = (row.group, number.kind)
-            classes.setdefault(key, []).append((shown, index))
-        for members in classes.values():
-            order = sorted({value for value, _ in members})
-            if len(order) < 2:
-                continue
-            for value, index in members:
-                number = rows[index][place]
-                if value in order[:2] and isinstance(number, Number):
-                    rows[index][place] = replace(number, rank=1 + order.index(value))
-    made = tuple(
-        replace(row, cells=tuple(cells)) for row, cells in zip(table.rows, rows, strict=True)
-    )
-    return replace(table, rows=made)
+    numbers = {
+        (place, column): cell
+        for place, row in enumerate(table.rows)
+        for column, cell in enumerate(row.cells)
+        if isinstance(cell, Number) and cell.value is not None and cell.metric in _EQUAL
+        if not cell.doubtful and not cell.signed
+    }
+    if not numbers:
+        return table
+    # Equal as printed is equal: both are best.
+    values = pd.Series([-round(n.value or 0.0, n.decimals) for n in numbers.values()])
+    classes = pd.Series([(c, table.rows[p].group, n.kind) for (p, c), n in numbers.items()])
+    ranks = values.groupby(classes).rank("dense").astype(int)
+    # The only value of its class is not the best of it.
+    contested = set(classes[ranks > 1])
+    rank_of = {
+        key: rank
+        for key, rank, of in zip(numbers, ranks, classes, strict=True)
+        if rank <= 2 and of in contested
+    }
+    rows = [
+        replace(
+            row,
+            cells=tuple(
+                replace(numbers[p, c], rank=rank_of[p, c]) if (p, c) in rank_of else cell
+                for c, cell in enumerate(row.cells)
+            ),
+        )
+        for p, row in enumerate(table.rows)
+    ]
+    return replace(table, rows=tuple(rows))

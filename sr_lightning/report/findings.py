@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from sr_lightning.report.document import Finding, Findings, PaperView, StudyView
+from sr_lightning.report.document import Finding, PaperView, StudyView
 from sr_lightning.report.format import group_text
 from sr_lightning.report.measurements import budget_text, reduces
 from sr_lightning.studies.claims import Claim
@@ -13,7 +13,7 @@ from sr_lightning.studies.published_cells import METRICS
 from sr_lightning.studies.study import Study
 from sr_lightning.studies.verdicts import CONVERGED_DB, UNDECIDED, WORDS, Difference, Verdict
 
-__all__ = ["findings"]
+__all__ = ["findings", "findings_summary"]
 
 _WHY = {
     "agrees": "the interval lies above zero and contains the published difference",
@@ -25,43 +25,44 @@ _WHY = {
 }
 
 
-def findings(papers: Sequence[PaperView], claimed: int, answered: int) -> Findings:
-    """What all studies found.
+def findings(papers: Sequence[PaperView]) -> Iterator[Finding]:
+    """A sentence for each verdict; claims that wait for runs share one.
+
+    Args:
+        papers: Papers with their studies, each at its highest budget first.
+    """
+    for paper in papers:
+        for view in paper.studies:
+            budget = budget_text(view.study, view.budget) if view.budget else "not run"
+            for word, sentence in _sentences(view):
+                yield Finding(paper.title, f"{view.study.title} ({budget})", word, sentence)
+
+
+def findings_summary(papers: Sequence[PaperView], claimed: int, answered: int) -> str:
+    """How many claims have which verdict, each counted once, with that of its highest budget.
 
     Args:
         papers: Papers with their studies, each at its highest budget first.
         claimed: Comparisons that the published tables claim.
         answered: How many of them have a verdict here.
     """
-    listed = [
-        Finding(paper.title, _heading(view), word, sentence)
-        for paper in papers
-        for view in paper.studies
-        for word, sentence in _sentences(view)
-    ]
-    # A claim counts once, with the verdict of its highest budget.
     best: dict[tuple[str, Claim], tuple[str, bool]] = {}
     for view in (view for paper in papers for view in paper.studies):
         for verdict in view.judged:
             key = (view.study.name, verdict.claim)
             if best.get(key, ("not run", False))[0] in UNDECIDED:
-                best[key] = (verdict.word, _is_smaller(view))
-    return Findings(_summary(list(best.values()), claimed, answered), tuple(listed))
-
-
-def _summary(found: Sequence[tuple[str, bool]], claimed: int, answered: int) -> str:
-    words = [word for word, _ in found]
+                smaller = view.budget is not None and reduces(view.study, view.budget)
+                best[key] = (verdict.word, smaller)
+    words = [word for word, _ in best.values()]
     counts = [f"{words.count(word)} {word}" for word in WORDS if word in words]
     said = "No study tests a claim of the papers yet."
     if counts:
         claims = "claim" if len(words) == 1 else "claims"
         said = f"Of {len(words)} {claims} that studies test here, {_and(counts)}."
-    smaller = sum(is_smaller for word, is_smaller in found if word not in UNDECIDED)
-    if smaller:
-        said += (
-            f" Of these verdicts, {smaller} {'is' if smaller == 1 else 'are'} of smaller networks "
-            "than the papers'."
-        )
+    of_smaller = sum(is_smaller for word, is_smaller in best.values() if word not in UNDECIDED)
+    if of_smaller:
+        are = "is" if of_smaller == 1 else "are"
+        said += f" Of these verdicts, {of_smaller} {are} of smaller networks than the papers'."
     if claimed:
         said += (
             f" The papers' tables claim {claimed:,} comparisons, of which {answered or 'none'} "
@@ -70,17 +71,7 @@ def _summary(found: Sequence[tuple[str, bool]], claimed: int, answered: int) -> 
     return said
 
 
-def _heading(view: StudyView) -> str:
-    budget = budget_text(view.study, view.budget) if view.budget else "not run"
-    return f"{view.study.title} ({budget})"
-
-
-def _is_smaller(view: StudyView) -> bool:
-    return view.budget is not None and reduces(view.study, view.budget)
-
-
 def _sentences(view: StudyView) -> Iterator[tuple[str, str]]:
-    """Verdicts and sentences of a study; claims that wait for runs share one."""
     waiting: dict[tuple[str, str], list[Verdict]] = {}
     for verdict, need in zip(view.judged, view.needs, strict=True):
         if verdict.word == "not run":
@@ -88,13 +79,11 @@ def _sentences(view: StudyView) -> Iterator[tuple[str, str]]:
             waiting.setdefault(sides, []).append(verdict)
         else:
             yield verdict.word, _sentence(view.study, verdict) + _need(need)
-    if waiting:
-        claims = []
-        for (better, worse), verdicts in waiting.items():
-            published = _published(view.study, verdicts)
-            claims.append(
-                f"{better} against {worse}" + (f" (published: {published})" if published else "")
-            )
+    claims = []
+    for (better, worse), verdicts in waiting.items():
+        published = _published(view.study, verdicts)
+        claims.append(f"{better} against {worse}{f' (published: {published})' * bool(published)}")
+    if claims:
         yield "not run", f"Not run: {'; '.join(claims)}."
 
 
@@ -114,17 +103,18 @@ def _sentence(study: Study, verdict: Verdict) -> str:
 
 
 def _measured(study: Study, found: Difference) -> str:
-    seeds = len(found.seeds)
+    """The measured difference with the interval that the verdict goes by."""
+    seeds, digits = len(found.seeds), {"psnr": 3, "ssim": 5}[study.measure.metric]
+    half = found.corrected_half_width
+    shown = f"{found.mean:+.{digits}f}" + ("" if half is None else f" ± {half:.{digits}f}")
     where = f"on {group_text(found.group)} over {seeds} seed{'s' if seeds != 1 else ''}"
-    return f"{_gap(study, found)} {where}"
+    return f"{shown}{_unit(study)} {where}"
 
 
 def _why(verdict: Verdict, own: Difference) -> str:
     if own.unconverged:
         return f"{verdict.reason}, less than {CONVERGED_DB:g} dB"
-    if own.half_width is None:
-        return "one seed gives no interval"
-    return _WHY[verdict.word]
+    return "one seed gives no interval" if own.half_width is None else _WHY[verdict.word]
 
 
 def _need(need: Need) -> str:
@@ -138,25 +128,15 @@ def _need(need: Need) -> str:
 
 def _published(study: Study, verdicts: Sequence[Verdict]) -> str:
     """What the paper prints for the claims, or nothing."""
-    printed = [
-        f"{_printed(study, verdict.claim.published)} on {verdict.claim.set}"
-        for verdict in verdicts
-        if verdict.claim.published is not None
-    ]
-    return _and(printed) if printed else ""
-
-
-def _gap(study: Study, found: Difference) -> str:
-    """The measured difference with the interval that the verdict goes by."""
-    digits = {"psnr": 3, "ssim": 5}[study.measure.metric]
-    half = found.corrected_half_width
-    shown = "" if half is None else f" ± {half:.{digits}f}"
-    return f"{found.mean:+.{digits}f}{shown}{_unit(study)}"
-
-
-def _printed(study: Study, value: float) -> str:
     digits = {"psnr": 2, "ssim": 4}[study.measure.metric]
-    return f"{value:+.{digits}f}{_unit(study)}"
+    claims = [verdict.claim for verdict in verdicts]
+    return _and(
+        [
+            f"{claim.published:+.{digits}f}{_unit(study)} on {claim.set}"
+            for claim in claims
+            if claim.published is not None
+        ]
+    )
 
 
 def _unit(study: Study) -> str:
@@ -165,5 +145,4 @@ def _unit(study: Study) -> str:
 
 
 def _and(parts: Sequence[str]) -> str:
-    *most, last = parts
-    return f"{', '.join(most)} and {last}" if most else last
+    return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))

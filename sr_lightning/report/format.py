@@ -7,15 +7,7 @@ from collections.abc import Mapping
 from sr_lightning.report.document import Number
 from sr_lightning.studies.published_cells import METRICS, Label, label_text
 
-__all__ = [
-    "count",
-    "delta_text",
-    "group_text",
-    "label_text",
-    "labels_text",
-    "metric_text",
-    "text",
-]
+__all__ = ["count", "delta_text", "group_text", "labels_text", "metric_text", "text"]
 
 _COUNTS = ("parameters", "macs", "flops")
 _NAMES = {
@@ -29,7 +21,7 @@ _NAMES = {
 
 
 def labels_text(labels: Mapping[str, Label]) -> str:
-    """Labels of several axes; a plain yes or no is told with its axis."""
+    """Labels of several axes; a plain yes or no stands behind its axis."""
     return ", ".join(
         f"{name} {label_text(name, label)}" if isinstance(label, bool) else label_text(name, label)
         for name, label in labels.items()
@@ -64,17 +56,13 @@ def text(number: Number) -> str:
     if number.metric in _COUNTS:
         shown = count(number.value)
     elif number.metric in ("psnr", "ssim"):
-        sign = "+" if number.signed else ""
-        shown = f"{number.value:{sign}.{number.decimals}f}"
+        shown = f"{number.value:{'+' if number.signed else ''}.{number.decimals}f}"
     else:
         shown = f"{number.value:.10g}"
     spread = number.half_width if number.half_width is not None else number.deviation
     if spread is not None:
         shown += f" ± {spread:.{number.decimals + (not number.signed)}f}"
-    if number.approximate:
-        shown = f"≈{shown}"
-    if number.doubtful:
-        shown += "?"
+    shown = f"{'≈' * number.approximate}{shown}{'?' * number.doubtful}"
     return f"{shown} ({number.word})" if number.word else shown
 
 
@@ -82,6 +70,4 @@ def delta_text(number: Number) -> str:
     """How far a measured number is from the published one, or nothing."""
     if number.delta is None:
         return ""
-    if number.kind == "computed":
-        return f"{number.delta:+.1%}"
-    return f"{number.delta:+.{number.decimals}f}"
+    return f"{number.delta:{'+.1%' if number.kind == 'computed' else f'+.{number.decimals}f'}}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -157,7 +157,7 @@ class Evidence:
     def has_experiment(self, experiment: str) -> bool:
         """Whether there is anything that could be run for a cell's `experiment`."""
         name = experiment.removesuffix("+")
-        return name in self.weights or self._config(name).is_file()
+        return name in self.weights or experiment_file(self.root, name).is_file()
 
     def studies_of(self, table: str) -> list[Study]:
         """The studies that answer a published table."""
@@ -357,14 +357,20 @@ class Evidence:
         """The network of an experiment or of shipped weights, on the meta device if possible."""
         name = experiment.removesuffix("+")
         if name not in self._networks:
-            config, record = self._config(name), self.weights.get(name)
-            if config.is_file():
-                self._networks[name] = network_of_config(config, meta=True)
-            elif record is not None and record.file.is_file():
-                self._networks[name] = load_network(record.file)
-            else:
-                self._networks[name] = None
+            config, record = experiment_file(self.root, name), self.weights.get(name)
+            self._networks[name] = (
+                network_of_config(config, meta=True)
+                if config.is_file()
+                else self._network_of_weights(record)
+            )
         return self._networks[name]
+
+    def _network_of_weights(self, record: WeightRecord | None) -> SRNetwork | None:
+        if record is None:
+            return None
+        if record.name not in self._loaded and record.file.is_file():
+            self._loaded[record.name] = load_network(record.file)
+        return self._loaded.get(record.name)
 
     def cost(
         self, experiment: str, hr_size: tuple[int, int] = HR_720P, scale: float | None = None
@@ -394,11 +400,8 @@ class Evidence:
             record: Record of the weights.
             scale: Scale that the network can do.
         """
-        if not record.file.is_file():
-            return None
-        if record.name not in self._loaded:
-            self._loaded[record.name] = load_network(record.file)
-        return complexity(self._loaded[record.name], HR_720P, scale)
+        network = self._network_of_weights(record)
+        return None if network is None else complexity(network, HR_720P, scale)
 
     def counted(self, cell: Cell) -> Number | None:
         """The parameters or MACs of a cell's experiment, with how far they are from the cell."""
@@ -431,9 +434,6 @@ class Evidence:
             origin=Provenance(f"Counted from the network of {name}, no run needed", tuple(facts)),
         )
 
-    def _config(self, name: str) -> Path:
-        return experiment_file(self.root, name)
-
 
 def _is_ensemble(cell: Cell) -> bool:
     return cell.experiment is not None and cell.experiment.endswith("+")
@@ -456,27 +456,21 @@ def origin_of_weights(record: WeightRecord, protocol: str) -> Provenance:
         record: Record of the weights.
         protocol: Protocol that they were measured under.
     """
-    return Provenance(
-        f"Weights {record.name}",
-        (
-            *(("started from", stage.recipe) for stage in record.stages),
-            ("run", record.recipe),
-            ("protocol", protocol),
-            (
-                "steps",
-                ", then ".join(
-                    f"{stage.steps:,}, batch {stage.batch}, patch {stage.patch}"
-                    for stage in record.history
-                ),
-            ),
-            ("training data", record.training_data),
-            ("wall time", " + ".join(f"{stage.hours:g}" for stage in record.history) + " h"),
-            ("hardware", record.hardware),
-            ("commit", record.commit),
-            ("weights sha256", record.sha256),
-            ("origin", record.origin),
-        ),
-    )
+    history = record.history
+    steps = [f"{stage.steps:,}, batch {stage.batch}, patch {stage.patch}" for stage in history]
+    facts = [
+        *(("started from", stage.recipe) for stage in record.stages),
+        ("run", record.recipe),
+        ("protocol", protocol),
+        ("steps", ", then ".join(steps)),
+        ("training data", record.training_data),
+        ("wall time", " + ".join(f"{stage.hours:g}" for stage in history) + " h"),
+        ("hardware", record.hardware),
+        ("commit", record.commit),
+        ("weights sha256", record.sha256),
+        ("origin", record.origin),
+    ]
+    return Provenance(f"Weights {record.name}", tuple(facts))
 
 
 def origin_of_runs(runs: Sequence[RunRecord], title: str, protocol: str) -> Provenance:
@@ -488,31 +482,26 @@ def origin_of_runs(runs: Sequence[RunRecord], title: str, protocol: str) -> Prov
         protocol: Protocol that it was measured under.
     """
 
-    def shared(values: Iterator[str]) -> str:
+    def shared(values: Iterable[str]) -> str:
         return "; ".join(dict.fromkeys(values))
 
-    minutes = [run.seconds / 60 for run in runs]
-    return Provenance(
-        title,
-        (
-            ("budget", shared(run.budget for run in runs)),
-            ("protocol", protocol),
-            ("seeds", ", ".join(dict.fromkeys(str(run.seed) for run in runs))),
-            ("steps", shared(f"{run.steps:,}" for run in runs)),
-            ("wall time", ", ".join(f"{m:.1f} min" for m in minutes)),
-            ("hardware", shared(run.hardware for run in runs)),
-            ("commit", shared(run.commit for run in runs)),
-            ("code", shared(run.code for run in runs)),
-            ("config", shared(run.key for run in runs)),
-            ("data", shared(_data(run) for run in runs)),
-        ),
-        tuple(run.name for run in runs),
+    facts = (
+        ("budget", shared(run.budget for run in runs)),
+        ("protocol", protocol),
+        ("seeds", ", ".join(dict.fromkeys(str(run.seed) for run in runs))),
+        ("steps", shared(f"{run.steps:,}" for run in runs)),
+        ("wall time", ", ".join(f"{run.seconds / 60:.1f} min" for run in runs)),
+        *((name, shared(getattr(run, name) for run in runs)) for name in ("hardware", "commit")),
+        ("code", shared(run.code for run in runs)),
+        ("config", shared(run.key for run in runs)),
+        ("data", shared(_data(run) for run in runs)),
     )
+    return Provenance(title, facts, tuple(run.name for run in runs))
 
 
 def _data(run: RunRecord) -> str:
-    parts = []
-    for role, sets in run.data.items():
-        for name, facts in sets.items():
-            parts.append(f"{role} {name} ({facts.get('images')}) {facts.get('sha256', '')[:12]}")
-    return ", ".join(parts)
+    return ", ".join(
+        f"{role} {name} ({facts.get('images')}) {facts.get('sha256', '')[:12]}"
+        for role, sets in run.data.items()
+        for name, facts in sets.items()
+    )

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
-from sr_lightning.report.document import Column, Number, Provenance, Row, Table, ranked
-from sr_lightning.report.format import group_text, label_text, labels_text, metric_text
+from sr_lightning.report.document import Number, Provenance, Row, Table, ranked
+from sr_lightning.report.format import group_text, labels_text, metric_text
 from sr_lightning.report.measurements import Evidence, Measurement, budget_text
 from sr_lightning.studies.claims import table_claims
-from sr_lightning.studies.published_cells import METRICS, Cell, Claim, Label
+from sr_lightning.studies.published_cells import METRICS, Cell, Claim, Label, label_text
 from sr_lightning.studies.verdicts import UNDECIDED
 
 __all__ = ["claim_verdict", "claims_table", "printed", "printed_digits", "published_table"]
@@ -31,14 +30,14 @@ def published_table(evidence: Evidence, name: str) -> Table:
     if not cells:
         source = evidence.published.claims_of(name)[0].source
         return Table(name, source, "Only claims are published, no numbers.", (), (), ())
-    shape = _Shape.of(cells)
+    stubs, heads, grid = _grid(cells)
     notes, marks = _notes(cells)
     digits = {metric: printed_digits(cells, metric) for metric in ("psnr", "ssim")}
     rows: list[Row] = []
-    for labels, by_column in shape.rows(cells):
-        stub = tuple(label_text(*pair) for pair in zip(shape.stubs, labels, strict=True))
-        group = stub[shape.stubs.index("scale")] if "scale" in shape.stubs else ""
-        listed = [by_column.get(column) for column in shape.columns]
+    for labels, by_column in grid.items():
+        stub = tuple(label_text(*pair) for pair in zip(stubs, labels, strict=True))
+        group = stub[0] if stubs[:1] == ("scale",) else ""
+        listed = [by_column.get(column) for column in heads]
         numbers = tuple(
             None if cell is None else printed(cell, marks[id(cell)], digits) for cell in listed
         )
@@ -52,55 +51,39 @@ def published_table(evidence: Evidence, name: str) -> Table:
         name=name,
         title=cells[0].source,
         source=_caption(cells),
-        stubs=shape.stubs,
-        columns=tuple(shape.column(key) for key in shape.columns),
+        stubs=stubs,
+        columns=tuple(heads.values()),
         rows=tuple(rows),
         notes=notes,
     )
     return ranked(table)
 
 
-@dataclass(frozen=True)
-class _Shape:
-    """Which axes of a table become label columns and which become columns of numbers."""
-
-    stubs: tuple[str, ...]
-    scale_is_column: bool
-    columns: tuple[_Labels, ...]
-
-    @classmethod
-    def of(cls, cells: Sequence[Cell]) -> _Shape:
-        scales = {cell.scale for cell in cells}
-        wide = len({(cell.set, cell.metric) for cell in cells}) > 1
-        factors = [name for name in cells[0].factors if _varies(cells, name)]
-        stubs = ["scale"] if len(scales) > 1 and wide else []
-        if len({cell.method for cell in cells}) > 1 or not factors:
-            stubs.append("method")
-        scale_is_column = len(scales) > 1 and not wide
-        keys = {
-            (cell.set, cell.metric, cell.scale if scale_is_column else None): None for cell in cells
-        }
-        return cls((*stubs, *factors), scale_is_column, tuple(keys))
-
-    def rows(self, cells: Sequence[Cell]) -> list[tuple[_Labels, dict[_Labels, Cell]]]:
-        """Labels and cells by column of every row, scale by scale."""
-        found: dict[_Labels, dict[_Labels, Cell]] = {}
-        for cell in cells:
-            axes = {**cell.labels, "scale": cell.scale}
-            column = (cell.set, cell.metric, cell.scale if self.scale_is_column else None)
-            found.setdefault(tuple(axes[name] for name in self.stubs), {})[column] = cell
-        rows = list(found.items())
-        if "scale" in self.stubs:
-            rows.sort(key=lambda row: float(row[0][0] or 0))
-        return rows
-
-    def column(self, key: _Labels) -> Column:
-        name, metric, scale = key
-        head = metric_text(str(metric))
-        if self.scale_is_column:
-            wide = f"{name}, {head}" if name else head
-            return Column((wide, label_text("scale", scale)))
-        return Column((str(name or ""), head))
+def _grid(
+    cells: Sequence[Cell],
+) -> tuple[tuple[str, ...], dict[_Labels, tuple[str, str]], dict[_Labels, dict[_Labels, Cell]]]:
+    """Which axes are label columns; headings of the columns; and cells by row, then by column."""
+    scales = {cell.scale for cell in cells}
+    wide = len({(cell.set, cell.metric) for cell in cells}) > 1
+    scale_is_column = len(scales) > 1 and not wide
+    factors = [name for name in cells[0].factors if _varies(cells, name)]
+    stubs = ["scale"] if len(scales) > 1 and wide else []
+    if len({cell.method for cell in cells}) > 1 or not factors:
+        stubs.append("method")
+    stubs += factors
+    heads: dict[_Labels, tuple[str, str]] = {}
+    rows: dict[_Labels, dict[_Labels, Cell]] = {}
+    for cell in cells:
+        axes = {**cell.labels, "scale": cell.scale}
+        column = (cell.set, cell.metric, cell.scale if scale_is_column else None)
+        head = (cell.set or "", metric_text(cell.metric))
+        if scale_is_column:
+            head = (", ".join(filter(None, head)), label_text("scale", cell.scale))
+        heads[column] = head
+        rows.setdefault(tuple(axes[name] for name in stubs), {})[column] = cell
+    if "scale" in stubs:
+        rows = dict(sorted(rows.items(), key=lambda row: float(row[0][0] or 0)))
+    return tuple(stubs), heads, rows
 
 
 def _varies(cells: Iterable[Cell], factor: str) -> bool:
@@ -295,7 +278,7 @@ def claims_table(evidence: Evidence, name: str) -> Table | None:
         title=f"Claims: {claims[0].source}",
         source="",
         stubs=("claim", "better > worse"),
-        columns=tuple(Column(("", head)) for head in heads),
+        columns=tuple(("", head) for head in heads),
         rows=tuple(rows),
     )
 

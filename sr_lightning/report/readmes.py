@@ -8,16 +8,15 @@ drawn: PSNR against parameters on that set.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from sr_lightning.errors import UserError
 from sr_lightning.report.build import build_report
-from sr_lightning.report.document import Table
-from sr_lightning.report.markdown import markdown
+from sr_lightning.report.figures import cost_figure, description, file_svg
 from sr_lightning.report.measurements import Evidence
 from sr_lightning.report.published_view import published_table
-from sr_lightning.report.svg import cost_plot, standalone
+from sr_lightning.report.writers import markdown
 from sr_lightning.report.zoo_view import zoo_view
 from sr_lightning.studies.ledger import Ledger
 from sr_lightning.studies.located_yaml import meant
@@ -32,7 +31,7 @@ def lasting_evidence(root: Path) -> Evidence:
     """What READMEs are written from: not the quick runs, which anyone's machine makes and forgets.
 
     Args:
-        root: The checkout.
+        root: Folder of the checkout.
     """
     ledger = Ledger(root / "experiments" / "results")
     return Evidence(root, ledger, considered=("short", "medium", "paper"))
@@ -48,13 +47,9 @@ def stale(evidence: Evidence) -> dict[Path, str]:
         UserError: a README names a table or a plot that does not exist.
     """
     root = evidence.root
-    files = [root / "README.md"]
-    for room in ("sr_lightning", "experiments"):
-        files += sorted(root.glob(f"{room}/**/README.md"))
+    rooms = (path for room in ("sr_lightning", "experiments") for path in root.glob(f"{room}/**"))
+    files = [root / "README.md", *sorted(path / "README.md" for path in rooms)]
     texts = {file: file.read_text() for file in files if file.is_file()}
-    texts = {
-        file: text for file, text in texts.items() if _BLOCK.search(text) or _PLOT.search(text)
-    }
     names = {match[2] for text in texts.values() for match in _BLOCK.finditer(text)}
     # Single tables are quick: the report counts the costs of all networks.
     tables = {
@@ -65,10 +60,19 @@ def stale(evidence: Evidence) -> dict[Path, str]:
     if names - set(tables):
         report = build_report(evidence)
         tables = {table.name: table for table in (*report.tables, report.verdicts)}
-    fresh = {file: _filled(file, text, tables) for file, text in texts.items()}
+    found: dict[Path, str] = {}
     for file, text in texts.items():
-        fresh |= _plots(evidence, file, text)
-    return {file: text for file, text in fresh.items() if text != _content(file)}
+
+        def block(match: re.Match[str], file: Path = file) -> str:
+            if match[2] not in tables:
+                known = meant(match[2], tables)
+                raise UserError(f"{file}: there is no table '{match[2]}'{known}.")
+            return f"{match[1]}{markdown(tables[match[2]], heading=False)}{match[3]}"
+
+        fresh = _BLOCK.sub(block, text)
+        found |= {file: fresh} if fresh != text else {}
+        found |= dict(_stale_plots(evidence, file, text))
+    return found
 
 
 def refresh(evidence: Evidence) -> list[Path]:
@@ -87,28 +91,17 @@ def refresh(evidence: Evidence) -> list[Path]:
     return list(changed)
 
 
-def _content(file: Path) -> str | None:
-    return file.read_text() if file.is_file() else None
+def _stale_plots(evidence: Evidence, readme: Path, text: str) -> Iterator[tuple[Path, str]]:
+    """The plots that a README shows and that are missing or of other numbers.
 
-
-def _plots(evidence: Evidence, readme: Path, text: str) -> dict[Path, str]:
-    """The plots that a README shows."""
+    Bytes are not compared: another matplotlib draws the same numbers with others.
+    """
     shown = _PLOT.findall(text)
-    known = {plot.title: plot for plot in zoo_view(evidence).plots} if shown else {}
-    drawn = {}
+    plots = {plot.title: plot for plot in zoo_view(evidence).plots} if shown else {}
     for path, name, scale in shown:
-        title = f"{name} x{scale}"
-        if title not in known:
-            raise UserError(f"{readme}: there is no plot of {title}{meant(title, known)}.")
-        drawn[(readme.parent / path).resolve()] = standalone(cost_plot(known[title]))
-    return drawn
-
-
-def _filled(file: Path, text: str, tables: Mapping[str, Table]) -> str:
-    def block(match: re.Match[str]) -> str:
-        name = match[2]
-        if name not in tables:
-            raise UserError(f"{file}: there is no table '{name}'{meant(name, tables)}.")
-        return f"{match[1]}{markdown(tables[name], heading=False)}{match[3]}"
-
-    return _BLOCK.sub(block, text)
+        title, file = f"{name} x{scale}", (readme.parent / path).resolve()
+        if title not in plots:
+            raise UserError(f"{readme}: there is no plot of {title}{meant(title, plots)}.")
+        says = "; ".join(f"{p.label}: {p.psnr:.2f} dB, {p.cost:.0f}" for p in plots[title].points)
+        if not file.is_file() or description(file.read_text()) != says:
+            yield file, file_svg(cost_figure(plots[title]), says)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from sr_lightning.data.images import read_rgb, to_tensor
 from sr_lightning.inference.pictures import save_crops
 from sr_lightning.report.document import (
-    Column,
     Comparison,
-    Curve,
+    Curves,
     Number,
     Panel,
     Provenance,
@@ -85,7 +87,7 @@ def _view(evidence: Evidence, study: Study, budget: str | None, pictures: Path |
             title=f"Verdicts: {study.title}",
             source="",
             stubs=("claim",),
-            columns=tuple(Column(("", head)) for head in _VERDICT_HEADS),
+            columns=tuple(("", head) for head in _VERDICT_HEADS),
             rows=tuple(
                 _verdict_row(study, verdict, need, entries)
                 for verdict, need in zip(found, needed, strict=True)
@@ -102,41 +104,50 @@ def _view(evidence: Evidence, study: Study, budget: str | None, pictures: Path |
 
 def _verdict_row(study: Study, verdict: Verdict, need: Need, entries: Sequence[RunRecord]) -> Row:
     """A claim and what was measured of it."""
-    own, primary = verdict.own, verdict.primary
-    word = f"{verdict.word}: {verdict.reason}" if verdict.reason else verdict.word
+    own = _cells_of(study, verdict.own, entries)
+    primary = _cells_of(study, verdict.primary, entries)
     cells = (
         _published_gap(study, verdict),
-        *_gap_cells(study, own, entries),
-        _width(study, own.image_error if own else None),
-        str(len(own.seeds) if own else 0),
-        word,
-        group_text(primary.group) if primary else "",
-        None if primary is None else _gap(study, primary, entries),
-        _p(primary.corrected_p if primary else None),
-        _width(study, primary.image_error if primary else None),
-        verdict.primary_word if primary else "",
+        *(own[name] for name in ("on", "gap", "corrected", "p", "p (Holm)", "images", "n")),
+        _word(verdict),
+        *(primary[name] for name in ("on", "gap", "p (Holm)", "images")),
+        verdict.primary_word if verdict.primary else "",
         _seeds_to_tell(need),
     )
     return Row((_claim_text(verdict),), cells, "both")
 
 
-def _gap_cells(
+def _cells_of(
     study: Study, found: Difference | None, entries: Sequence[RunRecord]
-) -> tuple[Number | str | None, ...]:
+) -> dict[str, Number | str | None]:
     """Where a difference was measured, what it is, and how sure it is."""
     if found is None:
-        return "", None, "", "", ""
-    return (
-        group_text(found.group),
-        _gap(study, found, entries),
-        _width(study, found.corrected_half_width),
-        _p(found.p),
-        _p(found.corrected_p),
-    )
+        texts = ("on", "corrected", "p", "p (Holm)", "images")
+        return {"gap": None, "n": "0", **dict.fromkeys(texts, "")}
+
+    def width(value: float | None) -> str:
+        return "" if value is None else f"{value:.{_digits(study)}f}"
+
+    def probability(p: float | None) -> str:
+        return "" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
+
+    return {
+        "on": group_text(found.group),
+        "gap": _gap(study, found, entries),
+        "corrected": width(found.corrected_half_width),
+        "p": probability(found.p),
+        "p (Holm)": probability(found.corrected_p),
+        "images": width(found.image_error),
+        "n": str(len(found.seeds)),
+    }
 
 
 def _claim_text(verdict: Verdict) -> str:
     return f"{verdict.claim.better} > {verdict.claim.worse}"
+
+
+def _word(verdict: Verdict) -> str:
+    return f"{verdict.word}: {verdict.reason}" if verdict.reason else verdict.word
 
 
 def _published_gap(study: Study, verdict: Verdict) -> Number | str:
@@ -145,16 +156,6 @@ def _published_gap(study: Study, verdict: Verdict) -> Number | str:
         return f"order ({claim.set})"
     origin = Provenance(f"Published: {claim.better} - {claim.worse}", (("source", claim.source),))
     return Number(claim.published, study.measure.metric, signed=True, word=claim.set, origin=origin)
-
-
-def _width(study: Study, value: float | None) -> str:
-    return "" if value is None else f"{value:.{_digits(study)}f}"
-
-
-def _p(value: float | None) -> str:
-    if value is None:
-        return ""
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _digits(study: Study) -> int:
@@ -172,11 +173,8 @@ def _seeds_to_tell(need: Need) -> str:
 
 def _gap(study: Study, found: Difference, entries: Sequence[RunRecord]) -> Number:
     """The difference of two levels with its interval."""
-    sides = [
-        entry
-        for entry in entries
-        if entry.level in (found.better, found.worse) and entry.seed in found.seeds
-    ]
+    sides = (found.better, found.worse)
+    runs = [run for run in entries if run.level in sides and run.seed in found.seeds]
     title = f"{found.better} - {found.worse} on {group_text(found.group)}"
     if found.deviation is not None:
         title += f", standard deviation over paired seeds {found.deviation:.3f}"
@@ -187,7 +185,7 @@ def _gap(study: Study, found: Difference, entries: Sequence[RunRecord]) -> Numbe
         half_width=found.half_width,
         digits=_digits(study),
         signed=True,
-        origin=origin_of_runs(sides, title, study.measure.protocol),
+        origin=origin_of_runs(runs, title, study.measure.protocol),
     )
 
 
@@ -204,32 +202,18 @@ def claims_by_budget(views: Sequence[StudyView], budgets: Iterable[str]) -> list
     for place, verdict in enumerate(views[0].judged):
         cells: list[Number | str | None] = [_published_gap(study, verdict)]
         for budget in budgets:
-            if budget in by_budget:
-                view = by_budget[budget]
-                cells += _at_budget(view, view.judged[place])
-            else:
-                cells += ["", None, "", "", "not run" if budget in study.budgets else ""]
+            view = by_budget.get(budget)
+            judged = None if view is None else view.judged[place]
+            if view is None or judged is None or judged.shown is None:
+                word = "not run" if budget in study.budgets else ""
+                cells += ["", None, "", "", judged.word if judged else word]
+                continue
+            shown = _cells_of(study, judged.shown, view.entries)
+            smaller = ", smaller network" if reduces(study, budget) else ""
+            cells += [shown["on"], shown["gap"], shown["corrected"], f"{shown['n']}{smaller}"]
+            cells.append(_word(judged))
         rows.append(Row((study.name, _claim_text(verdict)), tuple(cells), "both"))
     return rows
-
-
-def _at_budget(view: StudyView, verdict: Verdict) -> list[Number | str | None]:
-    found = verdict.shown
-    if found is None:
-        return ["", None, "", "", verdict.word]
-    smaller = ", smaller network" if view.budget and reduces(view.study, view.budget) else ""
-    return [
-        group_text(found.group),
-        _gap(view.study, found, view.entries),
-        _width(view.study, found.corrected_half_width),
-        f"{len(found.seeds)}{smaller}",
-        f"{verdict.word}: {verdict.reason}" if verdict.reason else verdict.word,
-    ]
-
-
-def _difference(study: Study, level: str, entries: list[RunRecord], group: str) -> Number | None:
-    found = against_reference(study, level, entries, group)
-    return None if found is None else _gap(study, found, entries)
 
 
 def _levels(
@@ -244,12 +228,12 @@ def _levels(
     measure = study.measure
     published = _published(study)
     head = metric_text(measure.metric)
-    columns = [Column((group_text(group), f"published {head}")) for group in published]
-    columns += [Column((group_text(group), f"measured {head}")) for group in groups]
+    columns = [(group_text(group), f"published {head}") for group in published]
+    columns += [(group_text(group), f"measured {head}") for group in groups]
     if study.reference is not None:
         heads = [f"minus {study.reference} ± 95%"] * len(groups)
-        columns += [Column(pair) for pair in zip(map(group_text, groups), heads, strict=True)]
-    columns += [Column(("", text)) for text in ("seeds", "parameters", "minutes each")]
+        columns += zip(map(group_text, groups), heads, strict=True)
+    columns += [("", text) for text in ("seeds", "parameters", "minutes each")]
     rows = []
     for level in study.levels:
         runs = [entry for entry in entries if entry.level == level]
@@ -259,8 +243,9 @@ def _levels(
             cells.append(None if cell is None else _printed(level, cell))
         for group in groups:
             cells.append(_measured(study, level, runs, group, published))
-        if study.reference is not None:
-            cells += [_difference(study, level, entries, group) for group in groups]
+        for group in groups if study.reference is not None else ():
+            found = against_reference(study, level, entries, group)
+            cells.append(None if found is None else _gap(study, found, entries))
         cells += [
             str(len({run.seed for run in runs})),
             Number(runs[0].parameters, "parameters", kind="computed") if runs else None,
@@ -349,58 +334,58 @@ def _failures(evidence: Evidence, study: Study, budget: str | None) -> tuple[str
     return tuple(f"{failure.name} failed: {failure.reason}" for failure in found)
 
 
-def _curves(study: Study, entries: Sequence[RunRecord]) -> tuple[Curve, ...]:
-    curves = []
-    for level in study.levels:
-        seeds = tuple(
-            (tuple(entry.curve["step"]), tuple(entry.curve["psnr"]))
-            for entry in entries
-            if entry.level == level and entry.curve.get("step")
-        )
-        if seeds:
-            curves.append(Curve(level, seeds))
-    return tuple(curves)
+def _curves(study: Study, entries: Sequence[RunRecord]) -> Curves:
+    points = [
+        (run.level, run.seed, step, psnr)
+        for level in study.levels
+        for run in entries
+        if run.level == level and run.curve.get("step")
+        for step, psnr in zip(run.curve["step"], run.curve["psnr"], strict=True)
+    ]
+    return Curves(points, columns=["level", "seed", "step", "psnr"])
 
 
-def _by_image(
-    study: Study, entries: Sequence[RunRecord], group: str
-) -> dict[str, dict[str, list[tuple[float, float]]]]:
-    """PSNR and SSIM of every seed by image, then by level; bicubic first."""
-    found: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for entry in entries:
-        methods = entry.metrics.get(study.measure.protocol, {}).get(group, {})
-        for method, cell in methods.items():
-            level = "bicubic" if method == "bicubic" else entry.level
-            for image, (psnr, ssim) in cell["images"].items():
-                found.setdefault(image, {}).setdefault(level, []).append((psnr, ssim))
-    return {image: found[image] for image in sorted(found)}
+def _by_image(study: Study, entries: Sequence[RunRecord], group: str) -> pd.DataFrame:
+    """PSNR and SSIM of every image and level, that of bicubic too, a row for each seed."""
+    return pd.DataFrame(
+        [
+            (image, "bicubic" if method == "bicubic" else run.level, *numbers)
+            for run in entries
+            for method, cell in run.metrics.get(study.measure.protocol, {}).get(group, {}).items()
+            for image, numbers in cell["images"].items()
+        ],
+        columns=["image", "level", "psnr", "ssim"],
+    )
 
 
 def _images(study: Study, entries: Sequence[RunRecord], group: str, name: str) -> Table:
-    metric = 0 if study.measure.metric == "psnr" else 1
+    metric = study.measure.metric
     levels = ["bicubic", *study.levels]
-    rows = []
-    for image, by_level in _by_image(study, entries, group).items():
-        numbers = tuple(
-            Number(
-                statistics.fmean(pair[metric] for pair in by_level[level]),
-                study.measure.metric,
-                kind="measured",
-            )
-            if level in by_level
-            else None
-            for level in levels
+    # Not pandas' mean, whose last digit depends on the order of the seeds.
+    means = _by_image(study, entries, group).pivot_table(
+        metric, "image", "level", aggfunc=statistics.fmean
+    )
+    rows = [
+        Row(
+            (image,),
+            tuple(_image_number(value, metric) for value in values),
+            "measured",
+            group=image,
         )
-        rows.append(Row((image,), numbers, "measured", group=image))
+        for image, *values in means.reindex(columns=levels).itertuples()
+    ]
     return Table(
         name=f"{name}/images/{group}",
         title=f"{group_text(group)}, image by image",
-        source=f"{metric_text(study.measure.metric)} under {study.measure.protocol}, "
-        "mean over seeds.",
+        source=f"{metric_text(metric)} under {study.measure.protocol}, mean over seeds.",
         stubs=("image",),
-        columns=tuple(Column(("", level)) for level in levels),
+        columns=tuple(("", level) for level in levels),
         rows=tuple(rows),
     )
+
+
+def _image_number(value: float, metric: str) -> Number | None:
+    return None if math.isnan(value) else Number(value, metric, "measured")
 
 
 def _pictures(
@@ -412,8 +397,12 @@ def _pictures(
     first = {entry.level: entry for entry in reversed(entries)}
     shown = [first[level] for level in study.levels if level in first]
     for group in groups:
-        images = _by_image(study, shown, group)
-        for image, by_level in images.items():
+        measured = _by_image(study, shown, group)
+        for image in sorted(set(measured["image"])):
+            of_image = measured[measured["image"] == image].drop_duplicates("level")
+            texts = {
+                row.level: f"{row.psnr:.2f} dB / {row.ssim:.4f}" for row in of_image.itertuples()
+            }
             crops = [folder / run.name / "images" / group / image for run in shown]
             if not all((crop / "sr.png").is_file() for crop in crops):
                 continue
@@ -421,19 +410,11 @@ def _pictures(
             files |= {run.level: crop / "sr.png" for run, crop in zip(shown, crops, strict=True)}
             files["HR (original)"] = crops[0] / "hr.png"
             panels = [
-                Panel(label, _numbers(by_level.get(label)), png)
-                for label, png in _narrowed(files).items()
+                Panel(label, texts.get(label, ""), png) for label, png in _narrowed(files).items()
             ]
             found.append(Comparison(f"{image}, {group_text(group)}", tuple(panels), note))
             break
     return tuple(found[:_COMPARED_SETS])
-
-
-def _numbers(measured: list[tuple[float, float]] | None) -> str:
-    if not measured:
-        return ""
-    psnr, ssim = measured[0]
-    return f"{psnr:.2f} dB / {ssim:.4f}"
 
 
 def _narrowed(files: dict[str, Path]) -> dict[str, bytes]:

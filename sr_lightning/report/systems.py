@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from sr_lightning.experiments import experiment_file, experiment_files
 from sr_lightning.nn.complexity import HR_720P
 from sr_lightning.nn.network import SRNetwork
-from sr_lightning.report.document import Column, Number, Provenance, Row, Table
-from sr_lightning.report.format import label_text
-from sr_lightning.report.measurements import Evidence, group_name, origin_of_weights
+from sr_lightning.report.document import Number, Provenance, Row, Table
+from sr_lightning.report.measurements import Evidence
+from sr_lightning.report.zoo_view import measured_of, quality_cells
 from sr_lightning.studies.complexity import batch_of, shown_scales
+from sr_lightning.studies.published_cells import label_text
 from sr_lightning.studies.speeds import Machine, SpeedFile, SpeedRow
 from sr_lightning.weights.zoo import PROTOCOL, SETS, WeightRecord
 
@@ -67,7 +68,7 @@ def _table(evidence: Evidence, file: SpeedFile) -> Table:
         title=f"All systems on {file.machine.name}",
         source=_caption(file.machine, [s.timed for s in systems if s.timed is not None]),
         stubs=("paper", "experiment", "scale"),
-        columns=tuple(Column(head) for head in heads),
+        columns=tuple(heads),
         rows=tuple(rows),
     )
 
@@ -99,39 +100,24 @@ def _systems(evidence: Evidence, file: SpeedFile) -> Iterator[_System]:
 def _row(evidence: Evidence, machine: Machine, system: _System) -> Row:
     weights = _weights(evidence, system)
     patch, batch = system.batch
-    cells: list[Number | str | None] = [
-        *_counts(system),
+    facts = (
+        ("experiment", system.experiment),
+        ("network", type(system.network).__name__),
+        ("parameters", f"{system.parameters:,}"),
+        ("MACs", f"{system.macs:,} for a {_SIZE}, true count"),
+    )
+    origin = Provenance(f"Counted from the network of {system.experiment}, no run needed", facts)
+    cells = (
+        Number(system.parameters, "parameters", "computed", origin=origin),
+        Number(system.macs, "macs", "computed", origin=origin),
         f"{batch} x {patch}" if system.scale in system.network.scales else "",
         _seconds(machine, system, "step"),
         _seconds(machine, system, "image"),
         f"{weights.name}{' (preview)' if weights.preview else ''}" if weights is not None else "",
-    ]
-    for name in SETS:
-        for metric in ("psnr", "ssim"):
-            value = _measured(weights, name, system.scale).get(metric)
-            if weights is None or value is None:
-                cells.append(None)
-            else:
-                origin = origin_of_weights(weights, PROTOCOL)
-                cells.append(Number(value, metric, "measured", origin=origin))
+        *quality_cells(weights, system.scale),
+    )
     labels = (system.paper, system.experiment, label_text("scale", system.scale))
-    return Row(labels, tuple(cells), "both", group=system.paper)
-
-
-def _counts(system: _System) -> tuple[Number, Number]:
-    origin = Provenance(
-        f"Counted from the network of {system.experiment}, no run needed",
-        (
-            ("experiment", system.experiment),
-            ("network", type(system.network).__name__),
-            ("parameters", f"{system.parameters:,}"),
-            ("MACs", f"{system.macs:,} for a {_SIZE}, true count"),
-        ),
-    )
-    return (
-        Number(system.parameters, "parameters", "computed", origin=origin),
-        Number(system.macs, "macs", "computed", origin=origin),
-    )
+    return Row(labels, cells, "both", group=system.paper)
 
 
 def _seconds(machine: Machine, system: _System, what: str) -> Number | None:
@@ -170,15 +156,9 @@ def _weights(evidence: Evidence, system: _System) -> WeightRecord | None:
     for record in evidence.weights.values():
         experiments = re.findall(r"experiments/(?:compared/)?([\w-]+)\.yaml", record.recipe)
         fits = system.experiment in experiments and record.parameters == system.parameters
-        if fits and any(_measured(record, name, system.scale) for name in SETS):
+        if fits and any(measured_of(record, name, system.scale) for name in SETS):
             return record
     return None
-
-
-def _measured(record: WeightRecord | None, name: str, scale: float) -> dict[str, float]:
-    if record is None:
-        return {}
-    return record.measured.get(PROTOCOL, {}).get(group_name(name, scale), {})
 
 
 def _caption(machine: Machine, rows: list[SpeedRow]) -> str:

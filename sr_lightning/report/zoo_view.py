@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from sr_lightning.data.images import natural_key
 from sr_lightning.inference.compare import ComparedPhotograph
 from sr_lightning.metrics.quality import numbers_text
 from sr_lightning.nn.complexity import Complexity, parameter_count
 from sr_lightning.report.document import (
-    Column,
     Comparison,
-    CostPlot,
     Number,
     Panel,
+    Plot,
     Point,
     Provenance,
     Row,
@@ -27,10 +26,14 @@ from sr_lightning.report.published_view import printed, printed_digits
 from sr_lightning.studies.published_cells import Cell
 from sr_lightning.weights.zoo import PROTOCOL, SETS, WeightRecord
 
-__all__ = ["zoo_view"]
+__all__ = ["measured_of", "quality_cells", "zoo_view"]
 
 _USUAL_SCALES = (2, 3, 4, 8)
 _METRICS = ("psnr", "ssim")
+_COLUMNS = (
+    *(("", "parameters"), ("", "MACs")),
+    *((group, metric) for group in SETS for metric in ("PSNR", "SSIM")),
+)
 # Fewer published networks make no picture of the field.
 _FEWEST_POINTS = 4
 
@@ -45,8 +48,7 @@ def zoo_view(evidence: Evidence, pictures: Path | None = None) -> ZooView:
     records = list(evidence.weights.values())
     measured = sorted({scale for record in records for scale in _scales(record)})
     usual = [scale for scale in measured if scale in _USUAL_SCALES]
-    title = "Weights that come with the package"
-    tables = [_quality(evidence, "weights", title, usual)]
+    tables = [_quality(evidence, usual)]
     if records:
         tables += [_training(records), _summary(records)]
     tables += [_any_scale(evidence, record) for record in records if record.arbitrary_scale]
@@ -69,7 +71,8 @@ def _summary(records: Sequence[WeightRecord]) -> Table:
         origin = origin_of_weights(record, PROTOCOL)
         cells: list[Number | None] = [Number(record.parameters, "parameters", "computed")]
         for scale in _USUAL_SCALES:
-            psnr = _measured(record, "Set5", scale).get("psnr")
+            group = group_name("Set5", scale)
+            psnr = record.measured.get(PROTOCOL, {}).get(group, {}).get("psnr")
             cells.append(None if psnr is None else Number(psnr, "psnr", "measured", origin=origin))
         rows.append(Row((record.name,), tuple(cells), "both"))
     heads = ["parameters", *(f"Set5 x{scale} (dB)" for scale in _USUAL_SCALES)]
@@ -78,7 +81,7 @@ def _summary(records: Sequence[WeightRecord]) -> Table:
         title="Weights in short",
         source=f"PSNR on luminance under {PROTOCOL}.",
         stubs=("weights",),
-        columns=tuple(Column(("", head)) for head in heads),
+        columns=tuple(("", head) for head in heads),
         rows=tuple(rows),
     )
 
@@ -86,7 +89,7 @@ def _summary(records: Sequence[WeightRecord]) -> Table:
 # What they reach ---------------------------------------------------------------------------------
 
 
-def _quality(evidence: Evidence, name: str, title: str, scales: Sequence[float]) -> Table:
+def _quality(evidence: Evidence, scales: Sequence[float]) -> Table:
     """Bicubic, then every weight file and its paper's own row, scale by scale."""
     notes: dict[str, None] = {}
     rows: list[Row] = []
@@ -96,20 +99,18 @@ def _quality(evidence: Evidence, name: str, title: str, scales: Sequence[float])
         for network in _by_size(records):
             rows += [_weights_row(evidence, record, scale) for record in network]
             rows += _published_rows(evidence, network, scale, notes)
-    source = "This version comes with none."
-    if rows:
-        source = (
-            f"PSNR (dB) and SSIM on luminance under {PROTOCOL}. Light weights are of a smaller "
-            "network than the paper's, whose published row stands below them; previews do not "
-            "reach VDSR's published Set5 PSNR. Parameters and MACs (true count, "
-            "for a 1280x720 output) are counted from the networks, also those of published rows."
-        )
+    source = (
+        f"PSNR (dB) and SSIM on luminance under {PROTOCOL}. Light weights are of a smaller "
+        "network than the paper's, whose published row stands below them; previews do not "
+        "reach VDSR's published Set5 PSNR. Parameters and MACs (true count, "
+        "for a 1280x720 output) are counted from the networks, also those of published rows."
+    )
     return Table(
-        name=name,
-        title=title,
-        source=source,
+        name="weights",
+        title="Weights that come with the package",
+        source=source if rows else "This version comes with none.",
         stubs=("weights", "scale"),
-        columns=_quality_columns() if rows else (),
+        columns=_COLUMNS if rows else (),
         rows=tuple(rows),
         notes=tuple(notes),
     )
@@ -128,16 +129,9 @@ def _any_scale(evidence: Evidence, record: WeightRecord) -> Table:
         source=f"PSNR (dB) and SSIM on luminance under {PROTOCOL}; MACs (true count) for a "
         "1280x720 output.",
         stubs=("weights", "scale"),
-        columns=_quality_columns(),
+        columns=_COLUMNS,
         rows=tuple(rows),
     )
-
-
-def _quality_columns() -> tuple[Column, ...]:
-    columns = [Column(("", "parameters")), Column(("", "MACs"))]
-    for group in SETS:
-        columns += [Column((group, "PSNR")), Column((group, "SSIM"))]
-    return tuple(columns)
 
 
 def _by_size(records: Iterable[WeightRecord]) -> list[list[WeightRecord]]:
@@ -148,23 +142,24 @@ def _by_size(records: Iterable[WeightRecord]) -> list[list[WeightRecord]]:
     return list(found.values())
 
 
+def _row(label: str, scale: float, cells: Iterable[Number | None], published: bool = False) -> Row:
+    kind: Literal["published", "both"] = "published" if published else "both"
+    return Row((label, f"x{scale:g}"), tuple(cells), kind, group=f"x{scale:g}")
+
+
 def _bicubic_row(records: Sequence[WeightRecord], scale: float) -> Row:
     cells: list[Number | None] = [None, None]
     for group in SETS:
-        found = [
-            (record, cell)
-            for record in records
-            if "bicubic_psnr" in (cell := _measured(record, group, scale))
-        ]
+        found = [r for r in records if "bicubic_psnr" in measured_of(r, group, scale)]
         for metric in _METRICS:
             number = None
             if found:
-                record, cell = found[0]
-                facts = (("protocol", PROTOCOL), ("measured with", record.name))
+                facts = (("protocol", PROTOCOL), ("measured with", found[0].name))
                 origin = Provenance(f"Bicubic: {group} x{scale:g}", facts)
-                number = Number(cell.get(f"bicubic_{metric}"), metric, "measured", origin=origin)
+                value = measured_of(found[0], group, scale).get(f"bicubic_{metric}")
+                number = Number(value, metric, "measured", origin=origin)
             cells.append(number)
-    return Row(("bicubic", f"x{scale:g}"), tuple(cells), "both", group=f"x{scale:g}")
+    return _row("bicubic", scale, cells)
 
 
 def _weights_row(evidence: Evidence, record: WeightRecord, scale: float) -> Row:
@@ -176,27 +171,41 @@ def _weights_row(evidence: Evidence, record: WeightRecord, scale: float) -> Row:
     if record.notes:
         marks.append(record.notes)
     label = f"{record.name} ({', '.join(marks)})" if marks else record.name
+    origin = Provenance(f"Counted from the weights {record.name}")
     cost = evidence.cost_of_weights(record, scale)
-    cells: list[Number | None] = [
-        Number(
-            record.parameters,
-            "parameters",
-            "computed",
-            origin=Provenance(f"Counted from the weights {record.name}"),
-        ),
+    cells = [
+        Number(record.parameters, "parameters", "computed", origin=origin),
         _macs(cost, f"weights {record.name}"),
+        *quality_cells(record, scale),
     ]
+    return _row(label, scale, cells)
+
+
+def quality_cells(record: WeightRecord | None, scale: float) -> Sequence[Number | None]:
+    """PSNR and SSIM of weights on every usual set, None where they were not measured.
+
+    Args:
+        record: Record of the weights, or None for no weights.
+        scale: Scale of the upscaling.
+    """
+    if record is None:
+        return [None] * len(SETS) * len(_METRICS)
     origin = origin_of_weights(record, PROTOCOL)
-    for group in SETS:
-        cell = _measured(record, group, scale)
-        cells += [
-            Number(cell[metric], metric, "measured", origin=origin) if metric in cell else None
-            for metric in _METRICS
-        ]
-    return Row((label, f"x{scale:g}"), tuple(cells), "both", group=f"x{scale:g}")
+    return [
+        Number(cell[metric], metric, "measured", origin=origin) if metric in cell else None
+        for cell in (measured_of(record, group, scale) for group in SETS)
+        for metric in _METRICS
+    ]
 
 
-def _measured(record: WeightRecord, group: str, scale: float) -> dict[str, float]:
+def measured_of(record: WeightRecord, group: str, scale: float) -> dict[str, float]:
+    """What weights reach on a set under the usual protocol, by metric; empty if not measured.
+
+    Args:
+        record: Record of the weights.
+        group: Name of the set.
+        scale: Scale of the upscaling.
+    """
     return record.measured.get(PROTOCOL, {}).get(group_name(group, scale), {})
 
 
@@ -242,8 +251,7 @@ def _published_rows(
                 numbers.append(
                     Number(word="-") if cell is None else printed(cell, _marks(cell, notes), digits)
                 )
-        label = f"{method}, published, paper's size"
-        yield Row((label, f"x{scale:g}"), tuple(numbers), "published", group=f"x{scale:g}")
+        yield _row(f"{method}, published, paper's size", scale, numbers, published=True)
 
 
 def _marks(cell: Cell, notes: dict[str, None]) -> tuple[int, ...]:
@@ -268,15 +276,11 @@ def _training(records: Sequence[WeightRecord]) -> Table:
     rows = []
     for network in _by_size(records):
         for record in network:
-            protocol = next(iter(record.measured), PROTOCOL)
             size: Number | str = "-"
             if record.file.is_file():
-                size = Number(
-                    round(record.file.stat().st_size / 1e6, 2),
-                    digits=2,
-                    kind="computed",
-                    origin=origin_of_weights(record, protocol),
-                )
+                origin = origin_of_weights(record, next(iter(record.measured), PROTOCOL))
+                megabytes = round(record.file.stat().st_size / 1e6, 2)
+                size = Number(megabytes, kind="computed", digits=2, origin=origin)
             cells = (
                 size,
                 " + ".join(
@@ -303,7 +307,7 @@ def _training(records: Sequence[WeightRecord]) -> Table:
             if licence
         ),
         stubs=("weights",),
-        columns=tuple(Column(("", head)) for head in heads),
+        columns=tuple(("", head) for head in heads),
         rows=tuple(rows),
     )
 
@@ -315,33 +319,25 @@ def _list(names: Sequence[str]) -> str:
 # Figures -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Published:
-    """One printed network in a plot."""
-
-    psnr: float
-    parameters: float
-
-
-def _plots(evidence: Evidence, scales: Sequence[float]) -> Iterator[CostPlot]:
+def _plots(evidence: Evidence, scales: Sequence[float]) -> Iterator[Plot]:
     """PSNR against parameters of printed networks and of the weights, set by set."""
     for scale in scales:
         for name in SETS:
             ours = [
                 Point(record.name, record.parameters, cell["psnr"], measured=True)
                 for record in evidence.weights.values()
-                if "psnr" in (cell := _measured(record, name, scale))
+                if "psnr" in (cell := measured_of(record, name, scale))
             ]
             theirs = [
-                Point(method, found.parameters, found.psnr, measured=False)
-                for method, found in _field(evidence, name, scale).items()
+                Point(method, size, psnr, measured=False)
+                for method, (size, psnr) in _field(evidence, name, scale).items()
             ]
             if ours and len(theirs) >= _FEWEST_POINTS:
-                yield CostPlot(f"{name} x{scale:g}", "parameters", (*theirs, *ours), scale)
+                yield Plot(f"{name} x{scale:g}", "parameters", (*theirs, *ours), scale)
 
 
-def _field(evidence: Evidence, name: str, scale: float) -> dict[str, _Published]:
-    """Every printed network whose size is known, by the name that tables give it."""
+def _field(evidence: Evidence, name: str, scale: float) -> dict[str, tuple[float, float]]:
+    """Size and PSNR of every printed network whose size is known, by its name in tables."""
     cells = [c for c in evidence.published.cells if not c.doubtful and not c.method.endswith("+")]
     sizes: dict[str, float] = {}
     # A paper's own count first, then those of tables that tell how they count.
@@ -352,7 +348,7 @@ def _field(evidence: Evidence, name: str, scale: float) -> dict[str, _Published]
     tested: dict[str, set[str | None]] = {}
     for cell in cells:
         tested.setdefault(cell.table, set()).add(cell.set)
-    found: dict[str, _Published] = {}
+    found: dict[str, tuple[float, float]] = {}
     for cell in cells:
         if (cell.metric, cell.set, cell.scale) != ("psnr", name, scale):
             continue
@@ -363,7 +359,7 @@ def _field(evidence: Evidence, name: str, scale: float) -> dict[str, _Published]
         if network is not None:
             size = parameter_count(network)
         if size:
-            found.setdefault(cell.method, _Published(cell.value, size))
+            found.setdefault(cell.method, (size, cell.value))
     return found
 
 
