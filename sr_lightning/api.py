@@ -47,7 +47,7 @@ def load(name_or_path: str | Path) -> SRNetwork:
     """A network with its weights, on the CPU, in evaluation mode.
 
     Args:
-        name_or_path: name of the zoo, weight file, checkpoint, folder of a run (its best
+        name_or_path: Name of the zoo, weight file, checkpoint, folder of a run (its best
             checkpoint is taken) or of an experiment (of its newest run).
 
     Raises:
@@ -72,14 +72,14 @@ def upscale(
 
     Args:
         image: PIL image, array or tensor; see :data:`AnyImage`.
-        weights: what :func:`load` takes, or a network (quicker for many images), which is used on
+        weights: What :func:`load` takes, or a network (quicker for many images), which is used on
             the device where it is; default: good ones that come with the package.
-        scale: default: 4, or what the weights upscale by.
-        tile: upscale in tiles of this side in LR pixels; default: the whole image where half of the
+        scale: Default: 4, or what the weights upscale by.
+        tile: Upscale in tiles of this side in LR pixels; default: the whole image where half of the
             free memory is enough for it.
-        ensemble: average over the 8 mirrorings and rotations: better, 8 times slower.
-        device: to compute on, where weights are named; "auto" is an accelerator where there is
-            one. The result of a tensor is on the tensor's device all the same.
+        ensemble: Average over the 8 mirrorings and rotations: better, 8 times slower.
+        device: Device to compute on, where weights are named; "auto" is an accelerator where there
+            is one. The result of a tensor is on the tensor's device all the same.
 
     Raises:
         UserError: the image is of another kind, type or range, there are no such weights, or they
@@ -109,14 +109,14 @@ def measure(
     """Compare a super-resolved image with its HR image as papers do.
 
     Args:
-        sr: image file, or an image; see :data:`AnyImage`. Floats may overshoot [0, 1], as networks
+        sr: Image file, or an image; see :data:`AnyImage`. Floats may overshoot [0, 1], as networks
             do. Alpha does not count.
-        hr: the same; its levels are rounded to 8 bits. Where it is larger than `sr`, it is cropped
+        hr: The same; its levels are rounded to 8 bits. Where it is larger than `sr`, it is cropped
             to a multiple of the scale, as benchmarks are. With one channel it is measured as a
             grey file.
-        scale: of the task; it sets the border that is cropped.
-        protocol: a name in `PROTOCOLS`.
-        metrics: names of what is measured.
+        scale: Scale of the task; it sets the border that is cropped.
+        protocol: A name in `PROTOCOLS`.
+        metrics: Names of what is measured.
 
     Returns:
         A number by the name of each metric: PSNR in dB, infinite for identical images; SSIM at
@@ -158,10 +158,10 @@ def imresize(
 
     Args:
         image: PIL image, array or tensor of uint8 or floats; see :data:`AnyImage`.
-        scale: such as 1 / 4; the size is rounded up, as MATLAB's ``imresize(A, scale)`` does.
-        size: height and width of the result, in place of `scale`.
+        scale: Such as 1 / 4; the size is rounded up, as MATLAB's ``imresize(A, scale)`` does.
+        size: Height and width of the result, in place of `scale`.
         boundary: "replicate" as classic MATLAB (the usual benchmark files), "symmetric" as today's.
-        antialias: widen the kernel when downscaling, as MATLAB does.
+        antialias: Widen the kernel when downscaling, as MATLAB does.
 
     Returns:
         An image of the same kind and type.

@@ -49,7 +49,7 @@ class Source(Protocol):
     """A folder or archive with images.
 
     Attributes:
-        images: paths of its images, in the order that reads fastest.
+        images: Paths of its images, in the order that reads fastest.
     """
 
     images: list[PurePosixPath]
@@ -140,8 +140,8 @@ def open_source(path: Path, *, copy: bool = False) -> Iterator[Source]:
     """Open a folder, a zip or a tar archive.
 
     Args:
-        path: what to open.
-        copy: copy the files of a folder instead of making hard links.
+        path: What to open.
+        copy: Copy the files of a folder instead of making hard links.
 
     Raises:
         UserError: there is nothing, it is no archive or a damaged one, or (while the caller places

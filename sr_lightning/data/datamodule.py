@@ -51,40 +51,40 @@ class PatchDataModule(pl.LightningDataModule):
     Sets are names (``DIV2K``, ``Set5``; see ``sr-lightning prepare --list``) or folders.
 
     Args:
-        train: sets to cut patches from.
-        val: sets to validate on; default: `holdout` images taken out of the training sets. A
+        train: Sets to cut patches from.
+        val: Sets to validate on; default: `holdout` images taken out of the training sets. A
             benchmark set is refused here: choosing weights on it would spoil the test.
-        holdout: number of training images to keep for validation where `val` is not given. Which
+        holdout: Number of training images to keep for validation where `val` is not given. Which
             ones depends on their names alone.
-        test: benchmark sets or folders; known sets that are not there are skipped with a notice.
-        predict: one folder of LR images to upscale.
-        root: data root; default ``SR_DATA`` or ``./data``.
-        scale: integer or real scale, or several to draw one per step, those named twice twice as
+        test: Benchmark sets or folders; known sets that are not there are skipped with a notice.
+        predict: One folder of LR images to upscale.
+        root: Data root; default ``SR_DATA`` or ``./data``.
+        scale: Integer or real scale, or several to draw one per step, those named twice twice as
             often; default: the network's.
-        patch_size: side of LR patches in pixels; HR patches are `scale` times that.
-        batch_size: patches of a step over all devices (so that 1 and 4 devices train alike).
-        seed: of the patches; default: ``seed_everything``.
-        num_workers: processes that assemble batches. 0 is fastest on a CPU: a batch takes about
+        patch_size: Side of LR patches in pixels; HR patches are `scale` times that.
+        batch_size: Patches of a step over all devices (so that 1 and 4 devices train alike).
+        seed: Seed of the patches; default: ``seed_everything``.
+        num_workers: Processes that assemble batches. 0 is fastest on a CPU: a batch takes about
             a millisecond.
-        weighting: draw every image equally often ("image") or in proportion to its size
+        weighting: Draw every image equally often ("image") or in proportion to its size
             ("pixel").
-        augment: mirror and rotate patches at random (8 ways).
-        candidates: draw so many patches for each place in a batch and take the one with the most
+        augment: Mirror and rotate patches at random (8 ways).
+        candidates: Draw so many patches for each place in a batch and take the one with the most
             texture (largest mean difference of neighbouring HR pixels); 1 takes what comes.
             inferred: 1, for no paper here says that it selects.
-        lr_source: where LR patches come from: "cached" makes all LR images once, "on_the_fly"
+        lr_source: Where LR patches come from: "cached" makes all LR images once, "on_the_fly"
             makes each patch from its HR patch (the same bytes, less disk), "paired" reads
             `paired_lr`.
         paired_lr: LR folders by set name, such as ``{DIV2K: /data/LR_bicubic/X{scale}}``; used
             for training with ``lr_source: paired`` and for every set named here when measuring.
-        boundary: of the bicubic resize: "replicate" as in the usual benchmark files, "symmetric"
-            as modern MATLAB does.
-        val_scale: scales to validate at; default: `scale`.
-        val_crop: validate on the central square of this side (HR pixels); default whole images.
-        val_limit: validate on at most this many images.
-        small_images: what to do with training images smaller than the patch.
-        leaks: what to do when a training image shows the same picture as a test image.
-        cache: where decoded images are kept; default ``SR_CACHE`` or the user's cache folder.
+        boundary: Boundary of the bicubic resize: "replicate" as in the usual benchmark files,
+            "symmetric" as modern MATLAB does.
+        val_scale: Scales to validate at; default: `scale`.
+        val_crop: Validate on the central square of this side (HR pixels); default whole images.
+        val_limit: Validate on at most this many images.
+        small_images: What to do with training images smaller than the patch.
+        leaks: What to do when a training image shows the same picture as a test image.
+        cache: Where decoded images are kept; default ``SR_CACHE`` or the user's cache folder.
 
     Raises:
         UserError: a set is missing, an image unreadable or too small, a test set in training, or a

@@ -50,9 +50,9 @@ def download(archive: Archive, folder: Path, console: Console) -> Path:
     """Fetch an archive, or go on fetching it.
 
     Args:
-        archive: what to fetch.
-        folder: where to put it.
-        console: where to show progress.
+        archive: What to fetch.
+        folder: Where to put it.
+        console: Where to show progress.
 
     Returns:
         The complete file; at once where an earlier run has fetched it.

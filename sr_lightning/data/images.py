@@ -116,7 +116,7 @@ class Picture:
     Attributes:
         rgb: uint8 array of shape (H, W, 3); grey files have three equal channels.
         alpha: uint8 array of shape (H, W), or None where the file has no transparency.
-        grey: whether the file itself holds one colour channel.
+        grey: Whether the file itself holds one colour channel.
     """
 
     rgb: NDArray[np.uint8]
@@ -381,7 +381,7 @@ def check_range(image: Tensor, beyond: float = 0.01) -> None:
 
     Args:
         image: float, any shape, not empty.
-        beyond: how far outside of [0, 1] a value may lie.
+        beyond: How far outside of [0, 1] a value may lie.
 
     Raises:
         UserError: a value lies farther outside, or is not a number.
@@ -400,7 +400,7 @@ def to_unit_range(image: Tensor, beyond: float = 0.01) -> Tensor:
 
     Args:
         image: uint8, uint16 (white is 65535) or float in [0, 1]; any shape.
-        beyond: how far outside of [0, 1] a float may lie.
+        beyond: How far outside of [0, 1] a float may lie.
 
     Returns:
         float32 of integers; floats as they are.
@@ -498,9 +498,9 @@ def write_image(path: str | Path, rgb: NDArray[np.uint8], *, quality: int = 95) 
     """Write uint8 RGB pixels to a file whose suffix names the format.
 
     Args:
-        path: where to; missing folders are made.
+        path: Where to; missing folders are made.
         rgb: (H, W, 3).
-        quality: of lossy formats.
+        quality: Quality of lossy formats.
 
     Raises:
         UserError: the suffix is unknown or the place cannot be written.

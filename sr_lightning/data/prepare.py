@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> None:
     """Run ``sr-lightning prepare``.
 
     Args:
-        argv: what was typed after ``prepare``.
+        argv: What was typed after ``prepare``.
 
     Raises:
         UserError: a set cannot be had, or is not what it should be.

@@ -61,13 +61,13 @@ class StoredImage:
     """What the manifest says of one image.
 
     Attributes:
-        name: file name without suffix.
-        source: path of the image file when the store was made.
-        height: in pixels.
-        width: in pixels.
-        offset: of its first pixel in the store, in pixels.
-        sha256: of its RGB bytes.
-        grey: whether the file holds one channel; the store always holds three.
+        name: File name without suffix.
+        source: Path of the image file when the store was made.
+        height: Height in pixels.
+        width: Width in pixels.
+        offset: Offset of its first pixel in the store, in pixels.
+        sha256: SHA-256 of its RGB bytes.
+        grey: Whether the file holds one channel; the store always holds three.
         phash: 64-bit perceptual hash as 16 hex digits; see
             :mod:`sr_lightning.data.near_duplicates`.
     """
@@ -86,10 +86,10 @@ class PixelStore:
     """Decoded images behind one memory map.
 
     Args:
-        folder: a finished store.
+        folder: A finished store.
 
     Attributes:
-        images: what is known of each image, in the order given when the store was made.
+        images: What is known of each image, in the order given when the store was made.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -139,9 +139,9 @@ class PixelStore:
         """Open the store of these image files, decoding them first where it does not exist yet.
 
         Args:
-            files: image files in the order wanted.
-            label: readable part of the store's name, and what progress is shown for.
-            cache: where stores lie; default :func:`cache_root`.
+            files: Image files in the order wanted.
+            label: Readable part of the store's name, and what progress is shown for.
+            cache: Where stores lie; default :func:`cache_root`.
 
         Raises:
             UserError: a file cannot be read (nothing is left half-made).
@@ -161,9 +161,9 @@ class PixelStore:
         """Open the store of this one's images after a pure function, making it where needed.
 
         Args:
-            recipe: names the function and all its arguments; part of the store's name.
+            recipe: Names the function and all its arguments; part of the store's name.
             function: uint8 (H, W, 3) to uint8 (h, w, 3).
-            cache: where stores lie; default :func:`cache_root`.
+            cache: Where stores lie; default :func:`cache_root`.
         """
         key = hashlib.sha256(f"{_VERSION} {self.checksum} {recipe}".encode()).hexdigest()[:16]
         label = self.folder.name.rsplit("-", 1)[0]

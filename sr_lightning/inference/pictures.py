@@ -25,7 +25,7 @@ def busiest_square(hr: Tensor, side: int) -> tuple[int, int]:
 
     Args:
         hr: (3, H, W) in [0, 1].
-        side: of the square in pixels.
+        side: Side of the square in pixels.
     """
     grey = hr.mean(dim=0, keepdim=True)[None]
     detail = (grey - F.avg_pool2d(F.pad(grey, (1, 1, 1, 1), mode="replicate"), 3, 1)).abs()
@@ -40,9 +40,9 @@ def strip(panels: list[tuple[str, Pixels]], height: int) -> Image.Image:
     """Labelled pictures of one height in a row, on white.
 
     Args:
-        panels: label and uint8 (H, W, 3) pixels; each is scaled to `height` by nearest neighbour
+        panels: Label and uint8 (H, W, 3) pixels; each is scaled to `height` by nearest neighbour
             when upscaled, so that pixels stay visible.
-        height: of the pictures.
+        height: Height of the pictures.
     """
     font = ImageFont.load_default(14)
     scaled = []
@@ -72,10 +72,10 @@ def comparison(
     """The whole pictures in one row and the busiest square of each, upscaled, in a row below.
 
     Args:
-        methods: label and image (3, H, W) in about [0, 1], all of the size of `hr`.
-        hr: the original, (3, H, W); shown last.
-        side: of the square that is upscaled, in HR pixels.
-        whole: height of the whole pictures, or None to show squares only.
+        methods: Label and image (3, H, W) in about [0, 1], all of the size of `hr`.
+        hr: The original, (3, H, W); shown last.
+        side: Side of the square that is upscaled, in HR pixels.
+        whole: Height of the whole pictures, or None to show squares only.
     """
     panels = [*methods, ("HR (original)", hr)]
     side = min(side, *hr.shape[1:])
@@ -106,11 +106,11 @@ def sheet(
     """The whole original, and beside it a square of it by every method, in rows.
 
     Args:
-        title: stands above the whole original.
-        methods: label and image (3, H, W) in about [0, 1], all of the size of `hr`.
-        hr: the original, (3, H, W).
-        square: top, left and side of what is shown of each, in pixels.
-        height: of an upscaled square.
+        title: Stands above the whole original.
+        methods: Label and image (3, H, W) in about [0, 1], all of the size of `hr`.
+        hr: The original, (3, H, W).
+        square: Top, left and side of what is shown of each, in pixels.
+        height: Height of an upscaled square.
     """
     top, left, side = square
     squares = [
@@ -165,12 +165,12 @@ def save_crops(
     Reports upscale and align them; a strip's pictures are scaled and labelled already.
 
     Args:
-        folder: where ``lr.png`` and one ``<method>.png`` each go.
+        folder: Where ``lr.png`` and one ``<method>.png`` each go.
         lr: (3, h, w) in about [0, 1].
-        methods: images (3, H, W) in about [0, 1], with "hr", the original.
+        methods: Images (3, H, W) in about [0, 1], with "hr", the original.
         scale: H / h.
-        side: largest side of the square in HR pixels.
-        corner: about where its top and left are, in HR pixels; default: where "hr" has most detail.
+        side: Largest side of the square in HR pixels.
+        corner: About where its top and left are, in HR pixels; default: where "hr" has most detail.
 
     Returns:
         Top, left and side of the square in HR pixels.

@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command.
 
     Args:
-        argv: options; default the process's own.
+        argv: Options; default: the process's own.
 
     Raises:
         UserError: the options or the weights cannot be used, or results are there already.
@@ -160,9 +160,9 @@ def network_for(weights: str, scale: float | None, device: torch.device) -> SRNe
     """A network with its weights, ready to upscale.
 
     Args:
-        weights: zoo name, weight file, checkpoint or folder of a run.
-        scale: by which to upscale; None for one that it is made for.
-        device: to compute on.
+        weights: Zoo name, weight file, checkpoint or folder of a run.
+        scale: Scale by which to upscale; None for one that it is made for.
+        device: Device to compute on.
 
     Raises:
         UserError: there are no such weights, or they are of another scale.

@@ -45,11 +45,11 @@ class Upscaler:
     """Upscales images with a network.
 
     Args:
-        network: any network of the suite, in evaluation mode.
-        tile: side of tiles in LR pixels; None upscales the whole image and turns to tiles only if
+        network: Any network of the suite, in evaluation mode.
+        tile: Side of tiles in LR pixels; None upscales the whole image and turns to tiles only if
             memory runs out.
         margin: LR pixels around a tile; default: what makes tiles exact.
-        ensemble: average over the 8 mirrorings and rotations.
+        ensemble: Average over the 8 mirrorings and rotations.
 
     Raises:
         UserError: the tile is smaller than a pixel.
@@ -86,7 +86,7 @@ class Upscaler:
 
         Args:
             lr: (N, 3, H, W) float RGB in [0, 1]; computed in the precision of the network.
-            scale: that the network can do.
+            scale: Scale that the network can do.
 
         Returns:
             (N, 3, scale * H, scale * W), not clamped.

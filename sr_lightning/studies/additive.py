@@ -21,9 +21,9 @@ class Estimate:
     """A difference of two levels.
 
     Attributes:
-        mean: of the difference.
-        error: its standard error, or None where no residual is left to estimate it from.
-        freedom: degrees of freedom of that error.
+        mean: Mean of the difference.
+        error: Its standard error, or None where no residual is left to estimate it from.
+        freedom: Degrees of freedom of that error.
     """
 
     mean: float
@@ -48,9 +48,9 @@ def half_width(error: float, freedom: int, alpha: float = 0.05) -> float:
     """Half of Student's two-sided interval.
 
     Args:
-        error: standard error.
-        freedom: its degrees of freedom.
-        alpha: probability of missing the true value, in (0, 1).
+        error: Standard error.
+        freedom: Its degrees of freedom.
+        alpha: Probability of missing the true value, in (0, 1).
     """
     return float(stdtrit(freedom, 1 - alpha / 2)) * error
 
@@ -60,10 +60,10 @@ class AdditiveFit:
     """Least squares of ``value[level, seed] = mean + level + seed + residual``.
 
     Attributes:
-        levels: that have values.
-        variance: of the residuals, pooled over all levels; None where none are left.
-        freedom: degrees of freedom of the variance.
-        seeds: number of seeds that have values.
+        levels: Levels that have values.
+        variance: Variance of the residuals, pooled over all levels; None where none are left.
+        freedom: Degrees of freedom of the variance.
+        seeds: Number of seeds that have values.
     """
 
     levels: tuple[str, ...]
@@ -94,7 +94,7 @@ def fit_additive(values: Mapping[str, Mapping[int, float]]) -> AdditiveFit:
     """Fit level and seed at once; where all levels have all seeds it is the two-way table's fit.
 
     Args:
-        values: by level, then seed; some may be missing.
+        values: Values by level, then seed; some may be missing.
     """
     levels = tuple(level for level, by_seed in values.items() if by_seed)
     seeds = sorted({seed for by_seed in values.values() for seed in by_seed})
@@ -121,8 +121,8 @@ class Step:
     """What Holm's procedure says of one of several p-values.
 
     Attributes:
-        p: adjusted: the smallest family-wise level at which it is significant.
-        alpha: share of the family-wise level that it was compared with where it was decided. The
+        p: Adjusted: the smallest family-wise level at which it is significant.
+        alpha: Share of the family-wise level that it was compared with where it was decided. The
             interval at this level holds zero exactly if the adjusted p-value is not significant.
     """
 
@@ -137,8 +137,8 @@ def holm(p_values: Sequence[float], alpha: float = 0.05) -> list[Step]:
     At the first that is not significant the procedure ends, and the rest share its level.
 
     Args:
-        p_values: of one family of tests.
-        alpha: probability that any of them is significant by chance.
+        p_values: p-values of one family of tests.
+        alpha: Probability that any of them is significant by chance.
     """
     steps = [Step(1.0, alpha)] * len(p_values)
     adjusted, level, ended = 0.0, alpha, False

@@ -73,17 +73,17 @@ class Run:
     """A training of the queue.
 
     Attributes:
-        name: of the run.
-        priority: lower ones go first.
+        name: Name of the run.
+        priority: Lower ones go first.
         config: Experiment file, relative to the checkout.
-        options: values that differ from the experiment's, by dotted key.
-        overlays: config files between the experiment's and the options.
-        after: name of the weights that it starts from, or "".
-        minutes: budget by device, from measured speed; a device without one is not for this run.
+        options: Values that differ from the experiment's, by dotted key.
+        overlays: Config files between the experiment's and the options.
+        after: Name of the weights that it starts from, or "".
+        minutes: Budget by device, from measured speed; a device without one is not for this run.
         expected: Set5 PSNR in dB under edsr2017 by scale (``x4``); hoped for, not measured.
-        why: what it is good for.
-        weights: name of those that it makes; another one's where it goes on with its training.
-        test_scales: to test at, for a network that takes any scale; default: its own.
+        why: What it is good for.
+        weights: Name of those that it makes; another one's where it goes on with its training.
+        test_scales: Test scales to test at, for a network that takes any scale; default: its own.
     """
 
     name: str
@@ -135,10 +135,10 @@ class Campaign:
     """The queue.
 
     Attributes:
-        runs: by priority.
-        test: sets that finished runs are tested on.
-        data_licence: rights in the training images, for the records.
-        root: the checkout.
+        runs: Runs by priority.
+        test: Sets that finished runs are tested on.
+        data_licence: Rights in the training images, for the records.
+        root: The checkout.
     """
 
     runs: tuple[Run, ...]
@@ -151,8 +151,8 @@ def load_campaign(path: Path, root: Path) -> Campaign:
     """Read and check the queue.
 
     Args:
-        path: of the YAML file.
-        root: the checkout.
+        path: Path of the YAML file.
+        root: The checkout.
 
     Raises:
         UserError: a key is unknown or missing, a name is there twice, or a file does not exist.
@@ -200,12 +200,12 @@ class Session:
     """Works through a campaign for a while.
 
     Args:
-        campaign: the queue.
-        folder: of the run folders; it may be taken to another machine and back.
-        device: to train on.
-        minutes: to spend.
-        extra: options of every fit and test, such as ``--data-root``.
-        console: to report to.
+        campaign: The queue.
+        folder: Folder of the run folders; it may be taken to another machine and back.
+        device: Device to train on.
+        minutes: Minutes to spend.
+        extra: Options of every fit and test, such as ``--data-root``.
+        console: Console to report to.
     """
 
     def __init__(
@@ -356,8 +356,8 @@ def state_of(run: Run, folder: Path) -> str:
     """What has become of a run, in words; "shipped" if only its weights are here.
 
     Args:
-        run: of the queue.
-        folder: of the run folders.
+        run: Run of the queue.
+        folder: Folder of the run folders.
     """
     own = folder / run.name
     if (own / "shipped.txt").is_file():
@@ -396,7 +396,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command.
 
     Args:
-        argv: options; default the process's own.
+        argv: Options; default: the process's own.
     """
     parser = argparse.ArgumentParser(prog="sr-lightning zoo", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)

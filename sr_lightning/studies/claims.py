@@ -25,12 +25,12 @@ class Claim:
     """What a paper concludes from two levels: `better` beats `worse`.
 
     Attributes:
-        better: name of a level.
-        worse: name of a level.
-        set: image set that the paper measures.
-        published: the paper's difference (better - worse), or None where only the order is known.
-        source: where it is printed.
-        scale: that it is about, or None for that of the study.
+        better: Name of a level.
+        worse: Name of a level.
+        set: Image set that the paper measures.
+        published: The paper's difference (better - worse), or None where only the order is known.
+        source: Where it is printed.
+        scale: Scale that it is about, or None for that of the study.
     """
 
     better: str
@@ -53,7 +53,7 @@ def published_table(root: Path, name: str) -> PublishedTable:
     """A published table by name; only its own file is read.
 
     Args:
-        root: the checkout.
+        root: The checkout.
         name: ``file/table``.
 
     Raises:
@@ -83,8 +83,8 @@ def level_of(levels: Iterable[str], labels: Mapping[str, Label]) -> str | None:
     where the labels are all yes or no, by those that are yes, joined with ``+``, or "none".
 
     Args:
-        levels: names of a study's levels.
-        labels: of the row; those that all rows share may be there.
+        levels: Names of a study's levels.
+        labels: Labels of the row; those that all rows share may be there.
     """
     texts = [label_text(name, label) for name, label in labels.items()]
     names = {*texts, ", ".join(texts)}
@@ -101,10 +101,10 @@ def table_claims(
     """The claims of a published table that are about two levels of a study.
 
     Args:
-        claims: of the table.
-        levels: names of the study's levels.
-        metric: that the study compares.
-        scale: that the study is about, or None for any.
+        claims: Claims of the table.
+        levels: Names of the study's levels.
+        metric: Metric that the study compares.
+        scale: Scale that the study is about, or None for any.
     """
     levels = list(levels)
     for claim in claims:

@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command.
 
     Args:
-        argv: options; default the process's own.
+        argv: Options; default: the process's own.
     """
     parser = argparse.ArgumentParser(prog="sr-lightning study", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)

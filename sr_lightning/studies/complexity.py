@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Print parameters, MACs and times of networks.
 
     Args:
-        argv: options; default the process's own.
+        argv: Options; default: the process's own.
     """
     parser = argparse.ArgumentParser(
         prog="sr-lightning complexity",
@@ -149,9 +149,9 @@ class _Sheet:
     """Shows rows as they come: in a table that grows on a terminal, in lines elsewhere.
 
     Args:
-        title: above the rows.
-        heads: of the columns.
-        caption: below.
+        title: Above the rows.
+        heads: Headings of the columns.
+        caption: Below.
     """
 
     _NAME = 36
@@ -221,7 +221,7 @@ class Figure:
     """A published figure and how it counts.
 
     Attributes:
-        cell: of the published tables.
+        cell: Cell of the published tables.
         counting: "all" or "weights" of parameters; "true", "out" or "unknown" of MACs.
     """
 
@@ -232,8 +232,8 @@ class Figure:
         """Our count in the figure's convention, or None where that is not known.
 
         Args:
-            network: that it is about.
-            cost: of the network, for any output size.
+            network: Network that it is about.
+            cost: Cost of the network, for any output size.
         """
         if self.counting == "weights":
             return sum(p.numel() for p in network.parameters() if p.ndim == 4)
@@ -250,7 +250,7 @@ class PublishedCosts:
     """Published parameters and MACs of experiments.
 
     Args:
-        experiments: the folder of experiments; without published numbers in it there are none.
+        experiments: The folder of experiments; without published numbers in it there are none.
 
     Raises:
         UserError: a file of published numbers is damaged.
@@ -278,8 +278,8 @@ class PublishedCosts:
         """The figure for an experiment at a scale, or for all scales.
 
         Args:
-            stem: of the experiment's file.
-            scale: one of its network's.
+            stem: Stem of the experiment's file.
+            scale: One of its network's.
             metric: "parameters" or "macs".
         """
         at_scale = self._figures.get((stem, scale, metric))
@@ -314,7 +314,7 @@ def shown_scales(network: SRNetwork) -> list[float]:
     """Scales that a network's costs are shown at: its own, or those of most tables for any scale.
 
     Args:
-        network: of whatever kind.
+        network: Network of whatever kind.
     """
     return [2, 3, 4, 8] if network.arbitrary_scale else list(network.scales)
 
@@ -323,7 +323,7 @@ def batch_of(name: str) -> tuple[int, int]:
     """Side and number of LR patches in an experiment's batch; those of EDSR for weight files.
 
     Args:
-        name: experiment file, weight file or zoo name.
+        name: Experiment file, weight file or zoo name.
     """
     section = {}
     if name.endswith((".yaml", ".yml")):

@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command.
 
     Args:
-        argv: options; default the process's own.
+        argv: Options; default: the process's own.
     """
     parser = argparse.ArgumentParser(
         prog="sr-lightning dashboard",
@@ -74,8 +74,8 @@ def workspace(study: Study, budget: str, project: str, entity: str = "") -> Any:
     """The workspace of a study at a budget, of wandb-workspaces; nothing is sent anywhere.
 
     Args:
-        study: whose runs it shows.
-        budget: of the runs: levels are compared at equal budgets only.
+        study: Study whose runs it shows.
+        budget: Budget of the runs: levels are compared at equal budgets only.
         project: W&B project.
         entity: W&B team or user.
 

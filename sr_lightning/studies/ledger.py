@@ -52,25 +52,25 @@ class RunRecord:
 
     Attributes:
         name: ``study/budget/level/seedN``.
-        study: name of the study.
-        budget: name of the budget.
-        level: name of the level.
-        seed: of weights and data.
-        key: identity of the number: config, code and data.
-        metrics: by protocol, then set and scale (``Set5_x4``), then method:
+        study: Name of the study.
+        budget: Name of the budget.
+        level: Name of the level.
+        seed: Seed of weights and data.
+        key: Identity of the number: config, code and data.
+        metrics: Metrics by protocol, then set and scale (``Set5_x4``), then method:
             ``{"psnr", "ssim", "images": {name: [psnr, ssim]}}``.
-        parameters: of the network.
-        macs_720p: multiply-accumulates for a 1280 x 720 output.
-        steps: optimiser steps.
-        seconds: wall time of the training.
-        hardware: machine in words.
-        commit: of the code.
-        code: identity of the code that decides its numbers; see :func:`code_of`.
-        data: sets, numbers of images and checksums.
-        config: full config of the run.
+        parameters: Parameters of the network.
+        macs_720p: Multiply-accumulates for a 1280 x 720 output.
+        steps: Optimiser steps.
+        seconds: Wall time of the training.
+        hardware: Machine in words.
+        commit: Commit of the code.
+        code: Identity of the code that decides its numbers; see :func:`code_of`.
+        data: Sets, numbers of images and checksums.
+        config: Full config of the run.
         curve: ``{"step": [...], "psnr": [...]}`` of the validation.
-        run: folder of the run if it lies below the working directory; no paths of a machine.
-        same_as: origins that gave this cell the same numbers before; see :attr:`origin`.
+        run: Folder of the run if it lies below the working directory; no paths of a machine.
+        same_as: Origins that gave this cell the same numbers before; see :attr:`origin`.
     """
 
     name: str
@@ -104,7 +104,7 @@ class RunRecord:
         """Whether another entry has been measured on the same and has the same numbers.
 
         Args:
-            other: of the same cell.
+            other: Other of the same cell.
         """
         return self.data == other.data and _agree(self.metrics, other.metrics)
 
@@ -134,7 +134,7 @@ class Ledger:
     """Reads and writes the entries under a folder.
 
     Args:
-        folder: usually ``experiments/results``.
+        folder: Usually ``experiments/results``.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -160,7 +160,7 @@ class Ledger:
         """The entries of all seeds of a cell's level.
 
         Args:
-            name: of the cell.
+            name: Name of the cell.
         """
         files = sorted(self.path(name).parent.glob("seed*.json"))
         found = [self._read(path, RunRecord) for path in files if not _is_failure(path)]
@@ -227,7 +227,7 @@ def code_of(config: Any) -> str:
     """Identity of the code that decides the numbers of a config.
 
     Args:
-        config: mappings and lists as read from YAML; classes by their full names.
+        config: Mappings and lists as read from YAML; classes by their full names.
 
     Raises:
         UserError: it names a class that the suite does not have, or a source file cannot be read.
@@ -241,14 +241,14 @@ def entry_of_run(
     """Make the entry of a run that was trained and tested.
 
     Args:
-        run: its folder.
-        name: of the entry.
-        study: name of the study.
-        budget: name of the budget.
-        level: name of the level.
-        seed: of the run.
-        key: of the cell.
-        code: identity of the code.
+        run: Its folder.
+        name: Name of the entry.
+        study: Name of the study.
+        budget: Name of the budget.
+        level: Name of the level.
+        seed: Seed of the run.
+        key: Key of the cell.
+        code: Identity of the code.
 
     Raises:
         UserError: a file of the run is missing.

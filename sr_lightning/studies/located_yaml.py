@@ -29,9 +29,9 @@ class Place:
     """Somewhere in a file.
 
     Attributes:
-        file: as it was given.
-        path: keys that lead to the place.
-        line: counted from 1.
+        file: File as it was given.
+        path: Keys that lead to the place.
+        line: Counted from 1.
     """
 
     file: Path

@@ -28,12 +28,13 @@ class Need:
     """What a claim still costs.
 
     Attributes:
-        claim: of the study.
-        found: what was measured of it, or None.
-        target: half of the published difference; None where no size is published.
-        deviation: standard deviation of the residuals, or None where it is not known.
-        seeds: that all levels need for it, or None where that cannot be told.
-        hours: of training that the seeds which are not there would take, one run after another.
+        claim: Claim of the study.
+        found: What was measured of it, or None.
+        target: Half of the published difference; None where no size is published.
+        deviation: Standard deviation of the residuals, or None where it is not known.
+        seeds: Seeds that all levels need for it, or None where that cannot be told.
+        hours: Hours of training that the seeds which are not there would take, one run after
+            another.
     """
 
     claim: Claim
@@ -54,9 +55,9 @@ def needs(study: Study, verdicts: Sequence[Verdict], entries: Sequence[RunRecord
     """What each claim needs, from the residuals and wall times of the runs so far.
 
     Args:
-        study: with its claims.
-        verdicts: on them.
-        entries: of one budget, that the verdicts are from.
+        study: Study with its claims.
+        verdicts: Verdicts on them.
+        entries: Entries of one budget, that the verdicts are from.
     """
     return [_need(study, verdict, entries) for verdict in verdicts]
 
@@ -81,9 +82,9 @@ def seeds_for(target: float, deviation: float, levels: int) -> int:
     """The fewest seeds that make half of a 95% interval no wider than a target.
 
     Args:
-        target: half width that is wanted.
-        deviation: standard deviation of the residuals of level + seed.
-        levels: of the study, all of which have all seeds.
+        target: Half width that is wanted.
+        deviation: Standard deviation of the residuals of level + seed.
+        levels: Levels of the study, all of which have all seeds.
 
     Returns:
         At least 2 and at most :data:`MOST_SEEDS`, which stands for "more".
@@ -99,8 +100,8 @@ def seconds_per_seed(study: Study, entries: Sequence[RunRecord]) -> float:
     """Wall time of one seed of all levels; a level that has no run takes the others' mean.
 
     Args:
-        study: with its levels.
-        entries: of one budget.
+        study: Study with its levels.
+        entries: Entries of one budget.
     """
     by_level: dict[str, list[float]] = {}
     for entry in entries:

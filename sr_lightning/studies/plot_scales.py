@@ -22,8 +22,8 @@ def read_curves(runs: Sequence[str | Path], protocol: str | None = None) -> tupl
     """Mean PSNR of tested runs.
 
     Args:
-        runs: folders; a method of the same name in a later one is told apart by the run's name.
-        protocol: of the numbers; default: the first of the first run.
+        runs: Folders; a method of the same name in a later one is told apart by the run's name.
+        protocol: Protocol of the numbers; default: the first of the first run.
 
     Returns:
         The protocol's name, and the curves.
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command.
 
     Args:
-        argv: options; default the process's own.
+        argv: Options; default: the process's own.
 
     Raises:
         UserError: see :func:`read_curves`.

@@ -24,9 +24,9 @@ class PublishedNumbers:
     """All published cells and claims.
 
     Attributes:
-        cells: in the order of the files.
-        claims: the same.
-        warnings: what looks odd but may be right, such as a PSNR that rises with the scale.
+        cells: Cells in the order of the files.
+        claims: The same.
+        warnings: What looks odd but may be right, such as a PSNR that rises with the scale.
     """
 
     cells: tuple[Cell, ...]
@@ -70,11 +70,11 @@ class PublishedNumbers:
 
         Args:
             table: ``file/table``.
-            method: as the table prints it.
-            scale: or None where the table has none.
-            set: name of the image set or an alias.
-            metric: of :data:`METRICS`.
-            factors: enough of the table's own factors to leave one cell.
+            method: Method as the table prints it.
+            scale: Or None where the table has none.
+            set: Name of the image set or an alias.
+            metric: Metric of :data:`METRICS`.
+            factors: Enough of the table's own factors to leave one cell.
 
         Raises:
             UserError: no cell fits, or several do.
@@ -105,7 +105,7 @@ def load_published(folder: str | Path) -> PublishedNumbers:
     """Read and check all files of published numbers.
 
     Args:
-        folder: usually ``experiments/published``.
+        folder: Usually ``experiments/published``.
 
     Raises:
         UserError: a file is damaged, or a key, name or value in it is impossible; the message names

@@ -28,10 +28,10 @@ class Metric:
     """What a number measures.
 
     Attributes:
-        unit: of the values, "" where they are plain numbers.
-        low: smallest possible value.
-        high: largest possible value.
-        better: which values are better, or None where neither is.
+        unit: Unit of the values, "" where they are plain numbers.
+        low: Smallest possible value.
+        high: Largest possible value.
+        better: Which values are better, or None where neither is.
     """
 
     unit: str
@@ -63,25 +63,25 @@ class Cell:
 
     Attributes:
         table: ``file/table``.
-        paper: whose table it is.
-        method: as the table prints it, without citations.
-        factors: what else the table varies, such as ``{"attention": "CA&SA"}``.
-        scale: or None where the number has none.
-        set: image set by the catalog's name, or None.
-        metric: of :data:`METRICS`.
-        value: in `unit`; where the source is known to be wrong, what is right.
-        unit: of the value.
-        protocol: name of a protocol, or words; None where the metric needs none.
-        protocol_certain: whether the protocol is known, not supposed.
-        source: paper or slides, and the table, in words.
-        erratum: what the source prints, what is right, and why.
-        doubtful: the printed value cannot be right, and what is right is not known.
-        note: what to know before comparing with it, or what was inferred about it.
-        approximate: it was read off a figure or rounded in prose.
+        paper: Paper whose table it is.
+        method: Method as the table prints it, without citations.
+        factors: What else the table varies, such as ``{"attention": "CA&SA"}``.
+        scale: Or None where the number has none.
+        set: Image set by the catalog's name, or None.
+        metric: Metric of :data:`METRICS`.
+        value: Value in `unit`; where the source is known to be wrong, what is right.
+        unit: Unit of the value.
+        protocol: Name of a protocol, or words; None where the metric needs none.
+        protocol_certain: Whether the protocol is known, not supposed.
+        source: Paper or slides, and the table, in words.
+        erratum: What the source prints, what is right, and why.
+        doubtful: The printed value cannot be right, and what is right is not known.
+        note: What to know before comparing with it, or what was inferred about it.
+        approximate: It was read off a figure or rounded in prose.
         hr_size: (H, W) of the output that MACs or FLOPs are for; None where it is not known.
-        best: whether the table marks it as the best.
-        experiment: of the suite (``experiments/<experiment>.yaml``) whose result answers it; a
-            ``+`` at its end means with self-ensemble.
+        best: Whether the table marks it as the best.
+        experiment: Experiment of the suite (``experiments/<experiment>.yaml``) whose result answers
+            it; a ``+`` at its end means with self-ensemble.
     """
 
     table: str
@@ -116,18 +116,18 @@ class Claim:
 
     Attributes:
         table: ``file/table``.
-        paper: whose claim it is.
-        better: labels of the better one.
-        worse: labels of the worse one, on the same axes.
-        method: that both share, or None.
-        scale: that both share, or None.
-        set: that both share, or None.
-        metric: that is compared.
-        delta: value of the better one minus that of the worse one, from the cells if they exist.
-        approximate: no cells are printed; `delta` was read off a figure or prose.
-        source: where it is claimed.
-        says: the conclusion in short.
-        cells: the two cells, or None where they are not printed.
+        paper: Paper whose claim it is.
+        better: Labels of the better one.
+        worse: Labels of the worse one, on the same axes.
+        method: Method that both share, or None.
+        scale: Scale that both share, or None.
+        set: Set that both share, or None.
+        metric: Metric that is compared.
+        delta: Value of the better one minus that of the worse one, from the cells if they exist.
+        approximate: No cells are printed; `delta` was read off a figure or prose.
+        source: Where it is claimed.
+        says: The conclusion in short.
+        cells: The two cells, or None where they are not printed.
     """
 
     table: str

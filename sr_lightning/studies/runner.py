@@ -54,12 +54,12 @@ class CellState:
     """What is known of a cell while the study runs.
 
     Attributes:
-        cell: the cell.
-        state: what it is doing.
-        step: optimiser steps done.
-        steps: in all; 0 while unknown.
-        seconds: since it started.
-        reason: of a failure, or what became of an earlier entry.
+        cell: The cell.
+        state: What it is doing.
+        step: Optimiser steps done.
+        steps: Steps in all; 0 while unknown.
+        seconds: Since it started.
+        reason: Reason of a failure, or what became of an earlier entry.
     """
 
     cell: Cell
@@ -76,15 +76,15 @@ class Runner:
     """Runs the cells of a study on this machine.
 
     Args:
-        study: what to run.
-        budget: name of its budget.
-        ledger: where results go.
-        runs: folder of the cells' run folders.
-        seeds: how many; default the study's.
-        jobs: processes at a time; they share the cores evenly.
-        extra: options added to every fit and test, such as ``--data-root``.
-        changed: called after every change of a cell's state.
-        program: what runs the commands of a cell, given as JSON in one more argument.
+        study: What to run.
+        budget: Name of its budget.
+        ledger: Where results go.
+        runs: Folder of the cells' run folders.
+        seeds: How many; default the study's.
+        jobs: Processes at a time; they share the cores evenly.
+        extra: Options added to every fit and test, such as ``--data-root``.
+        changed: Called after every change of a cell's state.
+        program: What runs the commands of a cell, given as JSON in one more argument.
     """
 
     study: Study
@@ -311,8 +311,8 @@ def data_digest(cell: Cell, root: str | None) -> str:
     """Digest of the images that a cell trains, validates and tests on.
 
     Args:
-        cell: of a study.
-        root: data root, or None for the default.
+        cell: Cell of a study.
+        root: Data root, or None for the default.
 
     Raises:
         UserError: a training or validation set is missing.

@@ -20,9 +20,9 @@ def run_on_slurm(runner: Runner, parameters: dict[str, Any], poll_s: float = 5.0
     checkpoint, since that is what running a broken-off cell does.
 
     Args:
-        runner: of the study.
-        parameters: of submitit's executor, such as ``slurm_partition``, ``timeout_min``.
-        poll_s: seconds between looks at the queue.
+        runner: Runner of the study.
+        parameters: Parameters of submitit's executor, such as ``slurm_partition``, ``timeout_min``.
+        poll_s: Seconds between looks at the queue.
 
     Raises:
         UserError: submitit or SLURM is missing.

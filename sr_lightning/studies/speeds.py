@@ -30,9 +30,9 @@ class Machine:
     """What times were measured on.
 
     Attributes:
-        processor: model name of the CPU or GPU.
-        threads: of PyTorch on the CPU; 0 where a GPU computes.
-        clock: see :mod:`sr_lightning.training.speed`.
+        processor: Model name of the CPU or GPU.
+        threads: Threads of PyTorch on the CPU; 0 where a GPU computes.
+        clock: See :mod:`sr_lightning.training.speed`.
     """
 
     processor: str
@@ -69,26 +69,26 @@ class SpeedRow:
     """Times of an experiment's network at one scale.
 
     Attributes:
-        experiment: stem of its file.
-        scale: of the image and the patches.
-        parameters: of the network that was timed.
-        macs_720p: its multiply-accumulates for a 1280 x 720 output.
-        image: seconds for one 320 x 180 LR image; and whether that is an estimate, as for the rest.
-        image_estimated: see `image`.
-        step: seconds of a training step, or None where the network is not trained at the scale.
-        step_estimated: see `image`.
-        image_plain: as the paper writes the layers.
-        step_plain: as the paper writes the layers.
-        patch: side of the LR patches of the step.
-        batch: number of them.
-        limit: seconds beyond which a call was estimated.
-        core_share: processor time over wall time while it was measured; less than 1 where other
+        experiment: Stem of its file.
+        scale: Scale of the image and the patches.
+        parameters: Parameters of the network that was timed.
+        macs_720p: Its multiply-accumulates for a 1280 x 720 output.
+        image: Seconds for one 320 x 180 LR image; and whether that is an estimate, as for the rest.
+        image_estimated: See `image`.
+        step: Seconds of a training step, or None where the network is not trained at the scale.
+        step_estimated: See `image`.
+        image_plain: Image plain as the paper writes the layers.
+        step_plain: Step plain as the paper writes the layers.
+        patch: Side of the LR patches of the step.
+        batch: Number of them.
+        limit: Seconds beyond which a call was estimated.
+        core_share: Processor time over wall time while it was measured; less than 1 where other
             programs used the core. None where the clock is the wall's.
-        precision: of the numbers.
-        layout: of the tensors in memory.
-        torch: version.
-        code: identity of the code of the network and of the measurement.
-        key: of all that the times depend on.
+        precision: Precision of the numbers.
+        layout: Layout of the tensors in memory.
+        torch: Version.
+        code: Identity of the code of the network and of the measurement.
+        key: Key of all that the times depend on.
     """
 
     experiment: str
@@ -125,7 +125,7 @@ class SpeedRow:
         """Whether it is about a network as its code is now, so that its counts hold.
 
         Args:
-            network: that its experiment has now.
+            network: Network that its experiment has now.
         """
         parts = (self.scale, self.patch, self.batch, self.torch, _code(network))
         return self.key == _key(network, *parts)
@@ -157,8 +157,8 @@ class SpeedFile:
     """The times of one machine.
 
     Args:
-        path: of the JSON file, which need not exist.
-        machine: that it is of, where it does not exist; default this one.
+        path: Path of the JSON file, which need not exist.
+        machine: Machine that it is of, where it does not exist; default this one.
 
     Raises:
         UserError: the file is damaged.
@@ -205,12 +205,12 @@ class SpeedFile:
         Times of an equal network with an equal batch, of whatever experiment, are its times, too.
 
         Args:
-            experiment: stem of its file.
-            network: of it.
-            scale: see :func:`~sr_lightning.training.speed.speed`, as for the rest.
-            patch: side of LR patches.
-            batch: patches of a step.
-            limit: estimates that were made under a lower one are made again.
+            experiment: Stem of its file.
+            network: Network of it.
+            scale: See :func:`~sr_lightning.training.speed.speed`, as for the rest.
+            patch: Side of LR patches.
+            batch: Patches of a step.
+            limit: Estimates that were made under a lower one are made again.
         """
         code = _code(network)
         key = _key(network, float(scale), patch, batch, torch.__version__, code)

@@ -33,10 +33,10 @@ class Start:
     """How an untrained network begins.
 
     Attributes:
-        experiment: name of its file.
-        network: class name.
-        scale: of the task.
-        psnr: in dB, one for each seed.
+        experiment: Name of its file.
+        network: Class name.
+        scale: Scale of the task.
+        psnr: PSNR in dB, one for each seed.
         bicubic: PSNR of bicubic interpolation on the same pixels.
     """
 
@@ -62,10 +62,10 @@ def starts(
     """Measure untrained networks on the central 96 HR pixels of a set's images.
 
     Args:
-        experiments: their files; the smallest scale of each is measured.
-        image_set: name of a set, or a folder of HR images.
-        root: data root.
-        seeds: of the start.
+        experiments: Their files; the smallest scale of each is measured.
+        image_set: Name of a set, or a folder of HR images.
+        root: Data root.
+        seeds: Seeds of the start.
 
     Raises:
         UserError: a file or the set is missing.

@@ -48,10 +48,10 @@ class Measure:
 
     Attributes:
         metric: "psnr" or "ssim".
-        protocol: name of the protocol.
-        sets: image sets, those of the paper first.
-        scales: that are measured; none for those of each network.
-        primary: set of many images on which every claim is judged as well; default the first.
+        protocol: Name of the protocol.
+        sets: Image sets, those of the paper first.
+        scales: Scales that are measured; none for those of each network.
+        primary: Set of many images on which every claim is judged as well; default the first.
     """
 
     metric: str = "psnr"
@@ -66,9 +66,9 @@ class Budget:
     """How much a cell may cost.
 
     Attributes:
-        overlays: config files in order, relative to the study's folder or to the checkout.
-        set: options given to every cell alike, as dotted keys.
-        test: image sets to test on at this budget; default those of the study.
+        overlays: Config files in order, relative to the study's folder or to the checkout.
+        set: Options given to every cell alike, as dotted keys.
+        test: Image sets to test on at this budget; default those of the study.
     """
 
     overlays: tuple[str, ...] = ()
@@ -81,28 +81,29 @@ class Study:
     """One study file; see the module.
 
     Attributes:
-        name: of the file.
-        title: for people.
-        paper: whose table it answers.
-        experiments: by level; most often all of them share one.
-        factor: what the levels are levels of.
-        levels: options that each changes, as dotted keys.
-        seeds: default number of seeds.
-        measure: what is compared.
-        claims: the paper's conclusions.
-        budgets: by name.
-        may_vary: keys of ``data`` or ``trainer`` that levels are allowed to change, because the
+        name: Name of the file.
+        title: Title for people.
+        paper: Paper whose table it answers.
+        experiments: Experiments by level; most often all of them share one.
+        factor: What the levels are levels of.
+        levels: Options that each changes, as dotted keys.
+        seeds: Default number of seeds.
+        measure: What is compared.
+        claims: The paper's conclusions.
+        budgets: Budgets by name.
+        may_vary: Keys of ``data`` or ``trainer`` that levels are allowed to change, because the
             study is about them.
-        reference: level that the others are compared with where there is no claim to answer, or
+        reference: Level that the others are compared with where there is no claim to answer, or
             None.
-        table: id of the published table it answers, or None.
-        scale: that it is about, or None where neither the table nor the networks have another.
-        printed: what is published of each level, by image set, then level.
-        max_seeds: most seeds that ``--seeds auto`` takes.
-        reproduce: seeds by budget that ``make reproduce-tables`` runs; none if the study is not
+        table: Id of the published table it answers, or None.
+        scale: Scale that it is about, or None where neither the table nor the networks have
+            another.
+        printed: What is published of each level, by image set, then level.
+        max_seeds: Most seeds that ``--seeds auto`` takes.
+        reproduce: Seeds by budget that ``make reproduce-tables`` runs; none if the study is not
             part of it.
-        root: the checkout.
-        file: the study file. Experiments and overlays are looked for beside it, then in the
+        root: The checkout.
+        file: The study file. Experiments and overlays are looked for beside it, then in the
             checkout.
     """
 
@@ -148,8 +149,8 @@ class Study:
         """All cells, seed by seed, so that a broken-off study has whole rows.
 
         Args:
-            budget: name of a budget.
-            seeds: how many; default the study's.
+            budget: Name of a budget.
+            seeds: How many; default the study's.
 
         Raises:
             UserError: the study has no such budget.
@@ -169,10 +170,10 @@ class Cell:
     """One run of a study.
 
     Attributes:
-        study: that it belongs to.
-        level: name of the level.
-        seed: of weights and data alike.
-        budget: name of the budget.
+        study: Study that it belongs to.
+        level: Name of the level.
+        seed: Seed of weights and data alike.
+        budget: Name of the budget.
     """
 
     study: Study
@@ -228,8 +229,8 @@ class Cell:
         """Identity of the number that this cell would give.
 
         Args:
-            code: identity of the code that it depends on.
-            data: digest of the images.
+            code: Identity of the code that it depends on.
+            data: Digest of the images.
         """
         options = dict(sorted(self.options.items()))
         identity: list[Any] = [self.merged_config(), options, code, data]
@@ -241,7 +242,7 @@ class Cell:
         """Command line that trains it.
 
         Args:
-            folder: of the run.
+            folder: Folder of the run.
         """
         arguments = ["fit"]
         for path in self.configs:
@@ -264,7 +265,7 @@ class Cell:
         """Command line that measures it.
 
         Args:
-            folder: of the run.
+            folder: Folder of the run.
         """
         arguments = ["test", "--run", str(folder)]
         if scales := self.study.measure.scales:
@@ -312,8 +313,8 @@ def own_studies(root: Path, folder: Path) -> list[Study]:
     """Studies of the user's own: the files of a folder that have levels and say what is measured.
 
     Args:
-        root: the checkout.
-        folder: usually the current one.
+        root: The checkout.
+        folder: Usually the current one.
 
     Raises:
         UserError: one is not sound, or has the name of another study.

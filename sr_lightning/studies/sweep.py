@@ -29,9 +29,9 @@ def sweep(study: Study, budget: str, seeds: int | None = None) -> str:
     """The YAML that ``wandb sweep`` takes.
 
     Args:
-        study: whose grid it is.
-        budget: of every run.
-        seeds: how many; default the study's.
+        study: Study whose grid it is.
+        budget: Budget of every run.
+        seeds: How many; default the study's.
 
     Raises:
         UserError: the levels have experiments of their own or are not all combinations of their

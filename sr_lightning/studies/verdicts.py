@@ -82,22 +82,22 @@ class Difference:
     """One level less another on one set.
 
     Attributes:
-        better: level that a claim says is better.
-        worse: the other level.
-        group: set and scale that were measured, such as ``Set5_x4``.
-        seeds: that both levels have.
-        mean: of the difference, by the fit over all levels; of the pairs alone where a level has
-            not converged.
-        deviation: standard deviation of the paired differences over seeds, or None for fewer than
+        better: Level that a claim says is better.
+        worse: The other level.
+        group: Set and scale that were measured, such as ``Set5_x4``.
+        seeds: Seeds that both levels have.
+        mean: Mean of the difference, by the fit over all levels; of the pairs alone where a level
+            has not converged.
+        deviation: Standard deviation of the paired differences over seeds, or None for fewer than
             two.
-        estimate: the fit's, or None where a level has not converged.
-        half_width: half of the 95% interval, or None where there is none.
-        p: two-sided p-value, or None.
-        corrected_half_width: half of the interval at the claim's step of Holm's procedure.
-        corrected_p: p-value after Holm's procedure.
-        image_error: standard error over images of the mean difference, the seeds' mean being taken
+        estimate: The fit's, or None where a level has not converged.
+        half_width: Half of the 95% interval, or None where there is none.
+        p: Two-sided p-value, or None.
+        corrected_half_width: Half of the interval at the claim's step of Holm's procedure.
+        corrected_p: P-value after Holm's procedure.
+        image_error: Standard error over images of the mean difference, the seeds' mean being taken
             first: how much another choice of images could change it. None for fewer than two.
-        unconverged: levels of the two that have not passed bicubic.
+        unconverged: Levels of the two that have not passed bicubic.
     """
 
     better: str
@@ -120,12 +120,12 @@ class Verdict:
     """What the measured cells say of a claim.
 
     Attributes:
-        claim: of the paper.
-        word: the verdict, from the claim's own set.
-        own: measured on the set that the claim was published on, or None.
-        primary: measured on the study's set of many images, or None.
-        primary_word: the verdict from that.
-        reason: why there is no verdict, or nothing.
+        claim: Claim of the paper.
+        word: The verdict, from the claim's own set.
+        own: Measured on the set that the claim was published on, or None.
+        primary: Measured on the study's set of many images, or None.
+        primary_word: The verdict from that.
+        reason: Why there is no verdict, or nothing.
     """
 
     claim: Claim
@@ -167,9 +167,9 @@ def primary_group(
     """The study's primary set; where it was not measured, the measured set of most images.
 
     Args:
-        study: of the entries.
-        entries: of one budget.
-        scale: that is asked for, or None for any.
+        study: Study of the entries.
+        entries: Entries of one budget.
+        scale: Scale that is asked for, or None for any.
     """
     groups = tested_groups(study, entries)
     own = group_at(groups, study.measure.primary, scale)
@@ -203,9 +203,9 @@ def level_values(
     """The measured metric by level and seed.
 
     Args:
-        study: which metric and protocol.
-        entries: of one budget.
-        group: set and scale, such as ``Set5_x4``.
+        study: Which metric and protocol.
+        entries: Entries of one budget.
+        group: Set and scale, such as ``Set5_x4``.
     """
     values: dict[str, dict[int, float]] = {level: {} for level in study.levels}
     for entry in entries:
@@ -228,9 +228,9 @@ def unconverged(study: Study, entries: Iterable[RunRecord], group: str) -> dict[
     """Levels that have not passed bicubic by :data:`CONVERGED_DB`, and how far they are above it.
 
     Args:
-        study: which protocol.
-        entries: of one budget.
-        group: set and scale, such as ``Set5_x4``.
+        study: Which protocol.
+        entries: Entries of one budget.
+        group: Set and scale, such as ``Set5_x4``.
     """
     gains: dict[str, list[float]] = {}
     for entry in entries:
@@ -248,9 +248,9 @@ def fit_of(study: Study, entries: Sequence[RunRecord], group: str) -> AdditiveFi
     """The fit of level and seed over all levels that have converged.
 
     Args:
-        study: of the levels.
-        entries: of one budget.
-        group: set and scale that were measured.
+        study: Study of the levels.
+        entries: Entries of one budget.
+        group: Set and scale that were measured.
     """
     failing = unconverged(study, entries, group)
     values = level_values(study, entries, group)
@@ -263,10 +263,10 @@ def differences(
     """Differences of levels on one set, from one fit; pairs without a shared seed are left out.
 
     Args:
-        study: of the levels.
-        pairs: of levels, the one that should be better first.
-        entries: of one budget.
-        group: set and scale that were measured.
+        study: Study of the levels.
+        pairs: Pairs of levels, the one that should be better first.
+        entries: Entries of one budget.
+        group: Set and scale that were measured.
     """
     values = level_values(study, entries, group)
     failing = unconverged(study, entries, group)
@@ -329,8 +329,8 @@ def word_of(published: float | None, found: Difference | None) -> Word:
     """The verdict on a claim that one level beats another.
 
     Args:
-        published: the paper's difference, or None where only the order is known.
-        found: the corrected difference, or None where nothing was measured.
+        published: The paper's difference, or None where only the order is known.
+        found: The corrected difference, or None where nothing was measured.
     """
     if found is None:
         return "not run"
@@ -353,8 +353,8 @@ def judge(study: Study, entries: Sequence[RunRecord]) -> list[Verdict]:
     """The verdicts on all claims of a study, in their order.
 
     Args:
-        study: with its claims.
-        entries: of one budget.
+        study: Study with its claims.
+        entries: Entries of one budget.
     """
     groups = tested_groups(study, entries)
     own_groups = [group_at(groups, claim.set, claim.scale) for claim in study.claims]
@@ -404,10 +404,10 @@ def against_reference(
     """A level less the study's reference; None where there is nothing to compare.
 
     Args:
-        study: with a reference or without.
-        level: of the study.
-        entries: of one budget.
-        group: set and scale that were measured.
+        study: Study with a reference or without.
+        level: Level of the study.
+        entries: Entries of one budget.
+        group: Set and scale that were measured.
     """
     if study.reference is None or level == study.reference:
         return None

@@ -21,7 +21,7 @@ def run(commands: list[list[str]]) -> None:
     """Run commands one after the other; a failing one ends the process.
 
     Args:
-        commands: each as typed after ``sr-lightning``.
+        commands: Each as typed after ``sr-lightning``.
     """
     for arguments in commands:
         print(f"$ sr-lightning {shlex.join(arguments)}", flush=True)

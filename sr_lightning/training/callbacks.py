@@ -55,7 +55,7 @@ class NonFiniteGuard(Callback):
     """Stops a run whose loss became NaN or infinite, before that reaches the weights.
 
     Args:
-        every_n_steps: how often to look on a GPU, where looking waits for the device; on a CPU
+        every_n_steps: How often to look on a GPU, where looking waits for the device; on a CPU
             every step is checked.
     """
 
@@ -145,7 +145,7 @@ class PlainProgress(Callback):
     """One line of progress now and then, for logs that are files.
 
     Args:
-        every_s: least seconds between two lines; default 30, or what the environment variable
+        every_s: Least seconds between two lines; default 30, or what the environment variable
             ``SR_PROGRESS_SECONDS`` says (a study asks its runs to speak up more often).
     """
 
@@ -260,10 +260,10 @@ class ImageStrips(Callback):
     A test also leaves the busiest square of each, pixel for pixel, in a folder beside the strip.
 
     Args:
-        folder: where to.
-        count: images per set.
-        to_wandb: also log the upscaled crops of validation images to W&B.
-        every: log to W&B at every so many validations.
+        folder: Where to.
+        count: Images per set.
+        to_wandb: Also log the upscaled crops of validation images to W&B.
+        every: Log to W&B at every so many validations.
     """
 
     def __init__(
@@ -383,7 +383,7 @@ class PredictionWriter(Callback):
     """Saves upscaled images as PNG.
 
     Args:
-        folder: where to.
+        folder: Where to.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -410,7 +410,7 @@ class ResultTables(Callback):
     """Writes per-image rows and means of a test to files, to the screen and to W&B.
 
     Args:
-        folder: of the result files.
+        folder: Folder of the result files.
     """
 
     def __init__(self, folder: Path) -> None:

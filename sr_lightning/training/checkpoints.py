@@ -119,8 +119,8 @@ class BestCheckpoint(ModelCheckpoint):
     """Keeps the checkpoint with the best validation result, protocol and value in its name.
 
     Args:
-        folder: of the checkpoints.
-        monitor: what chooses, such as ``val/edsr2017/psnr``.
+        folder: Folder of the checkpoints.
+        monitor: What chooses, such as ``val/edsr2017/psnr``.
     """
 
     def __init__(self, folder: Path, monitor: str) -> None:
@@ -149,11 +149,11 @@ class LastCheckpoint(Checkpoint):
     step.
 
     Args:
-        folder: of the checkpoints.
-        minutes: between two checkpoints at most; what a kill can cost.
+        folder: Folder of the checkpoints.
+        minutes: Minutes between two checkpoints at most; what a kill can cost.
 
     Attributes:
-        stopped_by: the signal that ended training, or None.
+        stopped_by: The signal that ended training, or None.
     """
 
     # Where several processes must agree that it is time; agreeing waits for all devices.

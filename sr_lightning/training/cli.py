@@ -258,7 +258,7 @@ def run_trainer_command(given: list[str]) -> None:
     """Run ``fit``, ``validate``, ``test`` or ``predict``.
 
     Args:
-        given: command and options, ``--run``, ``--data-root`` and ``--scale`` among them.
+        given: Command and options, ``--run``, ``--data-root`` and ``--scale`` among them.
     """
     args, run = _expand(given)
     restrict_names(None if run is None else run.path)

@@ -20,8 +20,8 @@ def network_of_config(path: str | Path, *, meta: bool = False) -> SRNetwork:
     """Build the network of an experiment file, and nothing else of it.
 
     Args:
-        path: of the file.
-        meta: on the meta device, without memory for its weights, if it can be built there.
+        path: Path of the file.
+        meta: Meta on the meta device, without memory for its weights, if it can be built there.
 
     Raises:
         UserError: the file is missing or has no ``model`` that can be built.

@@ -44,8 +44,8 @@ def in_plain_words(message: str, options: list[str]) -> str:
     """Shorten a jsonargparse message and say what was probably meant.
 
     Args:
-        message: as jsonargparse made it.
-        options: command-line options that exist.
+        message: Message as jsonargparse made it.
+        options: Command-line options that exist.
     """
     lines = [line for line in message.splitlines() if line.strip() and not _FILLER.match(line)]
     text = " ".join(line.strip().removeprefix("- ") for line in lines)

@@ -22,8 +22,8 @@ def curves_of(means: Sequence[dict[str, Any]], protocol: str) -> Curves:
     """The curves of a test.
 
     Args:
-        means: rows of set, scale, method, protocol and psnr.
-        protocol: of the numbers.
+        means: Rows of set, scale, method, protocol and psnr.
+        protocol: Protocol of the numbers.
 
     Returns:
         The curves. Infinite numbers (null in the file) are left out: at a scale that leaves the

@@ -21,7 +21,7 @@ class PixelLoss(nn.Module):
     Args:
         kind: "l1"; "mse"; or "charbonnier", sqrt(x^2 + eps^2) as LapSRN has it (kornia's is
             another function).
-        eps: of Charbonnier.
+        eps: Epsilon of Charbonnier.
     """
 
     def __init__(self, kind: Literal["l1", "mse", "charbonnier"] = "l1", eps: float = 1e-3) -> None:
@@ -91,8 +91,8 @@ def ssim_loss(prediction: Tensor, target: Tensor, window: int = 11) -> Tensor:
 
     Args:
         prediction: (N, C, H, W) in about [0, 1].
-        target: the same shape.
-        window: side of the window; shrunk to the image where that is smaller.
+        target: The same shape.
+        window: Side of the window; shrunk to the image where that is smaller.
 
     Returns:
         Scalar in [0, 2].

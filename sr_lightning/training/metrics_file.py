@@ -25,8 +25,8 @@ class MetricsFile(Logger):
     back what was logged after the checkpoint that it goes on from.
 
     Args:
-        path: of the file.
-        every: logged steps between two writings; each checkpoint writes too.
+        path: Path of the file.
+        every: Logged steps between two writings; each checkpoint writes too.
     """
 
     def __init__(self, path: Path, every: int = 50) -> None:

@@ -42,25 +42,25 @@ class SRModule(pl.LightningModule):
     all supervised ones (the baselines); a paper with a loss of its own overrides :meth:`losses`.
 
     Args:
-        network: what is trained.
-        loss: per pixel: "l1", "mse" or "charbonnier".
-        supervise: the "last" prediction, or the mean loss over "all" that the network gives.
-        optimizer: makes the optimiser of the parameters.
-        scheduler: makes the learning-rate schedule of the optimiser, stepped per optimiser step.
-        protocols: how validation and test images are measured; the first one chooses the best
+        network: What is trained.
+        loss: Per pixel: "l1", "mse" or "charbonnier".
+        supervise: The "last" prediction, or the mean loss over "all" that the network gives.
+        optimizer: Makes the optimiser of the parameters.
+        scheduler: Makes the learning-rate schedule of the optimiser, stepped per optimiser step.
+        protocols: How validation and test images are measured; the first one chooses the best
             weights.
-        metrics: names of what is measured; the first one chooses the best weights.
-        init_from: weight file, checkpoint, folder of a run or name of the zoo to start from
+        metrics: Names of what is measured; the first one chooses the best weights.
+        init_from: Weight file, checkpoint, folder of a run or name of the zoo to start from
             (shapes that differ are left as they are, so that a x2 network starts a x4 one). To
             go on with an interrupted run, use ``--ckpt_path`` or ``--run`` instead, which restore
             everything.
-        ensemble: measure with the 8-fold self-ensemble (the papers' "+" rows).
-        tile: measure and predict in tiles of this side (LR pixels); default: whole images.
-        channels_last: keep images and weights channels last in memory, which convolutions on
+        ensemble: Measure with the 8-fold self-ensemble (the papers' "+" rows).
+        tile: Measure and predict in tiles of this side (LR pixels); default: whole images.
+        channels_last: Keep images and weights channels last in memory, which convolutions on
             CPUs and tensor cores prefer.
 
     Attributes:
-        rows: per-image results of the last test, gathered on every rank.
+        rows: Per-image results of the last test, gathered on every rank.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class SRModule(pl.LightningModule):
         """The paper's loss as "loss", and its parts under other names.
 
         Args:
-            batch: as the data contract says.
+            batch: Batch as the data contract says.
         """
         outputs, target = self.outputs_and_target(batch)
         if self.supervise == "last":
@@ -222,7 +222,7 @@ class SRModule(pl.LightningModule):
         """What measures the network as this module's arguments say.
 
         Args:
-            bicubic: measure bicubic interpolation too.
+            bicubic: Measure bicubic interpolation too.
         """
         return Evaluator(
             self.network,

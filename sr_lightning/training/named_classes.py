@@ -17,7 +17,7 @@ def restrict_names(run: Path | None = None) -> None:
     """Let configs name what :mod:`sr_lightning.classes` allows; all else is not even imported.
 
     Args:
-        run: folder of a run that is being opened, whose files are never imported.
+        run: Folder of a run that is being opened, whose files are never imported.
     """
     set_parsing_settings(
         import_path_denylist=["*"],
@@ -33,8 +33,8 @@ def check_classes(config: Any, key: str = "") -> None:
     jsonargparse has compared classes with the types of their arguments by then.
 
     Args:
-        config: whole or a part, as parsed and before anything is built.
-        key: of the part.
+        config: Whole or a part, as parsed and before anything is built.
+        key: Key of the part.
 
     Raises:
         UserError: a ``class_path``, or a value in place of one, is a function.

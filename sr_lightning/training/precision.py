@@ -30,9 +30,9 @@ class MeasuredPrecision(MixedPrecision):
     that a resumed run computes exactly as before.
 
     Args:
-        patch: side of the LR patches that are timed.
-        batch: how many.
-        repeats: timed steps per combination; the fastest counts.
+        patch: Side of the LR patches that are timed.
+        batch: How many.
+        repeats: Timed steps per combination; the fastest counts.
     """
 
     def __init__(self, patch: int = 24, batch: int = 4, repeats: int = 2) -> None:

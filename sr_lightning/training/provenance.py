@@ -69,7 +69,7 @@ class Provenance(Callback):
     """Keeps ``provenance.json`` of a training: one entry per sitting, written as it goes on.
 
     Args:
-        path: of the file.
+        path: Path of the file.
     """
 
     def __init__(self, path: Path) -> None:

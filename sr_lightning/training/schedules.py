@@ -19,9 +19,9 @@ class Schedule(LambdaLR):
     """Base: the optimiser's learning rate times `factor(step)`.
 
     Args:
-        optimizer: whose learning rate is scheduled.
-        total_steps: length of the run; None takes the trainer's.
-        warmup: steps over which the rate first rises linearly from nearly 0.
+        optimizer: Optimizer whose learning rate is scheduled.
+        total_steps: Length of the run; None takes the trainer's.
+        warmup: Steps over which the rate first rises linearly from nearly 0.
     """
 
     def __init__(
@@ -52,10 +52,10 @@ class Cosine(Schedule):
     """Half a cosine from the initial rate down to `final` times it.
 
     Args:
-        optimizer: whose learning rate is scheduled.
-        final: last rate over the first.
-        total_steps: length of the run; None takes the trainer's.
-        warmup: steps of linear warm-up.
+        optimizer: Optimizer whose learning rate is scheduled.
+        final: Last rate over the first.
+        total_steps: Length of the run; None takes the trainer's.
+        warmup: Steps of linear warm-up.
     """
 
     def __init__(
@@ -77,11 +77,11 @@ class Milestones(Schedule):
     """Multiply the rate by `gamma` at given fractions of the run.
 
     Args:
-        optimizer: whose learning rate is scheduled.
-        at: fractions of the run in (0, 1).
-        gamma: factor at each.
-        total_steps: length of the run; None takes the trainer's.
-        warmup: steps of linear warm-up.
+        optimizer: Optimizer whose learning rate is scheduled.
+        at: Fractions of the run in (0, 1).
+        gamma: Factor at each.
+        total_steps: Length of the run; None takes the trainer's.
+        warmup: Steps of linear warm-up.
     """
 
     def __init__(

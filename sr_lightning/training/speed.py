@@ -44,8 +44,8 @@ class Duration:
     """A measured or estimated time.
 
     Attributes:
-        seconds: of one call.
-        estimated: it follows from a part of the work, as all of it would take too long.
+        seconds: Seconds of one call.
+        estimated: It follows from a part of the work, as all of it would take too long.
     """
 
     seconds: float
@@ -60,11 +60,11 @@ class Speed:
     """Times in float32, by the suite's arrangement and as the papers write their layers.
 
     Attributes:
-        image: one image, without gradients.
-        image_plain: the same without fast layers and channels-last memory.
-        step: forward, L1 of all predictions, backward and Adam; None at a scale that a network for
+        image: One image, without gradients.
+        image_plain: The same without fast layers and channels-last memory.
+        step: Forward, L1 of all predictions, backward and Adam; None at a scale that a network for
             any scale is not trained at.
-        step_plain: the same, plainly.
+        step_plain: The same, plainly.
     """
 
     image: Duration
@@ -84,12 +84,12 @@ def speed(
     """Time a network on the GPU, if there is one, or the CPU.
 
     Args:
-        network: left as it is; times are of twins with new weights.
-        scale: of the patches and the image.
-        patch: side of LR patches.
-        batch: patches of a step.
+        network: Left as it is; times are of twins with new weights.
+        scale: Scale of the patches and the image.
+        patch: Side of LR patches.
+        batch: Patches of a step.
         lr_size: (H, W) of the image.
-        limit: seconds beyond which a call is not made but estimated from the largest part that
+        limit: Seconds beyond which a call is not made but estimated from the largest part that
             takes less: some of the patches of a step, or a smaller image by its
             multiply-accumulates.
     """
@@ -138,8 +138,8 @@ def _durations(portions: list[_Portion], limit: float) -> list[Duration]:
     """Times of the last portion, which is the whole, or estimates of it.
 
     Args:
-        portions: the smallest first.
-        limit: see :func:`speed`.
+        portions: The smallest first.
+        limit: See :func:`speed`.
     """
     smallest, *larger = portions
     seconds, share = _fastest(smallest.calls, limit), smallest.share

@@ -39,17 +39,17 @@ class WandbOptions:
             needs an API key, "disabled" records nothing.
         project: W&B project.
         entity: W&B team or user.
-        group: ablation family, such as ``hfdn-ablation-x4``.
+        group: Ablation family, such as ``hfdn-ablation-x4``.
         job_type: Kind of the run; default "fit", also of its test, which is part of the same run.
         id: Of the W&B run; default: drawn once and kept in the run's folder, so that a training,
             what it goes on with and its test are one run with one curve and one summary.
-        tags: for filtering.
-        notes: free text.
-        ablation_factor: what an ablation is about, such as ``attention``.
-        ablation_level: which of its levels this run is.
-        log_images: also log image strips of validation images (small crops). Off by default:
+        tags: Tags for filtering.
+        notes: Free text.
+        ablation_factor: What an ablation is about, such as ``attention``.
+        ablation_level: Which of its levels this run is.
+        log_images: Also log image strips of validation images (small crops). Off by default:
             pictures may be private or licensed.
-        private: leave out host name, hardware, package list, console output and commit; of every
+        private: Leave out host name, hardware, package list, console output and commit; of every
             path in the config only the last part is recorded. What remains: the model's, the
             data's and the trainer's options, all that is logged, times, versions of Python and
             wandb, and the texts given here. The logs beside the run file, which `wandb sync` does
@@ -96,8 +96,8 @@ def describe_run(logger: Logger, config: dict[str, Any], module: SRModule) -> No
     """Log what runs are grouped, filtered and compared by.
 
     Args:
-        logger: of the run; constants go into the summary where it is W&B's.
-        config: full config of the run.
+        logger: Logger of the run; constants go into the summary where it is W&B's.
+        config: Full config of the run.
         module: Whose network is trained or measured.
     """
     shown = {key: config[key] for key in ("seed_everything", "model", "data", "trainer")}

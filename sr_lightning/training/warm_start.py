@@ -20,8 +20,8 @@ def load_matching(network: nn.Module, path: str) -> None:
     """Copy every tensor whose name and shape the network has; leave the others as they are.
 
     Args:
-        network: to be trained.
-        path: weight file, checkpoint, folder of a run or name of the zoo.
+        network: Network to be trained.
+        path: Weight file, checkpoint, folder of a run or name of the zoo.
 
     Raises:
         UserError: there are no such weights, not one tensor fits, or one is not finite.
@@ -46,7 +46,7 @@ def start_facts(path: str) -> dict[str, Any]:
     """What a training notes of the weights that it starts from.
 
     Args:
-        path: weight file, checkpoint, folder of a run or name of the zoo.
+        path: Weight file, checkpoint, folder of a run or name of the zoo.
 
     Returns:
         ``init_from``, the file's ``sha256``, and as ``stages`` the trainings behind it, as far as

@@ -24,15 +24,15 @@ class ConversionRecord:
     """What is known of a converted file; written beside it.
 
     Attributes:
-        network: class and constructor arguments.
-        scales: that it upscales by.
-        parameters: trainable parameters.
-        sha256: of the safetensors file.
-        source: name of the file that it was made from.
-        source_sha256: of that file.
+        network: Class and constructor arguments.
+        scales: Scales that it upscales by.
+        parameters: Trainable parameters.
+        sha256: SHA-256 of the safetensors file.
+        source: Name of the file that it was made from.
+        source_sha256: SHA-256 of that file.
         source_format: "pytorch", "matlab5", "matlab7.3" or "caffe".
-        origin: where its authors released it.
-        licence: of that place, as far as stated.
+        origin: Where its authors released it.
+        licence: Licence of that place, as far as stated.
     """
 
     network: dict[str, Any]
@@ -55,10 +55,11 @@ def network_from_release(
     """Build a network with the weights that its authors released.
 
     Args:
-        path: their file: a PyTorch state dict, a MATLAB file or a Caffe model.
-        arch: which network it is, one of ``RELEASES``.
-        scale: that it upscales by; default: what the file tells, or all that the network is for.
-        **arguments: of the network's constructor, where the file does not tell them.
+        path: Their file: a PyTorch state dict, a MATLAB file or a Caffe model.
+        arch: Which network it is, one of ``RELEASES``.
+        scale: Scale that it upscales by; default: what the file tells, or all that the network is
+            for.
+        **arguments: Arguments of the network's constructor, where the file does not tell them.
 
     Raises:
         UserError: the file cannot be read, or does not fit the network tensor by tensor.
@@ -77,11 +78,11 @@ def convert(
     """Write authors' weights as safetensors, and a record as JSON beside it.
 
     Args:
-        path: their file.
-        arch: which network it is, one of ``RELEASES``.
-        out: ending in ``.safetensors``.
-        scale: see :func:`network_from_release`.
-        **arguments: the same.
+        path: Their file.
+        arch: Which network it is, one of ``RELEASES``.
+        out: Ending in ``.safetensors``.
+        scale: See :func:`network_from_release`.
+        **arguments: The same.
 
     Raises:
         UserError: the file cannot be read or does not fit, or `out` ends otherwise. Nothing is

@@ -76,8 +76,8 @@ def save_network(network: SRNetwork, path: str | Path) -> None:
     """Write a network as safetensors with what is needed to build it again.
 
     Args:
-        network: weights are written in float32.
-        path: ending in ``.safetensors``.
+        network: Weights are written in float32.
+        path: Ending in ``.safetensors``.
 
     Raises:
         UserError: it cannot be written.
@@ -103,8 +103,8 @@ def build_network(description: dict[str, Any], source: Path) -> SRNetwork:
     """Build a network from its description, with fresh weights.
 
     Args:
-        description: as :func:`describe_network` gives it.
-        source: file to name in errors.
+        description: Description as :func:`describe_network` gives it.
+        source: File to name in errors.
 
     Raises:
         UserError: it names something that is no network or may not be named, or does not fit it.
@@ -202,9 +202,9 @@ def check_fit(own: Mapping[str, Tensor], weights: Mapping[str, Any], source: str
     """Refuse weights that are not, tensor by tensor, those of a network.
 
     Args:
-        own: state of the network.
-        weights: as read from a file.
-        source: file to name in errors.
+        own: State of the network.
+        weights: Weights as read from a file.
+        source: File to name in errors.
 
     Raises:
         UserError: a tensor is missing, surplus, or of another shape or kind, or is not finite.

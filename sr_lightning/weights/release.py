@@ -29,11 +29,11 @@ def release(
     """Write the weights and the record of a run that was trained and tested.
 
     Args:
-        run: folder with checkpoints, ``provenance.json`` and ``results/summary.json``.
-        name: of the record.
-        data_licence: rights in the training images.
-        recipe: command that trained it.
-        notes: anything else.
+        run: Folder with checkpoints, ``provenance.json`` and ``results/summary.json``.
+        name: Name of the record.
+        data_licence: Rights in the training images.
+        recipe: Command that trained it.
+        notes: Anything else.
 
     Raises:
         UserError: something is missing, it started from weights that are not of the zoo, or

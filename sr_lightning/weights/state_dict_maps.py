@@ -37,13 +37,13 @@ class Release:
     """Released weights of one architecture.
 
     Attributes:
-        title: the network's name, for people.
-        network: its class here.
-        origin: public repository and folder of the files.
-        licence: of the repository, which says nothing of the training images.
-        arguments: constructor arguments that a file tells.
-        names: where each tensor of a network is in a file.
-        ignored: pattern of the file's tensors that our network has as constants.
+        title: The network's name, for people.
+        network: Its class here.
+        origin: Public repository and folder of the files.
+        licence: Licence of the repository, which says nothing of the training images.
+        arguments: Constructor arguments that a file tells.
+        names: Where each tensor of a network is in a file.
+        ignored: Pattern of the file's tensors that our network has as constants.
     """
 
     title: str
@@ -58,8 +58,8 @@ class Release:
         """A complete state dict for a network.
 
         Args:
-            network: built for the file.
-            weights: of the file.
+            network: Built for the file.
+            weights: Weights of the file.
 
         Raises:
             UserError: a tensor is missing, surplus or of a wrong shape.

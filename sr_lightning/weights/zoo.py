@@ -38,18 +38,18 @@ class Stage:
     """A training and what it reached.
 
     Attributes:
-        name: of the weights that it made.
-        sha256: of their safetensors file.
-        recipe: command that trained it.
-        steps: optimiser steps.
-        batch: patches per step.
-        patch: side of LR patches.
-        hours: wall time of the training.
-        hardware: that it was trained on.
-        commit: of the code.
+        name: Name of the weights that it made.
+        sha256: SHA-256 of their safetensors file.
+        recipe: Command that trained it.
+        steps: Optimiser steps.
+        batch: Patches per step.
+        patch: Side of LR patches.
+        hours: Wall time of the training.
+        hardware: Hardware that it was trained on.
+        commit: Commit of the code.
         measured: ``{protocol: {"Set5_x4": {"psnr", "ssim", "bicubic_psnr", "bicubic_ssim",
             "images"}}}``; "ensemble_psnr" and "ensemble_ssim" where `weights eval` added them.
-        notes: anything else.
+        notes: Anything else.
     """
 
     name: str
@@ -70,17 +70,17 @@ class WeightRecord(Stage):
     """What is known of a weight file: its last training, and what that started from.
 
     Attributes:
-        network: class name.
-        scales: that it upscales by.
-        parameters: trainable parameters.
-        training_data: sets that it was trained on, with the number of images.
-        data_licence: rights in the training images as far as stated.
-        published: the paper's numbers for the same cells, for comparison.
-        preview: weaker than VDSR's published Set5 result; good for trying out, not for tables.
+        network: Class name.
+        scales: Scales that it upscales by.
+        parameters: Trainable parameters.
+        training_data: Sets that it was trained on, with the number of images.
+        data_licence: Rights in the training images as far as stated.
+        published: The paper's numbers for the same cells, for comparison.
+        preview: Weaker than VDSR's published Set5 result; good for trying out, not for tables.
         origin: "trained by this suite", or where converted weights come from.
-        licence: of the weights.
-        arbitrary_scale: whether it upscales by every real scale from 1 on.
-        stages: trainings that this one started from (``model.init_from``), first one first.
+        licence: Licence of the weights.
+        arbitrary_scale: Whether it upscales by every real scale from 1 on.
+        stages: Trainings that this one started from (``model.init_from``), first one first.
         seconds: ``{"x4": seconds}`` of one CPU core for a megapixel of LR images; for comparisons.
     """
 
@@ -209,7 +209,7 @@ def weight_file(name_or_path: str) -> Path:
     """The file of a zoo name, checked against its record, or of a path.
 
     Args:
-        name_or_path: name of the zoo, weight file, checkpoint, folder of a run (its best
+        name_or_path: Name of the zoo, weight file, checkpoint, folder of a run (its best
             checkpoint is taken) or of an experiment (of its newest run).
 
     Raises:
@@ -238,7 +238,7 @@ def load_weights(name_or_path: str) -> SRNetwork:
     """A network with its weights, in evaluation mode.
 
     Args:
-        name_or_path: as :func:`weight_file` takes it.
+        name_or_path: Name or path as :func:`weight_file` takes it.
 
     Raises:
         UserError: as :func:`weight_file` and

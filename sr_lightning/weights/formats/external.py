@@ -19,8 +19,8 @@ def check_numbers(weights: Mapping[str, Any], source: str | Path) -> None:
     """Refuse tensors that no weights are made of.
 
     Args:
-        weights: by name; what is no tensor is left to others.
-        source: file to name in errors.
+        weights: Weights by name; what is no tensor is left to others.
+        source: File to name in errors.
 
     Raises:
         UserError: one is complex, quantised or sparse, or is not finite in float32.
@@ -48,11 +48,11 @@ class ExternalWeights:
     """Tensors of a file, named and laid out as the file has them.
 
     Attributes:
-        path: of the file.
+        path: Path of the file.
         format: "pytorch", "matlab5", "matlab7.3" or "caffe".
-        tensors: by the file's names.
-        strides: of a Caffe file's layers that have one other than 1, by layer.
-        layers: names of a MatConvNet graph's layers.
+        tensors: Tensors by the file's names.
+        strides: Strides of a Caffe file's layers that have one other than 1, by layer.
+        layers: Names of a MatConvNet graph's layers.
     """
 
     path: Path
@@ -69,8 +69,8 @@ class ExternalWeights:
         worlds, so that one permutation serves.
 
         Args:
-            name: in the file.
-            shape: that it must have.
+            name: Name in the file.
+            shape: Shape that it must have.
 
         Raises:
             UserError: there is no such tensor, or it has another shape or no real numbers.
