@@ -68,6 +68,7 @@ def save(*options: str) -> None:
 def row(**changed) -> SpeedRow:
     facts = dict.fromkeys(SpeedRow.__dataclass_fields__, "")
     times = {"image": 3.8, "image_estimated": True, "step": 1.328, "step_estimated": False}
+    times |= {"image_plain": 5.1, "step_plain": 2.2}
     others = {"patch": 24, "batch": 16, "limit": 2.0, "core_share": 0.5, "scale": 4.0}
     return SpeedRow(**{**facts, **times, **others, "experiment": "toy", **HFDN_X4, **changed})
 
@@ -165,7 +166,7 @@ def test_a_damaged_file_of_times_is_named(tmp_path):
     file = tmp_path / "x.json"
     for content in ("{", '{"machine": {}}', '{"machine": {"processor": "A"}, "rows": []}'):
         file.write_text(content)
-        with pytest.raises(UserError, match=r"x\.json is damaged; remove it"):
+        with pytest.raises(UserError, match=r"x\.json is damaged"):
             SpeedFile(file)
 
 

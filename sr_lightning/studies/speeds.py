@@ -77,8 +77,8 @@ class SpeedRow:
         image_estimated: See `image`.
         step: Seconds of a training step, or None where the network is not trained at the scale.
         step_estimated: See `image`.
-        image_plain: Image plain as the paper writes the layers.
-        step_plain: Step plain as the paper writes the layers.
+        image_plain: Seconds for the image with the layers as the paper writes them.
+        step_plain: Seconds of the step with the layers as the paper writes them, or None.
         patch: Side of the LR patches of the step.
         batch: Number of them.
         limit: Seconds beyond which a call was estimated.
