@@ -500,13 +500,9 @@ def test_photographs_are_upscaled_by_any_scale(tmp_path, capsys):
     upscale = ["upscale", str(tmp_path / "a.png"), "--weights", str(tmp_path / "asdn.safetensors")]
     main([*upscale, "--scale", "2.8"])
     assert Image.open(tmp_path / "a_x2.8.png").size == (42, 28)
-    for wrong, words in (
-        (["--scale", "0.5"], "not by x0.5"),
-        (["--scale", "2.8", "--tile", "8"], "Tiles need a whole scale, not 2.8"),
-    ):
-        with pytest.raises(SystemExit):
-            main([*upscale, *wrong])
-        assert words in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*upscale, "--scale", "0.5"])
+    assert "A scale of 0.5 does not upscale" in capsys.readouterr().err
     assert not VDSRConv(3, 4, levels=[2, 3, 4]).supports_scale(2.5)
 
 

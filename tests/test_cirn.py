@@ -211,7 +211,7 @@ def test_tiles_change_the_result_and_this_is_said_once(caplog):
         assert not any(one.exact for one in tiled)
         assert float((first - second).abs().max()) > 1e-4
     assert caplog.text.count("CIRN sees the whole image") == 1
-    assert "the results depend on the tiles" in caplog.text
+    assert "its result in tiles is an approximation" in caplog.text
 
 
 class Attention(torch.nn.Module):

@@ -350,7 +350,7 @@ def test_a_run_cannot_have_pickled_code_run(here):
     for command in ("fit", "validate", "test"):
         with pytest.raises((SystemExit, pickle.UnpicklingError)):
             main([command, "--run", "run"])
-    with pytest.raises(UserError, match="damaged or not a weight file"):
+    with pytest.raises(UserError, match="is damaged, or holds Python objects"):
         load_weights("run")
     assert not (here / "exploded.txt").exists()
 

@@ -118,7 +118,7 @@ def test_overlay_changes_only_what_it_names(capsys):
             ["--model.network.unit", "foo"],
             "model.network.unit: expected Literal['adu', 'adu_na', 'dense'], got foo",
         ),
-        (["--config", "nowhere.yaml"], "--config: File does not exist"),
+        (["--config", "nowhere.yaml"], "The config nowhere.yaml does not exist"),
         (["--model.protocols", "[psnr2020]"], "choose from edsr2017, vdsr2016"),
         (["--run", "nowhere"], "nowhere holds no run"),
         (["--data-root"], "--data-root needs a folder"),

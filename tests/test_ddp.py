@@ -122,6 +122,7 @@ def test_batch_that_ranks_cannot_share_is_refused(tmp_path, train_folder, val_fo
     )
 
     class ThreeRanks:
+        lightning_module = None
         world_size, global_rank, global_step, accumulate_grad_batches, max_steps = 3, 0, 0, 1, 4
 
     data.trainer = ThreeRanks()

@@ -21,7 +21,7 @@ from sr_lightning.training.complexity import module_of_config
 RANDOM = {"start": "random"}
 HFDN_SIZE = {"channels": 16, "blocks": 2, "layers": 2, "growth": 8, "reduction": 4} | RANDOM
 CMSC_SIZE = {"stages": 2, "modules": 2, "channels": 16, "width": 8} | RANDOM
-CIRN_SIZE = {"groups": 3, "blocks": 1, "channels": 16, "gain": 0.5}
+CIRN_SIZE = {"groups": 3, "blocks": 1, "channels": 16, "gain": 0.5, "start": "random"}
 LESRCNN_SIZE = {"channels": 8, "pairs": 3}
 FSDN_SIZE = {"blocks": 2, "layers": 2, "channels": 8, "growth": 6, "stem": 8, "reduction": 4}
 FSDN_SIZE |= {"width": 8} | RANDOM
