@@ -102,3 +102,12 @@ def plain_torch():
 )
 def test_networks_and_weights_load_without_lightning(code):
     assert loaded_after(code) == []
+
+
+def test_loading_weights_leaves_pytorchs_compiler_alone():
+    code = "from sr_lightning.weights.zoo import load_weights; load_weights('hfdn_x4')"
+    report = f"import sys\n{code}\nprint('torch._dynamo' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", report], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,7 +14,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sr_lightning.nn.layers import ConvShuffle
 
-__all__ = ["bilinear", "carry_image", "draw_by_name", "he_normal", "passage", "zero"]
+__all__ = [
+    "bilinear",
+    "carry_image",
+    "draw_by_name",
+    "he_normal",
+    "passage",
+    "start_does_not_matter",
+    "zero",
+]
 
 
 def draw_by_name(network: nn.Module, construct: Callable[[], None]) -> None:
@@ -44,6 +53,20 @@ def draw_by_name(network: nn.Module, construct: Callable[[], None]) -> None:
         owners = [names.get(_storage(drawn)) for drawn in first.drawn]
         with _DrawnTensors(seed, owners):
             construct()
+
+
+@contextmanager
+def start_does_not_matter() -> Iterator[None]:
+    """Networks constructed inside get weights from elsewhere, and are not drawn by name.
+
+    Following each draw takes PyTorch's compiler into memory: seconds, and tens of megabytes.
+    """
+    before, _DrawnTensors.active = _DrawnTensors.active, True
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        _DrawnTensors.active = before
 
 
 class _DrawnTensors(TorchDispatchMode):
