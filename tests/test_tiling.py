@@ -183,3 +183,13 @@ def test_other_errors_are_not_swallowed():
         Upscaler(Broken())(torch.rand(1, 3, 8, 8), 2)
     with pytest.raises(ValueError, match="upscales by 2, not by 3"):
         Upscaler(Blur())(torch.rand(1, 3, 8, 8), 3)
+
+
+def test_small_photographs_are_not_cut_where_tiles_would_change_them():
+    network = HFDN(4, channels=16, blocks=1, layers=2, growth=8, reduction=4).eval()
+    upscaler = Upscaler(network)
+    upscaler.fit_memory(4)
+    assert not upscaler.exact
+    assert upscaler.tile < 400
+    assert not upscaler.tiles((400, 300))
+    assert upscaler.tiles((20_000, 300))

@@ -36,6 +36,8 @@ from sr_lightning.nn.precision import full_precision, layout_of
 __all__ = ["Upscaler", "upscale_channels"]
 
 _log = logging.getLogger(__name__)
+# Bytes that a photograph may take that is not cut although others are.
+_WHOLE = 2**30
 _SMALLEST_TILE = 32
 # LR images that a protocol does not round overshoot, and noise may be added to an image.
 _BEYOND = 1.0
@@ -67,6 +69,7 @@ class Upscaler:
             raise UserError(f"A tile of {tile} pixels is too small; 128 is usual.")
         self.network = network
         self.tile = tile
+        self.whole = 0
         self.margin = default_margin(network.receptive_field) if margin is None else margin
         self.ensemble = ensemble
 
@@ -170,9 +173,14 @@ class Upscaler:
                 1 GB.
         """
         like = torch.empty(0, device=self.device, dtype=self.network.dtype)
-        self.tile = tile_for(
-            lambda lr: self._levels(lr, scale, torch.uint8), like, self.margin, most
-        )
+
+        def upscale(lr: Tensor) -> Tensor:
+            return self._levels(lr, scale, torch.uint8)
+
+        self.tile = tile_for(upscale, like, self.margin, most)
+        if most is None and not self.exact:
+            # Tiles change the results of these: photographs that are small enough are not cut.
+            self.whole = tile_for(upscale, like, 0, _WHOLE)
 
     def _levels(self, lr: Tensor, scale: float, dtype: torch.dtype) -> Tensor:
         sr = upscale_channels(lambda rgb: self._piece(rgb, scale), lr, scale)
@@ -180,7 +188,7 @@ class Upscaler:
 
     def tiles(self, size: tuple[int, int]) -> bool:
         """Whether an image of this height and width is cut."""
-        return self.tile is not None and max(size) > self.tile
+        return self.tile is not None and max(size) > max(self.tile, self.whole)
 
     def _strips(
         self,
@@ -190,7 +198,7 @@ class Upscaler:
     ) -> Iterator[Tensor]:
         """Rows of tiles of an image that `padded` extends below and to the right."""
         tile = max(size) if self.tile is None else self.tile
-        if tile >= max(size):
+        if not self.tiles(size):
             try:
                 whole = padded(0, 0)(slice(0, size[0]), slice(0, size[1]))
             except RuntimeError as error:
