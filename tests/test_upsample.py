@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from sr_lightning.nn.bicubic import bicubic
 from sr_lightning.nn.layers import ConvShuffle, Deconvolution, SubPixelUpsample, reference
 
 
@@ -70,3 +71,15 @@ def test_upsampler_works_by_steps():
         assert sum(isinstance(m, nn.Conv2d) for m in upsampler) == steps
     with pytest.raises(ValueError, match="not 5"):
         SubPixelUpsample(4, 5)
+
+
+@pytest.mark.parametrize("scale", [7, 2.3])
+def test_images_that_were_upscaled_before_do_not_keep_a_training_from_gradients(scale):
+    lr = torch.rand(1, 3, 9, 11)
+    with torch.inference_mode():
+        expected = bicubic(lr, scale)
+    lr.requires_grad_()
+    got = bicubic(lr, scale)
+    got.sum().backward()
+    torch.testing.assert_close(got.detach(), expected, rtol=0, atol=0)
+    assert lr.grad.abs().sum() > 0

@@ -65,6 +65,11 @@ class _Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.peak = 0
         self._alive: dict[int, tuple[StorageWeakRef, int]] = {}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Otherwise the first operation imports PyTorch's compiler: seconds and 70 MB, to skip it.
+        return False
+
     def __torch_dispatch__(
         self,
         func: Callable[..., Any],
@@ -101,18 +106,18 @@ def bytes_per_pixel(upscale: Callable[[Tensor], Tensor], like: Tensor) -> float:
 
 
 def tile_for(
-    upscale: Callable[[Tensor], Tensor], like: Tensor, margin: int, most: int | None = None
+    bytes_a_pixel: float, device: torch.device, margin: int, most: int | None = None
 ) -> int:
     """Side of tiles that upscaling has the memory for.
 
     Args:
-        upscale: See :func:`bytes_per_pixel`.
-        like: See :func:`bytes_per_pixel`.
+        bytes_a_pixel: See :func:`bytes_per_pixel`.
+        device: Where the images are upscaled.
         margin: LR pixels around each tile.
         most: Bytes that tiles may take where more is free; default: what suits strips.
     """
-    budget = min(most or _MOST, free_memory(like.device) // 2)
-    side = int((budget / bytes_per_pixel(upscale, like)) ** 0.5) - 2 * margin
+    budget = min(most or _MOST, free_memory(device) // 2)
+    side = int((budget / bytes_a_pixel) ** 0.5) - 2 * margin
     if most is None:
         side = min(side, _LARGEST)
     return max(_SMALLEST, side // 16 * 16)

@@ -23,7 +23,7 @@ from sr_lightning.data.images import (
 )
 from sr_lightning.errors import UserError
 from sr_lightning.inference.ensemble import self_ensemble
-from sr_lightning.inference.memory import tile_for
+from sr_lightning.inference.memory import bytes_per_pixel, tile_for
 from sr_lightning.inference.tiling import (
     MOST_CLASSES,
     classes_of,
@@ -174,13 +174,11 @@ class Upscaler:
         """
         like = torch.empty(0, device=self.device, dtype=self.network.dtype)
 
-        def upscale(lr: Tensor) -> Tensor:
-            return self._levels(lr, scale, torch.uint8)
-
-        self.tile = tile_for(upscale, like, self.margin, most)
+        taken = bytes_per_pixel(lambda lr: self._levels(lr, scale, torch.uint8), like)
+        self.tile = tile_for(taken, self.device, self.margin, most)
         if most is None and not self.exact:
             # Tiles change the results of these: photographs that are small enough are not cut.
-            self.whole = tile_for(upscale, like, 0, _WHOLE)
+            self.whole = tile_for(taken, self.device, 0, _WHOLE)
 
     def _levels(self, lr: Tensor, scale: float, dtype: torch.dtype) -> Tensor:
         sr = upscale_channels(lambda rgb: self._piece(rgb, scale), lr, scale)

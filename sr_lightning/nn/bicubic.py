@@ -96,7 +96,8 @@ def uncounted_bicubic() -> Iterator[None]:
 
 def _kept(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Keep what `make` gives, but not what it gives to a graph: those are symbols, no numbers."""
-    keeping = lru_cache(maxsize=64)(make)
+    # What is made in inference mode could not be used in a training later.
+    keeping = lru_cache(maxsize=64)(torch.inference_mode(False)(make))
 
     @wraps(make)
     def get(*args: Any) -> Tensor:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -20,7 +19,6 @@ __all__ = [
     "draw_by_name",
     "he_normal",
     "passage",
-    "start_does_not_matter",
     "zero",
 ]
 
@@ -55,20 +53,6 @@ def draw_by_name(network: nn.Module, construct: Callable[[], None]) -> None:
             construct()
 
 
-@contextmanager
-def start_does_not_matter() -> Iterator[None]:
-    """Networks constructed inside get weights from elsewhere, and are not drawn by name.
-
-    Following each draw takes PyTorch's compiler into memory: seconds, and tens of megabytes.
-    """
-    before, _DrawnTensors.active = _DrawnTensors.active, True
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        _DrawnTensors.active = before
-
-
 class _DrawnTensors(TorchDispatchMode):
     """Notes which tensors are filled with random numbers; given their names, seeds each by its own.
 
@@ -89,6 +73,11 @@ class _DrawnTensors(TorchDispatchMode):
         self._seed = seed
         self._names = None if names is None else iter(names)
         self._count: Counter[str] = Counter()
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Otherwise the first operation imports PyTorch's compiler: seconds and 70 MB, to skip it.
+        return False
 
     def __enter__(self) -> _DrawnTensors:
         _DrawnTensors.active = True

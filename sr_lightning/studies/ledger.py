@@ -104,7 +104,7 @@ class RunRecord:
         """Whether another entry has been measured on the same and has the same numbers.
 
         Args:
-            other: Other of the same cell.
+            other: Record of the same cell.
         """
         return self.data == other.data and _agree(self.metrics, other.metrics)
 

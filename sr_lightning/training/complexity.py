@@ -21,7 +21,8 @@ def network_of_config(path: str | Path, *, meta: bool = False) -> SRNetwork:
 
     Args:
         path: Path of the file.
-        meta: Meta on the meta device, without memory for its weights, if it can be built there.
+        meta: Whether it is built on the meta device, without memory for its weights, if it can be
+            built there.
 
     Raises:
         UserError: the file is missing or has no ``model`` that can be built.

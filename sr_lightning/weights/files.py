@@ -28,7 +28,6 @@ from sr_lightning.classes import (
 from sr_lightning.errors import UserError
 from sr_lightning.files import read_yaml, regular_file, user_path, write_whole
 from sr_lightning.nn.network import SRNetwork
-from sr_lightning.nn.start import start_does_not_matter
 from sr_lightning.weights.formats.external import check_numbers, not_real
 from sr_lightning.weights.formats.pytorch import load_plain
 
@@ -68,8 +67,7 @@ def load_network(path: str | Path) -> SRNetwork:
     weights, description = _read(path)
     if description is None:
         raise UserError(f"{path} does not say which network it belongs to; give its run folder.")
-    with start_does_not_matter():
-        network = build_network(description, path)
+    network = build_network(description, path)
     _load_strictly(network, weights, path)
     return network.eval()
 
