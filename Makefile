@@ -69,10 +69,13 @@ slurm-tests: setup  ## the tests that need SLURM, on a SLURM of this machine alo
 bench: setup  ## speed: patches per second, training steps, Lightning's overhead
 	$(BIN)/python -m sr_lightning.bench
 
+gpu-check: setup  ## ten minutes on a GPU: tests, trainings in each precision, speed, as a table
+	@$(BIN)/python -m sr_lightning.gpu_check
+
 check: lint typecheck test  ## what CI runs, and the linters
 
 clean:  ## remove caches and runs' leftovers (not .venv, not runs/)
 	rm -rf .pytest_cache .mypy_cache .ruff_cache build *.egg-info
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -exec rm -rf {} +
 
-.PHONY: help setup demo test test-all studies report reproduce-tables verify-weights zoo slurm-tests lint format typecheck bench check clean
+.PHONY: help setup demo test test-all studies report reproduce-tables verify-weights zoo slurm-tests lint format typecheck bench gpu-check check clean
