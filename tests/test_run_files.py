@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import platform
@@ -44,7 +45,10 @@ def test_metrics_are_in_a_csv_file(finished_run):
         rows[0]
     )
     assert len([row for row in rows if row["train/loss"]]) == 4
-    assert len([row for row in rows if row["val/edsr2017/psnr"]]) == 2
+    validated = [row for row in rows if row["val/edsr2017/psnr"]]
+    assert len(validated) == 2
+    # What belongs to one moment has one step.
+    assert all(row["train/loss"] and row["perf/step_ms"] for row in validated)
 
 
 def test_test_leaves_per_image_rows_means_and_pictures(finished_run):
@@ -98,15 +102,73 @@ def test_a_training_and_its_test_are_one_wandb_run(finished_commands):
     assert ids == {own}
 
 
-def test_the_summary_holds_the_best_validation(finished_commands):
+def _summary(run_folder) -> dict:
     executable = str(Path(sys.executable).parent / "wandb")
     out = subprocess.run(
-        [executable, "leet", "inspect", "--summary", "--json", str(finished_commands["fit"])],
+        [executable, "leet", "inspect", "--summary", "--json", str(run_folder)],
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    best = json.loads(out)["summary"]["val/edsr2017/psnr"]["max"]
+    return json.loads(out)["summary"]
+
+
+def test_wandb_knows_the_code_the_data_and_the_best_checkpoint(finished_commands):
+    text = _wandb(finished_commands["fit"])["text"]
+    facts = json.loads((finished_commands["run"] / "provenance.json").read_text())
+    ((_, train),) = facts["data"]["train"].items()
+    for said in (train["sha256"], facts["sittings"][0]["hardware"], "true count"):
+        assert said in text
+    noted = _summary(finished_commands["fit"])["checkpoint"]
+    best = finished_commands["run"] / noted["path"]
+    assert best.name.startswith("best_")
+    assert noted["sha256"] == hashlib.sha256(best.read_bytes()).hexdigest()
+
+
+def test_pictures_and_weights_go_to_wandb_on_request(
+    tmp_path, train_folder, val_folder, test_folder
+):
+    args = tiny_fit(
+        "hfdn_x4", tmp_path, train_folder, val_folder, trainer__max_steps=2, wandb__mode="offline"
+    )
+    more = ["--wandb.log_images", "true", "--wandb.log_weights", "true"]
+    main([*args, *SMALL_HFDN, *more, "--data.test", f"[{test_folder}]"])
+    run = only_run(tmp_path)
+    (trained,) = (run / "wandb").glob("offline-run-*")
+    assert "artifact" in _wandb(trained)["text"]
+    main(["test", "--run", str(run)])
+    (tested,) = set((run / "wandb").glob("offline-run-*")) - {trained}
+    (file,) = tested.rglob("*.table.json")
+    table = json.loads(file.read_text())
+    pictures = {line[table["columns"].index("method")]: line[-1] for line in table["data"]}
+    assert pictures["bicubic"] is None
+    # The file only says that there is one; the pictures are in the table's artifact.
+    assert pictures["HFDN"] == "Image"
+    assert "media/images/" in _wandb(tested)["text"]
+
+
+def test_further_loggers_stand_beside_the_suites_own(tmp_path, train_folder, val_folder):
+    args = tiny_fit(
+        "hfdn_x4", tmp_path, train_folder, val_folder, trainer__max_steps=2, wandb__mode="offline"
+    )
+    logger = "lightning.pytorch.loggers.CSVLogger"
+    folder = tmp_path / "more"
+    more = ["--trainer.logger", logger, "--trainer.logger.save_dir", str(folder)]
+    main([*args, *SMALL_HFDN, *more])
+    assert list(folder.rglob("metrics.csv"))
+    run = only_run(tmp_path)
+    assert (run / "metrics.csv").is_file()
+    assert list((run / "wandb").glob("offline-run-*"))
+
+
+def test_no_logger_is_no_logger(tmp_path, train_folder, val_folder):
+    args = tiny_fit("hfdn_x4", tmp_path, train_folder, val_folder, trainer__max_steps=2)
+    main([*args, *SMALL_HFDN, "--trainer.logger", "false"])
+    assert not (only_run(tmp_path) / "metrics.csv").exists()
+
+
+def test_the_summary_holds_the_best_validation(finished_commands):
+    best = _summary(finished_commands["fit"])["val/edsr2017/psnr"]["max"]
     rows = csv.DictReader((finished_commands["run"] / "metrics.csv").read_text().splitlines())
     psnr = [float(row["val/edsr2017/psnr"]) for row in rows if row["val/edsr2017/psnr"]]
     assert best == pytest.approx(max(psnr), abs=1e-4)

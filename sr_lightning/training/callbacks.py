@@ -78,6 +78,11 @@ class NonFiniteGuard(Callback):
             )
 
 
+def logged_step(trainer: pl.Trainer) -> int:
+    """Where Lightning logs the losses and validations of this moment: it counts steps from 0."""
+    return max(0, trainer.global_step - 1)
+
+
 class Throughput(Callback):
     """Logs images per second and milliseconds per step, validation left out."""
 
@@ -119,7 +124,7 @@ class Throughput(Callback):
             if torch.cuda.is_available():
                 facts["perf/max_mem_gb"] = torch.cuda.max_memory_allocated() / 2**30
             for logger in trainer.loggers:
-                logger.log_metrics(facts, step=trainer.global_step)
+                logger.log_metrics(facts, step=logged_step(trainer))
             self._seconds, self._steps, self._images = 0.0, 0, 0
 
     @staticmethod
@@ -321,7 +326,7 @@ class ImageStrips(Callback):
                     logger.log_image(
                         f"val/images/{batch_idx}",
                         [image],
-                        step=trainer.global_step,
+                        step=logged_step(trainer),
                         caption=[f"{batch['name'][0]} x{batch['scale']:g}"],
                     )
 
@@ -410,11 +415,14 @@ class ResultTables(Callback):
     """Writes per-image rows and means of a test to files, to the screen and to W&B.
 
     Args:
-        folder: Folder of the result files.
+        folder: Folder of the run.
+        pictures: Whether W&B's table has the strips of the images too.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: RunFolder, pictures: bool = False) -> None:
+        self.run = folder
+        self.folder = folder.results
+        self.pictures = pictures
 
     @rank_zero_only
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -448,10 +456,23 @@ class ResultTables(Callback):
         self._draw(summary["means"], pl_module.protocols[0].name)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
+                data = [list(row.values()) for row in rows]
                 columns = list(rows[0])
-                logger.log_table(
-                    "test/images", columns=columns, data=[[row[c] for c in columns] for row in rows]
-                )
+                if self.pictures:
+                    columns.append("picture")
+                    data = [
+                        [*line, self._picture(row)] for line, row in zip(data, rows, strict=True)
+                    ]
+                logger.log_table("test/images", columns=columns, data=data)
+
+    def _picture(self, row: Row) -> Any:
+        """The strip of a row's image, beside its network's numbers; of the first images alone."""
+        import wandb
+
+        folder = self.run.images / f"{row['set']}_x{row['scale']:g}"
+        path = folder / f"{row['image']}.png"
+        shown = path.is_file() and row["method"] != "bicubic"
+        return wandb.Image(str(path)) if shown else None
 
     def _draw(self, averages: list[Row], protocol: str) -> None:
         """Draw PSNR over scale where a set was measured at several."""

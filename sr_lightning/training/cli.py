@@ -39,6 +39,7 @@ from sr_lightning.training.named_classes import check_classes, restrict_names
 from sr_lightning.training.precision import MeasuredPrecision
 from sr_lightning.training.provenance import Provenance
 from sr_lightning.training.wandb_logging import (
+    CheckpointFacts,
     WandbOptions,
     describe_run,
     make_logger,
@@ -68,9 +69,7 @@ class SaveRunConfig(SaveConfigCallback):
         write_whole(path, text)
         config = yaml.safe_load(text)
         assert isinstance(pl_module, SRModule)
-        for logger in trainer.loggers:
-            if not isinstance(logger, MetricsFile):
-                describe_run(logger, config, pl_module)
+        describe_run(trainer, config, pl_module)
 
 
 class SRCLI(LightningCLI):
@@ -142,12 +141,15 @@ class SRCLI(LightningCLI):
         check_network(self.model.network)
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        """Build the trainer with the suite's loggers and callbacks."""
-        config = self.config[self.subcommand]
-        folder = self.run_folder
-        kwargs["default_root_dir"] = str(folder.path)
-        if config.trainer.logger in (None, True):
-            kwargs["logger"] = self._loggers(config)
+        """Build the trainer with the suite's loggers and callbacks.
+
+        Loggers that the config names stand beside the suite's own; ``false`` leaves all out.
+        """
+        kwargs["default_root_dir"] = str(self.run_folder.path)
+        named = self._get(self.config_init, "trainer")["logger"]
+        if named is not False:
+            others = [] if named in (None, True) else named if isinstance(named, list) else [named]
+            kwargs["logger"] = [*self._loggers(self.config[self.subcommand]), *others]
         return super().instantiate_trainer(**kwargs)
 
     def _instantiate_trainer(self, config: Any, callbacks_: list[Callback]) -> pl.Trainer:
@@ -163,10 +165,12 @@ class SRCLI(LightningCLI):
                 BestCheckpoint(folder.checkpoints, monitor),
                 LastCheckpoint(folder.checkpoints, output.checkpoint_minutes),
                 Provenance(folder.path / "provenance.json"),
-                LearningRateMonitor("step"),
+                CheckpointFacts(folder, artifact=options.log_weights),
             ]
+            if config["logger"]:
+                added.append(LearningRateMonitor("step"))
         if self.subcommand == "test":
-            added.append(callbacks.ResultTables(folder.results))
+            added.append(callbacks.ResultTables(folder, pictures=options.log_images))
         if self.subcommand == "predict":
             added.append(callbacks.PredictionWriter(folder.predictions))
         if config.get("enable_progress_bar") is not False:

@@ -6,28 +6,44 @@ Options live in their own config section, ``wandb:``, and not under ``trainer.lo
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import secrets
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from lightning.pytorch.loggers import Logger, WandbLogger
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
 
+from sr_lightning.code_identity import class_paths, code_identity
 from sr_lightning.errors import UserError
 from sr_lightning.metrics.quality import METRICS
 from sr_lightning.nn.complexity import complexity
+from sr_lightning.runs import RunFolder
+from sr_lightning.training.metrics_file import MetricsFile
 from sr_lightning.training.module import SRModule
-from sr_lightning.training.provenance import commit
+from sr_lightning.training.provenance import commit, data_facts, hardware
 
-__all__ = ["WandbOptions", "describe_run", "make_logger", "mode_of", "require_key"]
+__all__ = [
+    "CheckpointFacts",
+    "WandbOptions",
+    "describe_run",
+    "make_logger",
+    "mode_of",
+    "require_key",
+]
 
 _PROJECT = "sr-lightning"
 # From what tells least to what tells most.
 _Mode = Literal["offline", "online", "disabled"]
 _MODES: tuple[_Mode, ...] = ("disabled", "offline", "online")
 _ID_FILE = "wandb-id"
+_COUNTED = "multiply-adds for an output of 1280 x 720, true count"
 
 
 @dataclass
@@ -47,13 +63,14 @@ class WandbOptions:
         notes: Free text.
         ablation_factor: What an ablation is about, such as ``attention``.
         ablation_level: Which of its levels this run is.
-        log_images: Also log image strips of validation images (small crops). Off by default:
-            pictures may be private or licensed.
-        private: Leave out host name, hardware, package list, console output and commit; of every
-            path in the config only the last part is recorded. What remains: the model's, the
-            data's and the trainer's options, all that is logged, times, versions of Python and
-            wandb, and the texts given here. The logs beside the run file, which `wandb sync` does
-            not upload, name folders.
+        log_images: Also log image strips of validation images (small crops), and the test's strips
+            in its table. Off by default: pictures may be private or licensed.
+        log_weights: Also keep the best checkpoint as an artifact of the run, once training ends.
+        private: Leave out host name, hardware, package list, console output, commit and data
+            checksums; of every path in the config only the last part is recorded. What remains: the
+            model's, the data's and the trainer's options, all that is logged, times, versions of
+            Python and wandb, and the texts given here. The logs beside the run file, which
+            `wandb sync` does not upload, name folders.
     """
 
     mode: _Mode = "offline"
@@ -67,6 +84,7 @@ class WandbOptions:
     ablation_factor: str | None = None
     ablation_level: str | None = None
     log_images: bool = False
+    log_weights: bool = False
     private: bool = False
 
 
@@ -92,37 +110,79 @@ def require_key() -> None:
         )
 
 
-def describe_run(logger: Logger, config: dict[str, Any], module: SRModule) -> None:
+def describe_run(trainer: pl.Trainer, config: dict[str, Any], module: SRModule) -> None:
     """Log what runs are grouped, filtered and compared by.
 
     Args:
-        logger: Logger of the run; constants go into the summary where it is W&B's.
+        trainer: Whose loggers are told; constants go into the summary where it is W&B's.
         config: Full config of the run.
         module: Whose network is trained or measured.
     """
     shown = {key: config[key] for key in ("seed_everything", "model", "data", "trainer")}
     shown["seed"] = config["seed_everything"]
     options = config["wandb"]
+    cost = complexity(module.network, scale=module.network.scales[-1])
     if options["private"]:
         shown = _without_places(shown)
+    else:
+        shown["provenance"] = {
+            "commit": commit(),
+            "code": code_identity(class_paths(config["model"]) + class_paths(config["data"])),
+            "hardware": hardware(),
+            "versions": {name: version(name) for name in ("torch", "lightning")},
+            "data": data_facts(trainer),
+        }
+    shown["complexity"] = {"parameters": cost.parameters, "macs": cost.macs, "convention": _COUNTED}
     shown["ablation"] = {
         "factor": options["ablation_factor"],
         "level": options["ablation_level"],
     }
-    logger.log_hyperparams(shown)
-    if isinstance(logger, WandbLogger):
-        cost = complexity(module.network, scale=module.network.scales[-1])
-        constants: dict[str, Any] = {"params": cost.parameters, "macs_720p": cost.macs}
-        if not options["private"]:
-            constants["commit"] = commit()
-        logger.experiment.summary.update(constants)
-        # The best validation, not the last one, stands for a run in lists and bars.
-        for protocol in module.protocols:
-            for metric in map(METRICS.__getitem__, module.metrics):
-                logger.experiment.define_metric(
-                    f"val/{protocol.name}/{metric.name}",
-                    step_metric="trainer/global_step",
-                    summary="max" if metric.higher_is_better else "min",
+    for logger in trainer.loggers:
+        if isinstance(logger, MetricsFile):
+            continue
+        logger.log_hyperparams(shown)
+        if isinstance(logger, WandbLogger):
+            constants: dict[str, Any] = {"params": cost.parameters, "macs_720p": cost.macs}
+            if not options["private"]:
+                constants["commit"] = shown["provenance"]["commit"]
+            logger.experiment.summary.update(constants)
+            # The best validation, not the last one, stands for a run in lists and bars.
+            for protocol in module.protocols:
+                for metric in map(METRICS.__getitem__, module.metrics):
+                    logger.experiment.define_metric(
+                        f"val/{protocol.name}/{metric.name}",
+                        step_metric="trainer/global_step",
+                        summary="max" if metric.higher_is_better else "min",
+                    )
+
+
+class CheckpointFacts(Callback):
+    """Tells W&B at the end of a training which checkpoints it left.
+
+    Args:
+        folder: Folder of the run; paths in it are told from there on.
+        artifact: Whether the best one itself is kept as an artifact.
+    """
+
+    def __init__(self, folder: RunFolder, artifact: bool = False) -> None:
+        self.folder = folder
+        self.artifact = artifact
+
+    @rank_zero_only
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log path and SHA-256 of the best checkpoint."""
+        loggers = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
+        if not loggers or not any(self.folder.checkpoints.glob("*.ckpt")):
+            return
+        best = self.folder.best_checkpoint()
+        with best.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        facts = {"path": str(best.relative_to(self.folder.path)), "sha256": digest}
+        for logger in loggers:
+            logger.experiment.summary.update({"checkpoint": facts})
+            if self.artifact:
+                logger.experiment.log_artifact(
+                    str(best), name=f"weights-{logger.experiment.id}", type="model"
                 )
 
 
