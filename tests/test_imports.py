@@ -22,7 +22,7 @@ FLOORS = (
     {"cli", "doctor"},
     {"studies"},
     {"report"},
-    {"api", "bench", "demo", "__main__"},
+    {"api", "bench", "gpu_check", "demo", "__main__"},
 )
 HEAVY = {"lightning", "torchmetrics", "kornia"}
 

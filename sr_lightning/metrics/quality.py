@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sr_lightning.metrics.further import ms_ssim, of_network, vif
 from sr_lightning.metrics.similarity import Similarity
 
 if TYPE_CHECKING:
@@ -150,6 +151,11 @@ METRICS: dict[str, Metric] = {
     for metric in (
         Metric("psnr", "PSNR", "dB", 2, 4, lambda a, b, protocol: psnr(a, b)),
         Metric("ssim", "SSIM", "", 4, 5, lambda a, b, p: ssim(a, b, border=p.ssim_border)),
+        Metric("ms_ssim", "MS-SSIM", "", 4, 5, lambda a, b, p: ms_ssim(a, b)),
+        Metric("vif", "VIF", "", 4, 5, lambda a, b, p: vif(a, b)),
+        Metric("lpips", "LPIPS", "", 4, 5, lambda a, b, p: of_network("lpips", a, b), False),
+        Metric("dists", "DISTS", "", 4, 5, lambda a, b, p: of_network("dists", a, b), False),
+        Metric("niqe", "NIQE", "", 3, 4, lambda a, b, p: of_network("niqe", a, b), False),
     )
 }
 """Every metric by name; a further one is an entry here."""

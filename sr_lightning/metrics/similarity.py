@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["Similarity"]
+__all__ = ["Similarity", "gaussian"]
 
 _TILE = 32
 """Side of a tile: small for the sake of banded matrices, large for the sake of fast products."""
@@ -44,7 +44,7 @@ class Similarity:
         rows, columns = min(_TILE, self.height), math.ceil(self.width / count)
         high, wide = rows + window - 1, columns + window - 1
 
-        taps = _gaussian(window).to(device, dtype)
+        taps = gaussian(window).to(device, dtype)
         self.down, self.across = _band(rows, taps), _band(columns, taps).T.contiguous()
         constants = [2 * (0.01 * 255) ** 2, 2 * (0.03 * 255) ** 2]
         self.constants = torch.tensor(constants, dtype=dtype, device=device).view(2, 1, 1, 1)
@@ -93,7 +93,8 @@ class Similarity:
         torch.mm(rows, self.across, out=self.blurred.flatten(0, 2))
 
 
-def _gaussian(window: int) -> Tensor:
+def gaussian(window: int) -> Tensor:
+    """Taps of SSIM's window, sigma 1.5, float64; their sum is 1."""
     place = torch.arange(window, dtype=torch.float64) - (window - 1) / 2
     taps = torch.exp(-place.square() / (2 * 1.5**2))
     return taps / taps.sum()

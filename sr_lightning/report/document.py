@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 import pandas as pd
 
+from sr_lightning.metrics.quality import METRICS as QUALITY
 from sr_lightning.studies.ledger import RunRecord
 from sr_lightning.studies.plan import Need
 from sr_lightning.studies.published_cells import METRICS
@@ -96,7 +97,7 @@ class Number:
     @property
     def decimals(self) -> int:
         """Digits after the point."""
-        usual = {"psnr": 2, "ssim": 4}.get(self.metric, 0)
+        usual = QUALITY[self.metric].digits if self.metric in QUALITY else 0
         return usual if self.digits is None else self.digits
 
     @property

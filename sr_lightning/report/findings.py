@@ -104,7 +104,7 @@ def _sentence(study: Study, verdict: Verdict) -> str:
 
 def _measured(study: Study, found: Difference) -> str:
     """The measured difference with the interval that the verdict goes by."""
-    seeds, digits = len(found.seeds), {"psnr": 3, "ssim": 5}[study.measure.metric]
+    seeds, digits = len(found.seeds), study.measure.digits + 1
     half = found.corrected_half_width
     shown = f"{found.mean:+.{digits}f}" + ("" if half is None else f" ± {half:.{digits}f}")
     where = f"on {group_text(found.group)} over {seeds} seed{'s' if seeds != 1 else ''}"
@@ -128,7 +128,7 @@ def _need(need: Need) -> str:
 
 def _published(study: Study, verdicts: Sequence[Verdict]) -> str:
     """What the paper prints for the claims, or nothing."""
-    digits = {"psnr": 2, "ssim": 4}[study.measure.metric]
+    digits = study.measure.digits
     claims = [verdict.claim for verdict in verdicts]
     return _and(
         [

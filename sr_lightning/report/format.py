@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from sr_lightning.metrics.quality import METRICS as QUALITY
 from sr_lightning.report.document import Number
 from sr_lightning.studies.published_cells import METRICS, Label, label_text
 
@@ -11,8 +12,7 @@ __all__ = ["count", "delta_text", "group_text", "labels_text", "metric_text", "t
 
 _COUNTS = ("parameters", "macs", "flops")
 _NAMES = {
-    "psnr": "PSNR",
-    "ssim": "SSIM",
+    **{name: metric.label for name, metric in QUALITY.items()},
     "macs": "MACs",
     "flops": "FLOPs",
     "logged_smoothed": "logged, smoothed",
@@ -55,7 +55,7 @@ def text(number: Number) -> str:
         return number.word
     if number.metric in _COUNTS:
         shown = count(number.value)
-    elif number.metric in ("psnr", "ssim"):
+    elif number.metric in QUALITY:
         shown = f"{number.value:{'+' if number.signed else ''}.{number.decimals}f}"
     else:
         shown = f"{number.value:.10g}"

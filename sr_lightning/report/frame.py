@@ -10,6 +10,7 @@ import pandas as pd
 
 from sr_lightning.errors import UserError
 from sr_lightning.experiments import experiment_files
+from sr_lightning.metrics.quality import METRICS as QUALITY
 from sr_lightning.nn.complexity import Complexity
 from sr_lightning.report.format import labels_text
 from sr_lightning.report.measurements import Evidence
@@ -95,12 +96,14 @@ def _published(evidence: Evidence) -> Iterator[dict[str, _Fact]]:
 
 
 def _of_runs(evidence: Evidence) -> Iterator[dict[str, _Fact]]:
-    """PSNR and SSIM of the networks of all runs; bicubic is the same in all of them."""
+    """Every metric of the networks of all runs; bicubic is the same in all of them."""
     for study in (*evidence.studies, *evidence.own):
         for run in evidence.entries(study):
             for protocol, groups in run.metrics.items():
                 for group in groups:
-                    for metric in ("psnr", "ssim"):
+                    for metric in QUALITY:
+                        if (value := run.value(metric, protocol, group)) is None:
+                            continue
                         yield {
                             "kind": "measured",
                             "paper": study.paper,
@@ -111,7 +114,7 @@ def _of_runs(evidence: Evidence) -> Iterator[dict[str, _Fact]]:
                             "metric": metric,
                             "protocol": protocol,
                             **{name: getattr(run, name) for name in ("budget", "steps", "seed")},
-                            "value": run.value(metric, protocol, group),
+                            "value": value,
                             "origin": f"run {run.name}, commit {run.commit}, {run.hardware}",
                         }
 

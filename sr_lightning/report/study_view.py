@@ -12,6 +12,7 @@ import pandas as pd
 
 from sr_lightning.data.images import read_rgb, to_tensor
 from sr_lightning.inference.pictures import save_crops
+from sr_lightning.metrics.quality import METRICS
 from sr_lightning.report.document import (
     Comparison,
     Curves,
@@ -31,7 +32,7 @@ from sr_lightning.report.measurements import (
     origin_of_runs,
     reduces,
 )
-from sr_lightning.studies.ledger import RunRecord
+from sr_lightning.studies.ledger import RunRecord, measured_metrics
 from sr_lightning.studies.plan import MOST_SEEDS, Need, needs
 from sr_lightning.studies.published_cells import Cell
 from sr_lightning.studies.study import Study
@@ -159,7 +160,7 @@ def _published_gap(study: Study, verdict: Verdict) -> Number | str:
 
 
 def _digits(study: Study) -> int:
-    return 3 if study.measure.metric == "psnr" else 5
+    return study.measure.digits + 1
 
 
 def _seeds_to_tell(need: Need) -> str:
@@ -305,10 +306,10 @@ def _measured(
         kind="measured",
         deviation=deviation,
         delta=mean - cell.value if cell is not None and same else None,
-        digits=2 if measure.metric == "psnr" else 4,
+        digits=measure.digits,
         origin=origin_of_runs(
             [run for run in runs if run.seed in values],
-            f"{level}: {measure.metric.upper()} on {group_text(group)}",
+            f"{level}: {METRICS[measure.metric].label} on {group_text(group)}",
             measure.protocol,
         ),
     )
@@ -346,15 +347,18 @@ def _curves(study: Study, entries: Sequence[RunRecord]) -> Curves:
 
 
 def _by_image(study: Study, entries: Sequence[RunRecord], group: str) -> pd.DataFrame:
-    """PSNR and SSIM of every image and level, that of bicubic too, a row for each seed."""
+    """The metric of every image and level, that of bicubic too, a row for each seed."""
+    metric = study.measure.metric
     return pd.DataFrame(
         [
-            (image, "bicubic" if method == "bicubic" else run.level, *numbers)
+            (image, "bicubic" if method == "bicubic" else run.level, numbers[place])
             for run in entries
             for method, cell in run.metrics.get(study.measure.protocol, {}).get(group, {}).items()
+            if metric in cell
+            for place in [measured_metrics(cell).index(metric)]
             for image, numbers in cell["images"].items()
         ],
-        columns=["image", "level", "psnr", "ssim"],
+        columns=["image", "level", metric],
     )
 
 

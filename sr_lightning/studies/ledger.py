@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,9 +15,18 @@ from typing import Any, TypeVar
 from sr_lightning.code_identity import class_paths, code_identity
 from sr_lightning.errors import UserError
 from sr_lightning.files import read_record, read_yaml, write_json
+from sr_lightning.metrics.quality import METRICS
 from sr_lightning.runs import RunFolder
 
-__all__ = ["ASIDE", "Failure", "Ledger", "RunRecord", "code_of", "entry_of_run"]
+__all__ = [
+    "ASIDE",
+    "Failure",
+    "Ledger",
+    "RunRecord",
+    "code_of",
+    "entry_of_run",
+    "measured_metrics",
+]
 
 _log = logging.getLogger(__name__)
 # What trains and measures whatever a config names, and chooses the weights that are measured.
@@ -40,6 +50,8 @@ ASIDE = (
     "references",
 )
 """Definitions of the suite that decide no number, though what trains and tests uses them."""
+# Every entry has them, as null where they were not measured.
+_USUAL = ("psnr", "ssim")
 # What the same images may differ by when a metric is summed up in another order: means, and images,
 # of which entries hold four decimals.
 _SLACK = 1e-5
@@ -58,7 +70,8 @@ class RunRecord:
         seed: Seed of weights and data.
         key: Identity of the number: config, code and data.
         metrics: Metrics by protocol, then set and scale (``Set5_x4``), then method:
-            ``{"psnr", "ssim", "images": {name: [psnr, ssim]}}``.
+            ``{"psnr", "ssim", "images": {name: [psnr, ssim]}}``; further metrics follow in the
+            order of :data:`~sr_lightning.metrics.quality.METRICS`.
         parameters: Parameters of the network.
         macs_720p: Multiply-accumulates for a 1280 x 720 output.
         steps: Optimiser steps.
@@ -286,18 +299,29 @@ def entry_of_run(
     )
 
 
+def measured_metrics(cell: Mapping[str, Any]) -> list[str]:
+    """Names of the metrics of an entry's cell, in the order of the numbers of its images."""
+    return [name for name in METRICS if name in cell]
+
+
 def _metrics(run: Path) -> dict[str, dict[str, dict[str, dict[str, Any]]]]:
     summary = RunFolder(run).summary()
     metrics: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
     for row in summary["means"]:
         group = f"{row['set']}_x{row['scale']:g}"
-        cell = {"psnr": row.get("psnr"), "ssim": row.get("ssim"), "images": {}}
+        cell = {name: row.get(name) for name in _USUAL} | {
+            name: row[name] for name in METRICS if name in row
+        }
+        cell["images"] = {}
         metrics.setdefault(row["protocol"], {}).setdefault(group, {})[row["method"]] = cell
     with (run / "results" / "images.csv").open() as rows:
         for row in csv.DictReader(rows):
             group = f"{row['set']}_x{float(row['scale']):g}"
             images = metrics[row["protocol"]][group][row["method"]]["images"]
-            images[row["image"]] = [round(float(row["psnr"]), 4), round(float(row["ssim"]), 5)]
+            images[row["image"]] = [
+                round(float(row[name]), METRICS[name].stored_digits)
+                for name in measured_metrics(metrics[row["protocol"]][group][row["method"]])
+            ]
     return metrics
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from sr_lightning.metrics.quality import METRICS as QUALITY
+
 __all__ = ["METRICS", "Cell", "Claim", "Label", "Metric", "label_text"]
 
 Label = str | int | float | bool | None
@@ -43,6 +45,11 @@ class Metric:
 METRICS = {
     "psnr": Metric("dB", 5, 60, "higher"),
     "ssim": Metric("", math.nextafter(0, 1), 1, "higher"),
+    **{
+        name: Metric(metric.unit, better="higher" if metric.higher_is_better else "lower")
+        for name, metric in QUALITY.items()
+        if name not in {"psnr", "ssim"}
+    },
     "parameters": Metric("", better="lower"),
     "macs": Metric("MAC", better="lower"),
     "flops": Metric("FLOP", better="lower"),

@@ -20,6 +20,8 @@ from annotated_types import Interval
 from sr_lightning.errors import UserError
 from sr_lightning.experiments import experiment_file
 from sr_lightning.files import as_type, check_types, read_yaml, user_path
+from sr_lightning.metrics.protocol import PROTOCOLS
+from sr_lightning.metrics.quality import METRICS
 from sr_lightning.studies.claims import Claim, level_of, published_table, table_claims
 from sr_lightning.studies.ledger import code_of
 from sr_lightning.studies.published_cells import Cell as PublishedCell
@@ -47,7 +49,7 @@ class Measure:
     """What is compared.
 
     Attributes:
-        metric: "psnr" or "ssim".
+        metric: Name in :data:`~sr_lightning.metrics.quality.METRICS`.
         protocol: Name of the protocol.
         sets: Image sets, those of the paper first.
         scales: Scales that are measured; none for those of each network.
@@ -59,6 +61,16 @@ class Measure:
     sets: tuple[str, ...] = ()
     scales: tuple[int | float, ...] = ()
     primary: str = ""
+
+    @property
+    def sign(self) -> int:
+        """1 where more is better, -1 for distances; verdicts speak of what is gained."""
+        return 1 if METRICS[self.metric].higher_is_better else -1
+
+    @property
+    def digits(self) -> int:
+        """Digits after the point that papers print."""
+        return METRICS[self.metric].digits
 
 
 @dataclass(frozen=True)
@@ -204,7 +216,9 @@ class Cell:
         """Changed values as dotted keys: the budget's, then the level's, then the seed."""
         budget = self.study.budgets[self.budget]
         sets = budget.test if budget.test is not None else self.study.measure.sets
+        further = {self.study.measure.metric} - {"psnr", "ssim"}
         return {
+            **({"model.metrics": ["psnr", "ssim", *further]} if further else {}),
             **budget.set,
             "data.test": list(sets),
             **self.study.levels[self.level],
@@ -436,6 +450,11 @@ def load_study(path: Path, root: Path) -> Study:
     measured = _as(Measure, content["measure"], path, "measure")
     if not measured.sets:
         raise UserError(f"{path}: 'measure' names no 'sets' to measure on.")
+    for key, known in (("metric", METRICS), ("protocol", PROTOCOLS)):
+        if (named := getattr(measured, key)) not in known:
+            raise UserError(
+                f"{path}: 'measure' names the {key} '{named}'; there are {', '.join(known)}."
+            )
     measured = replace(measured, primary=measured.primary or measured.sets[0])
     budgets = {}
     for name, budget in content["budgets"].items():

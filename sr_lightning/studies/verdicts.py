@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from sr_lightning.studies.additive import AdditiveFit, Estimate, fit_additive, holm
 from sr_lightning.studies.claims import Claim
-from sr_lightning.studies.ledger import RunRecord
+from sr_lightning.studies.ledger import RunRecord, measured_metrics
 from sr_lightning.studies.study import Study
 
 __all__ = [
@@ -245,7 +245,7 @@ def unconverged(study: Study, entries: Iterable[RunRecord], group: str) -> dict[
 
 
 def fit_of(study: Study, entries: Sequence[RunRecord], group: str) -> AdditiveFit:
-    """The fit of level and seed over all levels that have converged.
+    """The fit of level and seed over all levels that have converged; more is better.
 
     Args:
         study: Study of the levels.
@@ -254,7 +254,14 @@ def fit_of(study: Study, entries: Sequence[RunRecord], group: str) -> AdditiveFi
     """
     failing = unconverged(study, entries, group)
     values = level_values(study, entries, group)
-    return fit_additive({level: v for level, v in values.items() if level not in failing})
+    sign = study.measure.sign
+    return fit_additive(
+        {
+            level: {seed: sign * value for seed, value in found.items()}
+            for level, found in values.items()
+            if level not in failing
+        }
+    )
 
 
 def differences(
@@ -276,7 +283,8 @@ def differences(
         seeds = tuple(sorted(values[better].keys() & values[worse].keys()))
         if not seeds:
             continue
-        gaps = [values[better][seed] - values[worse][seed] for seed in seeds]
+        sign = study.measure.sign
+        gaps = [sign * (values[better][seed] - values[worse][seed]) for seed in seeds]
         estimate = fit.difference(better, worse)
         found[better, worse] = Difference(
             better,
@@ -298,13 +306,16 @@ def _image_error(
     study: Study, entries: Iterable[RunRecord], group: str, pair: _Pair, seeds: Sequence[int]
 ) -> float | None:
     """Standard error of the mean over images of their differences."""
-    metric = 0 if study.measure.metric == "psnr" else 1
     gaps: dict[str, float] = {}
     for entry in entries:
         if entry.level in pair and entry.seed in seeds:
             sign = 1 if entry.level == pair[0] else -1
-            for image, measured in _cells(study, entry, group)[0].get("images", {}).items():
-                gaps[image] = gaps.get(image, 0.0) + sign * measured[metric] / len(seeds)
+            cell, _ = _cells(study, entry, group)
+            if study.measure.metric not in cell:
+                continue
+            place = measured_metrics(cell).index(study.measure.metric)
+            for image, measured in cell.get("images", {}).items():
+                gaps[image] = gaps.get(image, 0.0) + sign * measured[place] / len(seeds)
     return statistics.stdev(gaps.values()) / math.sqrt(len(gaps)) if len(gaps) > 1 else None
 
 
