@@ -15,7 +15,9 @@ from sr_lightning.files import user_path
 __all__ = ["files_of", "shown", "targets_of"]
 
 # Read as well, some with plugins of Pillow's, but not as images of training sets.
-_PHOTO_SUFFIXES = IMAGE_SUFFIXES | {".heic", ".heif", ".avif", ".jxl", ".jp2"}
+_PHOTO_SUFFIXES = IMAGE_SUFFIXES | {
+    *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".gif", ".apng", ".ppm", ".pgm", ".tga"),
+}
 _RESULT = re.compile(r"(.+)_(x[\d.]+|\d+x\d+|fit\d+)\.png", re.DOTALL)
 
 
