@@ -214,7 +214,7 @@ def made(arch, folder):
 @pytest.mark.parametrize("arch", list(CASES))
 def test_every_format_gives_the_network_that_was_written(arch, tmp_path):
     network, path, arguments = made(arch, tmp_path)
-    record = convert(path, arch, tmp_path / "out.safetensors", **arguments)
+    record = convert(path, tmp_path / "out.safetensors", arch, **arguments)
     again = load_network(tmp_path / "out.safetensors")
     assert again.config == network.config
     assert record.scales == network.scales
@@ -282,7 +282,7 @@ def test_damaged_files_are_refused_wherever_they_end(arch, tmp_path):
     for share in (0.1, 0.5, 0.98):
         path.write_bytes(whole[: int(len(whole) * share)])
         with pytest.raises(UserError, match=path.name):
-            convert(path, arch, tmp_path / "out.safetensors", **arguments)
+            convert(path, tmp_path / "out.safetensors", arch, **arguments)
         assert not (tmp_path / "out.safetensors").exists()
 
 
@@ -299,7 +299,7 @@ def test_missing_file_and_unknown_arch_and_ending_are_refused(tmp_path):
     with pytest.raises(UserError, match="no converter for 'vgg'"):
         network_from_release(tmp_path / "none.pth", "vgg")
     with pytest.raises(UserError, match=r"must end in \.safetensors"):
-        convert(tmp_path / "none.pth", "imdn", tmp_path / "x.pth")
+        convert(tmp_path / "none.pth", tmp_path / "x.pth", "imdn")
 
 
 def imdn_state():
@@ -322,7 +322,7 @@ def test_misfitting_tensors_are_named_and_nothing_is_written(change, words, tmp_
     change(state)
     torch.save(state, tmp_path / "i.pth")
     with pytest.raises(UserError, match=words) as refused:
-        convert(tmp_path / "i.pth", "imdn", tmp_path / "o.safetensors", channels=16, blocks=1)
+        convert(tmp_path / "i.pth", tmp_path / "o.safetensors", "imdn", channels=16, blocks=1)
     assert "i.pth" in str(refused.value)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["i.pth"]
 

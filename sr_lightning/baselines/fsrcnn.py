@@ -13,6 +13,8 @@ deconvolution counted per output pixel (6.01, 5.00, 4.64 here), which it does no
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor, nn
 
 from sr_lightning.nn.layers import Deconvolution
@@ -30,17 +32,25 @@ class FSRCNN(YNetwork):
         channels: Number of channels of the features, d.
         shrunk: Number of channels inside the mapping, s.
         depth: Number of convolutions of the mapping, m.
+        padding: What convolutions see beyond the border; the authors' test code replicates it.
     """
 
     def __init__(
-        self, scale: int = 4, channels: int = 56, shrunk: int = 12, depth: int = 4
+        self,
+        scale: int = 4,
+        channels: int = 56,
+        shrunk: int = 12,
+        depth: int = 4,
+        padding: Literal["zeros", "replicate"] = "zeros",
     ) -> None:
         super().__init__([scale])
         layers: list[nn.Module] = []
         widths = [(1, channels, 5), (channels, shrunk, 1)]
         widths += [(shrunk, shrunk, 3)] * depth + [(shrunk, channels, 1)]
         for inputs, outputs, kernel in widths:
-            layers.append(nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2))
+            layers.append(
+                nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, padding_mode=padding)
+            )
             layers.append(nn.PReLU(outputs))
         self.features = nn.Sequential(*layers)
         # inferred: centred on the output cell; at x2 and x4 half a pixel beside it.

@@ -90,6 +90,8 @@ class RDN(SRNetwork):
         growth: Growth rate of the blocks, G.
         blocks: D.
         layers: Number of layers of a block, C.
+        mean_shift: Take DIV2K's mean colour off the image, as EDSR does; the PyTorch releases of
+            RDN do not.
         start: "bilinear", the untrained network interpolates the image; or "random", PyTorch's
             start. inferred: ours, "bilinear", which saves the first thousand steps or so.
     """
@@ -101,11 +103,12 @@ class RDN(SRNetwork):
         growth: int = 64,
         blocks: int = 16,
         layers: int = 8,
+        mean_shift: bool = True,
         start: Literal["bilinear", "random"] = "bilinear",
     ) -> None:
         super().__init__()
         self.scales = (scale,)
-        self.shift = MeanShift()
+        self.shift = MeanShift() if mean_shift else None
         self.trunk = ResidualDenseTrunk(channels, growth, blocks, layers)
         self.upsample = SubPixelUpsample(channels, scale)
         self.tail = nn.Conv2d(channels, 3, 3, padding=1)
@@ -119,5 +122,6 @@ class RDN(SRNetwork):
 
     def forward(self, lr: Tensor) -> Tensor:
         """Upscale RGB images; see :meth:`SRNetwork.forward`."""
-        x = self.trunk(self.shift(lr))
-        return self.shift.back(self.tail(self.upsample(x)))
+        x = self.trunk(lr if self.shift is None else self.shift(lr))
+        sr: Tensor = self.tail(self.upsample(x))
+        return sr.float() if self.shift is None else self.shift.back(sr)

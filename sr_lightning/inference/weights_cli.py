@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("convert", help="write an authors' file as safetensors")
     one.add_argument("file", help="state dict, MATLAB file or Caffe model")
-    one.add_argument("--arch", required=True, choices=sorted(RELEASES))
+    one.add_argument("--arch", choices=sorted(RELEASES), help="default: what the file is")
     one.add_argument("--scale", type=int, nargs="+", help="default: what the file tells")
     one.add_argument("--out", required=True, help="X.safetensors; X.json is written beside it")
     one.add_argument(
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         return
     record = convert(
-        options.file, options.arch, options.out, options.scale, **_pairs(options.arguments)
+        options.file, options.out, options.arch, options.scale, **_pairs(options.arguments)
     )
     scales = ", ".join(f"x{scale:g}" for scale in record.scales)
     Console(markup=False).print(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,9 +15,9 @@ from sr_lightning.nn.complexity import parameter_count
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.weights.files import describe_network, save_network
 from sr_lightning.weights.formats import ExternalWeights, read_external
-from sr_lightning.weights.state_dict_maps import RELEASES, Release
+from sr_lightning.weights.state_dict_maps import RELEASES, Release, recognised
 
-__all__ = ["ConversionRecord", "convert", "network_from_release"]
+__all__ = ["ConversionRecord", "convert", "network_from_release", "network_of"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class ConversionRecord:
         sha256: SHA-256 of the safetensors file.
         source: Name of the file that it was made from.
         source_sha256: SHA-256 of that file.
-        source_format: "pytorch", "matlab5", "matlab7.3" or "caffe".
+        source_format: "pytorch", "safetensors", "matlab5", "matlab7.3" or "caffe".
+        arch: Which release it is of.
         origin: Where its authors released it.
         licence: Licence of that place, as far as stated.
     """
@@ -42,13 +44,14 @@ class ConversionRecord:
     source: str
     source_sha256: str
     source_format: str
+    arch: str
     origin: str
     licence: str
 
 
 def network_from_release(
     path: str | Path,
-    arch: str,
+    arch: str | None = None,
     scale: int | Sequence[int] | None = None,
     **arguments: Any,
 ) -> SRNetwork:
@@ -56,7 +59,7 @@ def network_from_release(
 
     Args:
         path: Their file: a PyTorch state dict, a MATLAB file or a Caffe model.
-        arch: Which network it is, one of ``RELEASES``.
+        arch: Which network it is, one of ``RELEASES``; default: the one whose tensors it has.
         scale: Scale that it upscales by; default: what the file tells, or all that the network is
             for.
         **arguments: Arguments of the network's constructor, where the file does not tell them.
@@ -64,14 +67,44 @@ def network_from_release(
     Raises:
         UserError: the file cannot be read, or does not fit the network tensor by tensor.
     """
-    release = _release(arch)
-    return _network(read_external(path), release, scale, arguments)
+    _check_arch(arch)
+    return network_of(read_external(path), arch, scale, **arguments)[0]
+
+
+def network_of(
+    weights: ExternalWeights,
+    arch: str | None = None,
+    scale: int | Sequence[int] | None = None,
+    **arguments: Any,
+) -> tuple[SRNetwork, str]:
+    """Build a network with weights of a release, and say which release that is.
+
+    Args:
+        weights: Content of the file.
+        arch: See :func:`network_from_release`.
+        scale: The same.
+        **arguments: The same.
+
+    Raises:
+        UserError: it is of no release that is known, or does not fit its network.
+    """
+    if weights.network is not None:
+        raise UserError(f"{weights.path} is of this suite already; use it as it is.")
+    _refuse_endless(weights)
+    found = recognised(weights, arch)
+    if found is None and arch is None:
+        from sr_lightning.weights.community import community_network
+
+        return community_network(weights), "community"
+    name, bare = (arch, weights) if found is None else found
+    assert name is not None
+    return _network(bare, RELEASES[name], scale, arguments), name
 
 
 def convert(
     path: str | Path,
-    arch: str,
     out: str | Path,
+    arch: str | None = None,
     scale: int | Sequence[int] | None = None,
     **arguments: Any,
 ) -> ConversionRecord:
@@ -79,8 +112,8 @@ def convert(
 
     Args:
         path: Their file.
-        arch: Which network it is, one of ``RELEASES``.
         out: Ending in ``.safetensors``.
+        arch: See :func:`network_from_release`.
         scale: See :func:`network_from_release`.
         **arguments: The same.
 
@@ -91,9 +124,15 @@ def convert(
     out = user_path(out)
     if out.suffix != ".safetensors":
         raise UserError(f"Converted weights are safetensors; {out} must end in .safetensors.")
-    release = _release(arch)
+    _check_arch(arch)
     weights = read_external(path)
-    network = _network(weights, release, scale, arguments)
+    network, name = network_of(weights, arch, scale, **arguments)
+    if name not in RELEASES:
+        raise UserError(
+            f"{weights.path} is a {type(network).__name__}, which this suite has not; use the file "
+            "as it is, it need not be converted."
+        )
+    release = RELEASES[name]
     save_network(network, out)
     record = ConversionRecord(
         network=describe_network(network),
@@ -103,6 +142,7 @@ def convert(
         source=weights.path.name,
         source_sha256=_sha256(weights.path),
         source_format=weights.format,
+        arch=name,
         origin=release.origin,
         licence=release.licence,
     )
@@ -110,10 +150,9 @@ def convert(
     return record
 
 
-def _release(arch: str) -> Release:
-    if arch not in RELEASES:
+def _check_arch(arch: str | None) -> None:
+    if arch is not None and arch not in RELEASES:
         raise UserError(f"There is no converter for '{arch}'; there are {', '.join(RELEASES)}.")
-    return RELEASES[arch]
 
 
 def _network(
@@ -127,12 +166,7 @@ def _network(
         several = [scale] if isinstance(scale, int) else list(scale)
         given["scale"] = several[0] if len(several) == 1 else tuple(several)
     try:
-        stated = release.arguments(weights)
-        for key, value in given.items():
-            if key in stated and stated[key] != value:
-                raise UserError(f"{weights.path} is for {key} {stated[key]}, not {value}.")
-        network = release.network(**{**stated, **given})
-        state = release.translate(network, weights)
+        return release.build(weights, given)
     except UserError:
         raise
     except Exception as error:
@@ -140,8 +174,13 @@ def _network(
         raise UserError(
             f"{weights.path} is no {release.title} that can be built: {error}"
         ) from error
-    network.load_state_dict(state)
-    return network.eval()
+
+
+def _refuse_endless(weights: ExternalWeights) -> None:
+    """Refuse names that number far more layers than a file has: all of them would be built."""
+    numbers = (int(n) for name in weights.tensors for n in re.findall(r"\d{1,18}", name))
+    if max(numbers, default=0) > 4 * len(weights.tensors) + 64:
+        raise UserError(f"{weights.path} is damaged: it numbers layers that it has not.")
 
 
 def _sha256(path: Path) -> str:

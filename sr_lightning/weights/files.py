@@ -1,4 +1,4 @@
-"""Weight files: safetensors that say which network they belong to, and Lightning checkpoints.
+"""Weight files: safetensors that say which network they belong to, checkpoints, others' files.
 
 Nothing that a file says is executed: checkpoints are read with ``weights_only``, and the class
 named in a file must be a network of this package, of one that registered its networks, or of a
@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 
 from sr_lightning.classes import (
@@ -26,10 +25,10 @@ from sr_lightning.classes import (
     trusted_modules,
 )
 from sr_lightning.errors import UserError
-from sr_lightning.files import read_yaml, regular_file, user_path, write_whole
+from sr_lightning.files import read_yaml, user_path, write_whole
 from sr_lightning.nn.network import SRNetwork
+from sr_lightning.weights.formats import read_external
 from sr_lightning.weights.formats.external import check_numbers, not_real
-from sr_lightning.weights.formats.pytorch import load_plain
 
 __all__ = [
     "build_network",
@@ -48,27 +47,39 @@ _LARGEST = 4096
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Tensors of a network from a safetensors file or a Lightning checkpoint.
+    """Tensors of a network from a weight file of any kind, under the names of this suite.
 
     Raises:
         UserError: the file is missing, damaged or holds no network.
     """
-    return _read(user_path(path))[0]
+    from sr_lightning.weights.state_dict_maps import recognised
+
+    content = read_external(user_path(path))
+    if content.network is None and recognised(content) is not None:
+        return dict(load_network(path).state_dict())
+    return content.tensors
 
 
 def load_network(path: str | Path) -> SRNetwork:
-    """Build the network that a weight file or checkpoint describes, with its weights, for use.
+    """Build the network that a weight file of any kind is of, with its weights, for use.
+
+    Args:
+        path: Safetensors or a checkpoint of this suite, which say what network they are, or a file
+            that authors released, recognised by its tensors.
 
     Raises:
-        UserError: the file is missing or damaged, does not say what network it is, or does not
+        UserError: the file is missing or damaged, is of a network that is not known, or does not
             fit it tensor by tensor.
     """
-    path = user_path(path)
-    weights, description = _read(path)
-    if description is None:
-        raise UserError(f"{path} does not say which network it belongs to; give its run folder.")
-    network = build_network(description, path)
-    _load_strictly(network, weights, path)
+    content = read_external(user_path(path))
+    if content.network is None:
+        # Late: ours do not need all compared networks.
+        from sr_lightning.weights.convert import network_of
+
+        return network_of(content)[0]
+    network = build_network(content.network, content.path)
+    check_fit(network.state_dict(), content.tensors, content.path)
+    network.load_state_dict(content.tensors)
     return network.eval()
 
 
@@ -174,30 +185,6 @@ def _short(paths: Iterable[str]) -> set[tuple[str, str]]:
     return {(path.partition(".")[0], path.rpartition(".")[2]) for path in paths}
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], Any]:
-    path = regular_file(path, "weight file")
-    if path.suffix == ".safetensors":
-        try:
-            with safe_open(path, "pt") as opened:
-                noted = (opened.metadata() or {}).get("network")
-            return dict(load_file(path)), json.loads(noted) if noted else None
-        except Exception as error:
-            # A reader of damaged bytes stumbles over whatever they say.
-            raise UserError(f"{path} is damaged or not a weight file; fetch it again.") from error
-    content = load_plain(path)
-    state = content.get("state_dict", content) if isinstance(content, dict) else None
-    weights = {
-        name.removeprefix("network."): value
-        for name, value in (state.items() if isinstance(state, dict) else ())
-        if isinstance(name, str)
-        and isinstance(value, Tensor)
-        and (name.startswith("network.") or state is content)
-    }
-    if not weights:
-        raise UserError(f"{path} holds no network weights.")
-    return weights, content.get("network")
-
-
 def check_fit(own: Mapping[str, Tensor], weights: Mapping[str, Any], source: str | Path) -> None:
     """Refuse weights that are not, tensor by tensor, those of a network.
 
@@ -224,8 +211,3 @@ def check_fit(own: Mapping[str, Tensor], weights: Mapping[str, Any], source: str
     for name, value in weights.items():
         if own[name].is_floating_point() and not value.is_floating_point():
             raise UserError(not_real(source, name, value))
-
-
-def _load_strictly(network: SRNetwork, weights: dict[str, Tensor], path: Path) -> None:
-    check_fit(network.state_dict(), weights, path)
-    network.load_state_dict(weights)

@@ -8,17 +8,27 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from sr_lightning.baselines.awsrn import AWSRN
 from sr_lightning.baselines.carn import CARN
+from sr_lightning.baselines.dbpn import DBPN
 from sr_lightning.baselines.dncnn import DnCNN
+from sr_lightning.baselines.edsr import EDSR
+from sr_lightning.baselines.fsrcnn import FSRCNN
 from sr_lightning.baselines.idn import IDN
 from sr_lightning.baselines.imdn import IMDN
 from sr_lightning.baselines.lapsrn import LapSRN, MSLapSRN
+from sr_lightning.baselines.mdsr import MDSR
+from sr_lightning.baselines.memnet import MemNet
+from sr_lightning.baselines.rcan import RCAN
+from sr_lightning.baselines.rdn import RDN
+from sr_lightning.baselines.srcnn import SRCNN
 from sr_lightning.baselines.tscn import TSCN
 from sr_lightning.baselines.vdsr import VDSR
 from sr_lightning.errors import UserError
@@ -26,10 +36,16 @@ from sr_lightning.nn.network import SRNetwork
 from sr_lightning.papers.lesrcnn import LESRCNN, from_release
 from sr_lightning.weights.formats import ExternalWeights
 
-__all__ = ["RELEASES", "Release"]
+__all__ = ["RELEASES", "Release", "recognised"]
 
 Names = dict[str, str]
 """Name of a tensor in the file by its name in our network."""
+
+Arguments = Callable[[ExternalWeights], dict[str, Any]]
+
+
+def _nothing(weights: ExternalWeights) -> dict[str, Any]:
+    return {}
 
 
 @dataclass(frozen=True)
@@ -43,16 +59,59 @@ class Release:
         licence: Licence of the repository, which says nothing of the training images.
         arguments: Constructor arguments that a file tells.
         names: Where each tensor of a network is in a file.
+        signature: Tensors that a file of this architecture has, and of no other one.
         ignored: Pattern of the file's tensors that our network has as constants.
+        choices: What a file does not tell, with the usual values: constructor arguments, and as
+            "levels" the value of full white in the network's images.
+        ends: Our first and last layers, which take over what images of other levels need.
+        prepare: Brings the file's tensors into PyTorch's layout, where they differ by more than
+            names.
     """
 
     title: str
     network: type[SRNetwork]
     origin: str
     licence: str
-    arguments: Callable[[ExternalWeights], dict[str, Any]]
+    arguments: Arguments
     names: Callable[[SRNetwork, ExternalWeights], Names]
+    signature: tuple[str, ...]
     ignored: str = r"(?!)"
+    choices: Arguments = _nothing
+    ends: tuple[str, str] = ("head", "tail")
+    prepare: Callable[[ExternalWeights], ExternalWeights] = lambda weights: weights
+
+    def fits(self, weights: ExternalWeights) -> bool:
+        """Whether a file is of this architecture, by the names of its tensors."""
+        return all(name in weights.tensors for name in self.signature)
+
+    def build(self, weights: ExternalWeights, given: Mapping[str, Any]) -> SRNetwork:
+        """A network with the weights of a file.
+
+        Args:
+            weights: Weights of the file.
+            given: Constructor arguments, and choices other than the usual ones.
+
+        Raises:
+            UserError: the file contradicts an argument or does not fit the network.
+        """
+        told = self.arguments(weights)
+        for key, value in given.items():
+            if key in told and told[key] != value:
+                raise UserError(f"{weights.path} is for {key} {told[key]}, not {value}.")
+        arguments = {**told, **self.choices(weights), **given}
+        if arguments.get("scale", 0) is None:
+            raise UserError(f"{weights.path} does not tell its scale; convert it with --scale.")
+        levels = arguments.pop("levels", 1)
+        network = self.network(**arguments)
+        state = self.translate(network, self.prepare(weights))
+        if levels != 1:
+            # Their features stay as they are: only what meets an image is scaled.
+            first, last = self.ends
+            state[f"{first}.weight"] *= levels
+            state[f"{last}.weight"] /= levels
+            state[f"{last}.bias"] /= levels
+        network.load_state_dict(state)
+        return network.eval()
 
     def translate(self, network: SRNetwork, weights: ExternalWeights) -> dict[str, Tensor]:
         """A complete state dict for a network.
@@ -65,23 +124,57 @@ class Release:
             UserError: a tensor is missing, surplus or of a wrong shape.
         """
         names = self.names(network, weights)
+        # Clones, for levels are scaled in place.
         state = {
-            ours: weights.tensor(names.get(ours, ours), tuple(value.shape))
+            ours: weights.tensor(names.get(ours, ours), tuple(value.shape)).clone()
             for ours, value in network.state_dict().items()
+            if not ours.endswith("num_batches_tracked")
         }
         surplus = set(weights.tensors) - set(names.values())
         for name in sorted(surplus):
             if not re.fullmatch(self.ignored, name):
                 raise UserError(f"{weights.path} has a tensor that {self.title} has not: '{name}'.")
-        return state
+        counters = {k: v for k, v in network.state_dict().items() if k not in state}
+        return state | counters
+
+
+# What wrappers and trainers put before all names.
+_PREFIXES = ("module.", "_orig_mod.", "model.", "net_g.", "netG.", "generator.", "network.", "net.")
+
+
+def recognised(
+    weights: ExternalWeights, arch: str | None = None
+) -> tuple[str, ExternalWeights] | None:
+    """Which release a file is of, and its weights without the prefixes of wrappers.
+
+    Args:
+        weights: Weights of the file.
+        arch: One of `RELEASES`, where it is known.
+    """
+    for bare in _unwrapped(weights):
+        for name in RELEASES if arch is None else [arch]:
+            if RELEASES[name].fits(bare):
+                return name, bare
+    return None
+
+
+def _unwrapped(weights: ExternalWeights) -> Iterator[ExternalWeights]:
+    """The weights, and again without each prefix that all names have in common."""
+    tensors: dict[str, Tensor] | None = weights.tensors
+    while tensors:
+        yield replace(weights, tensors=tensors)
+        common = (p for p in _PREFIXES if all(name.startswith(p) for name in tensors))
+        prefix = next(common, None)
+        if prefix is None:
+            return
+        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
 
 
 # ---- VDSR and DnCNN -----------------------------------------------------------------------------
 
 
 def _vdsr_arguments(weights: ExternalWeights) -> dict[str, Any]:
-    layers = sum(name.startswith("model.weight.") for name in weights.tensors)
-    return {"layers": layers, "clip": True}
+    return {"layers": _count(weights, r"model\.weight\.(\d+)")}
 
 
 def _vdsr_names(network: SRNetwork, weights: ExternalWeights) -> Names:
@@ -274,11 +367,376 @@ def _weights_and_biases(layers: Mapping[str, str]) -> Names:
     }
 
 
-_MEAN_SHIFT = r"(sub|add)_mean\.shifter\.(weight|bias)"
+# ---- EDSR, MDSR, RCAN and RDN: PyTorch, images of 255 levels ------------------------------------
+
+_DIV2K = (0.4488, 0.4371, 0.4040)
+
+
+def _levels(weights: ExternalWeights) -> dict[str, Any]:
+    """Full white of their images, from the layer that takes the mean colour away."""
+    bias = weights.tensors.get("sub_mean.bias")
+    if bias is None:
+        return {"levels": 255}
+    levels = -round(float(bias[0]) / _DIV2K[0])
+    if not torch.allclose(bias.float(), -levels * torch.tensor(_DIV2K), rtol=1e-3):
+        raise UserError(
+            f"{weights.path} takes away another mean colour than DIV2K's, which the network here "
+            "cannot."
+        )
+    return {"levels": levels}
+
+
+def _count(weights: ExternalWeights, pattern: str) -> int:
+    """One more than the largest number that a pattern finds in the names."""
+    found = (re.fullmatch(pattern, name) for name in weights.tensors)
+    return max((int(match[1]) + 1 for match in found if match), default=0)
+
+
+def _scale_of(weights: ExternalWeights, prefix: str) -> int:
+    """The scale of EDSR's upsampler, from the widths of its steps."""
+    scale = 1
+    for step in (0, 2, 4):
+        weight = weights.tensors.get(f"{prefix}.{step}.weight")
+        if weight is not None and weight.shape[0] > weight.shape[1]:
+            scale *= math.isqrt(weight.shape[0] // weight.shape[1])
+    return scale
+
+
+def _steps(ours: str, theirs: str, upsampler: Any) -> dict[str, str]:
+    return {f"{ours}.{step}": f"{theirs}.{2 * step}" for step in range(len(upsampler))}
+
+
+def _edsr_arguments(weights: ExternalWeights) -> dict[str, Any]:
+    return {
+        "scale": _scale_of(weights, "tail.0"),
+        "channels": weights.tensors["head.0.weight"].shape[0],
+        "blocks": _count(weights, r"body\.(\d+)\.body\.0\.weight"),
+        **_levels(weights),
+    }
+
+
+def _edsr_choices(weights: ExternalWeights) -> dict[str, Any]:
+    # The authors trained the wide network alone with it.
+    wide = weights.tensors["head.0.weight"].shape[0] >= 256
+    return {"residual_scale": 0.1 if wide else 1.0}
+
+
+def _residual_blocks(ours: str, theirs: str, count: int) -> dict[str, str]:
+    return {
+        f"{ours}.{block}.conv{conv}": f"{theirs}.{block}.body.{2 * (conv - 1)}"
+        for block in range(count)
+        for conv in (1, 2)
+    }
+
+
+def _edsr_names(network: SRNetwork, weights: ExternalWeights) -> Names:
+    blocks = network.config["blocks"]
+    layers = {"head": "head.0", "tail": "tail.1", f"body.{blocks}": f"body.{blocks}"}
+    layers |= _residual_blocks("body", "body", blocks)
+    return _weights_and_biases(layers | _steps("upsample", "tail.0", network.upsample))
+
+
+def _mdsr_arguments(weights: ExternalWeights) -> dict[str, Any]:
+    count = _count(weights, r"upsample\.(\d+)\.0\.weight")
+    told = _edsr_arguments(weights)
+    return {**told, "scale": tuple(_scale_of(weights, f"upsample.{i}") for i in range(count))}
+
+
+def _mdsr_names(network: SRNetwork, weights: ExternalWeights) -> Names:
+    blocks = network.config["blocks"]
+    layers = {"head": "head.0", "tail": "tail.0", f"body.{blocks}": f"body.{blocks}"}
+    layers |= _residual_blocks("body", "body", blocks)
+    for index, scale in enumerate(map(int, network.scales)):
+        upsampler = network.get_submodule(f"upsample.{scale}")
+        layers |= _residual_blocks(f"prepare.{scale}", f"pre_process.{index}", 2)
+        layers |= _steps(f"upsample.{scale}", f"upsample.{index}", upsampler)
+    return _weights_and_biases(layers)
+
+
+def _rcan_arguments(weights: ExternalWeights) -> dict[str, Any]:
+    channels = weights.tensors["head.0.weight"].shape[0]
+    squeeze = weights.tensors["body.0.body.0.body.3.conv_du.0.weight"]
+    return {
+        "scale": _scale_of(weights, "tail.0"),
+        "channels": channels,
+        "groups": _count(weights, r"body\.(\d+)\.body\.0\.body\.0\.weight"),
+        "blocks": _count(weights, r"body\.0\.body\.(\d+)\.body\.0\.weight"),
+        "reduction": channels // max(1, squeeze.shape[0]),
+        **_levels(weights),
+    }
+
+
+def _rcan_names(network: SRNetwork, weights: ExternalWeights) -> Names:
+    groups, blocks = network.config["groups"], network.config["blocks"]
+    layers = {"head": "head.0", "tail": "tail.1", f"body.{groups}": f"body.{groups}"}
+    for group in range(groups):
+        layers[f"body.{group}.{blocks}"] = f"body.{group}.body.{blocks}"
+        layers |= _residual_blocks(f"body.{group}", f"body.{group}.body", blocks)
+        for block in range(blocks):
+            ours, theirs = f"body.{group}.{block}.attention", f"body.{group}.body.{block}.body.3"
+            layers[f"{ours}.squeeze"] = f"{theirs}.conv_du.0"
+            layers[f"{ours}.excite"] = f"{theirs}.conv_du.2"
+    return _weights_and_biases(layers | _steps("upsample", "tail.0", network.upsample))
+
+
+def _rdn_arguments(weights: ExternalWeights) -> dict[str, Any]:
+    first = weights.tensors["RDBs.0.convs.0.conv.0.weight"]
+    return {
+        "scale": _scale_of(weights, "UPNet"),
+        "channels": first.shape[1],
+        "growth": first.shape[0],
+        "blocks": _count(weights, r"RDBs\.(\d+)\.LFF\.weight"),
+        "layers": _count(weights, r"RDBs\.0\.convs\.(\d+)\.conv\.0\.weight"),
+        "mean_shift": False,
+    }
+
+
+def _rdn_names(network: SRNetwork, weights: ExternalWeights) -> Names:
+    config = network.config
+    layers = {"trunk.first": "SFENet1", "trunk.second": "SFENet2", "trunk.fusion": "GFF.0"}
+    layers |= {"trunk.last": "GFF.1", "tail": "UPNet.4" if network.scale == 4 else "UPNet.2"}
+    for block in range(config["blocks"]):
+        layers[f"trunk.blocks.{block}.fusion"] = f"RDBs.{block}.LFF"
+        for layer in range(config["layers"]):
+            ours = f"trunk.blocks.{block}.layers.{layer}"
+            layers[ours] = f"RDBs.{block}.convs.{layer}.conv.0"
+    return _weights_and_biases(layers | _steps("upsample", "UPNet", network.upsample))
+
+
+# ---- DBPN and AWSRN -----------------------------------------------------------------------------
+
+
+def _dbpn_arguments(weights: ExternalWeights) -> dict[str, Any]:
+    kernel = weights.tensors["up1.up_conv1.deconv.weight"]
+    return {
+        "scale": {6: 2, 8: 4, 12: 8}[kernel.shape[-1]],
+        "channels": kernel.shape[0],
+        "shallow": weights.tensors["feat0.conv.weight"].shape[0],
+        "stages": _count(weights, r"up(\d+)\.up_conv1\.deconv\.weight") - 1,
+    }
+
+
+def _dbpn_prepare(weights: ExternalWeights) -> ExternalWeights:
+    # Theirs concatenate the newest features first, ours last.
+    channels = weights.tensors["up1.up_conv1.deconv.weight"].shape[0]
+    turned = {
+        name: value.reshape(value.shape[0], -1, channels, *value.shape[2:]).flip(1).flatten(1, 2)
+        for name, value in weights.tensors.items()
+        if re.fullmatch(r"(up|down)\d+\.conv\.conv\.weight|output_conv\.conv\.weight", name)
+    }
+    return replace(weights, tensors=weights.tensors | turned)
+
+
+def _dbpn_names(network: SRNetwork, weights: ExternalWeights) -> Names:
+    blocks = {"first": "feat0", "second": "feat1"}
+    names = {"last.weight": "output_conv.conv.weight", "last.bias": "output_conv.conv.bias"}
+    stages = network.config["stages"]
+    for kind, count in (("up", stages), ("down", stages - 1)):
+        for stage in range(count):
+            ours, theirs = f"{kind}.{stage}", f"{kind}{stage + 1}"
+            blocks[f"{ours}.squeeze"] = f"{theirs}.conv"
+            for index, part in enumerate(("there", "back", "again"), start=1):
+                blocks[f"{ours}.{part}"] = f"{theirs}.{kind}_conv{index}"
+    for ours, theirs in blocks.items():
+        layer = "deconv" if f"{theirs}.deconv.weight" in weights.tensors else "conv"
+        if f"{theirs}.{layer}.weight" in weights.tensors:
+            names |= _weights_and_biases({f"{ours}.0": f"{theirs}.{layer}"})
+            names[f"{ours}.1.weight"] = f"{theirs}.act.weight"
+    return names
+
+
+_AWSRN_SIDES = (3, 5, 7, 9)
+
+
+def _awsrn_arguments(weights: ExternalWeights) -> dict[str, Any]:
+    wide, channels = weights.tensors["body.0.b0.body.0.weight_v"].shape[:2]
+    return {
+        "scale": math.isqrt(weights.tensors["skip.0.bias"].shape[0] // 3),
+        "channels": channels,
+        "wide": wide,
+        "blocks": _count(weights, r"body\.(\d+)\.reduction\.bias"),
+        "units": _count(weights, r"body\.0\.b(\d+)\.body\.0\.bias"),
+    }
+
+
+def _awsrn_prepare(weights: ExternalWeights) -> ExternalWeights:
+    tensors = {
+        # Scalars of theirs are vectors of one number.
+        name: value.squeeze() if name.endswith("_scale.scale") else value
+        for name, value in weights.tensors.items()
+        if not name.startswith("tail.scale_k")
+    }
+    sides = [weights.tensors[f"tail.scale_k{side}.scale"] for side in _AWSRN_SIDES]
+    return replace(weights, tensors=tensors | {"tail.scales": torch.cat(sides)})
+
+
+def _awsrn_names(network: SRNetwork, weights: ExternalWeights) -> Names:
+    layers, weighted = {"head": "head.0", "skip": "skip.0"}, {}
+    for index, side in enumerate(_AWSRN_SIDES):
+        layers[f"reconstruct.branches.{index}"] = f"tail.tail_k{side}"
+    for block in range(network.config["blocks"]):
+        layers[f"body.{block}.fusion"] = f"body.{block}.reduction"
+        weighted[f"body.{block}"] = f"body.{block}"
+        for unit in range(network.config["units"]):
+            ours, theirs = f"body.{block}.units.{unit}", f"body.{block}.b{unit}"
+            weighted[ours] = theirs
+            layers |= {f"{ours}.conv1": f"{theirs}.body.0", f"{ours}.conv2": f"{theirs}.body.2"}
+    names = {"reconstruct.weights": "tail.scales"}
+    for ours, theirs in layers.items():
+        for mine, other in (("weight", "weight_v"), ("gain", "weight_g"), ("bias", "bias")):
+            names[f"{ours}.{mine}"] = f"{theirs}.{other}"
+    for ours, theirs in weighted.items():
+        names[f"{ours}.residual_weight"] = f"{theirs}.res_scale.scale"
+        names[f"{ours}.identity_weight"] = f"{theirs}.x_scale.scale"
+    return names
+
+
+# ---- SRCNN and FSRCNN: MATLAB, filters in columns -----------------------------------------------
+
+
+def _scale_in_name(weights: ExternalWeights) -> dict[str, Any]:
+    """Their files are called ``x3.mat``, and say nothing of it inside."""
+    found = re.search(r"x([2348])(?!\d)", weights.path.stem)
+    return {"scale": int(found[1]) if found else None}
+
+
+def _filters(columns: Tensor) -> Tensor:
+    """Filters (outputs, inputs, k, k) from (inputs, k * k, outputs), each column by column."""
+    side = math.isqrt(columns.shape[1])
+    stacked = columns.permute(2, 0, 1)
+    return stacked.reshape(*stacked.shape[:2], side, side).transpose(2, 3)
+
+
+def _srcnn_prepare(weights: ExternalWeights) -> ExternalWeights:
+    first, second, third = (weights.tensors[f"weights_conv{i}"] for i in (1, 2, 3))
+    tensors = {
+        "layers.0.weight": _filters(first.unsqueeze(0)),
+        "layers.1.weight": _filters(second if second.dim() == 3 else second.unsqueeze(1)),
+        "layers.2.weight": _filters(third.unsqueeze(-1)),
+    }
+    for index in range(3):
+        tensors[f"layers.{index}.bias"] = weights.tensors[f"biases_conv{index + 1}"].flatten()
+    return replace(weights, tensors=tensors, format="pytorch")
+
+
+def _srcnn_arguments(weights: ExternalWeights) -> dict[str, Any]:
+    layers = [_srcnn_prepare(weights).tensors[f"layers.{i}.weight"] for i in range(3)]
+    return {
+        "channels": (layers[0].shape[0], layers[1].shape[0]),
+        "kernels": tuple(layer.shape[-1] for layer in layers),
+    }
+
+
+def _fsrcnn_prepare(weights: ExternalWeights) -> ExternalWeights:
+    tensors = {}
+    last = _count(weights, r"weights_conv\.(\d+)") - 1
+    for index in range(last + 1):
+        # Of the deconvolution, inputs stand where outputs stand else, as in PyTorch.
+        layer = "deconvolution" if index == last else f"features.{2 * index}"
+        tensors[f"{layer}.weight"] = _filters(weights.tensors[f"weights_conv.{index}"])
+        bias = tensors[f"{layer}.bias"] = weights.tensors[f"biases_conv.{index}"].flatten()
+        if index < last:
+            slopes = weights.tensors[f"prelu_conv.{index}"].flatten()
+            tensors[f"features.{2 * index + 1}.weight"] = slopes.expand(bias.shape)
+    return replace(weights, tensors=tensors, format="pytorch")
+
+
+def _fsrcnn_arguments(weights: ExternalWeights) -> dict[str, Any]:
+    tensors = _fsrcnn_prepare(weights).tensors
+    return {
+        "channels": tensors["features.0.bias"].shape[0],
+        "shrunk": tensors["features.2.bias"].shape[0],
+        "depth": _count(weights, r"weights_conv\.(\d+)") - 4,
+        "padding": "replicate",
+    }
+
+
+def _as_prepared(network: SRNetwork, weights: ExternalWeights) -> Names:
+    return {name: name for name in network.state_dict()}
+
+
+# ---- MemNet: Caffe ------------------------------------------------------------------------------
+
+
+def _memnet_arguments(weights: ExternalWeights) -> dict[str, Any]:
+    return {
+        "channels": weights.tensors["conv1.weight"].shape[0],
+        "blocks": _count(weights, r"conv_transition_(\d+)\.weight") - 1,
+        "recursions": _count(weights, r"conv01_(\d+)_a\.weight") - 1,
+    }
+
+
+def _memnet_prepare(weights: ExternalWeights) -> ExternalWeights:
+    """Batch norm and scale in one, gates cut into one for each memory, recursions once."""
+    tensors = dict(weights.tensors)
+    for name in [name for name in tensors if re.fullmatch(r"bn_conv.*\.weight", name)]:
+        layer = name.removesuffix(".weight")
+        # Caffe has sums, and how much they are of.
+        by = tensors.pop(f"{layer}.2")
+        tensors[f"{layer}.running_mean"] = tensors.pop(f"{layer}.weight") / by
+        tensors[f"{layer}.running_var"] = tensors.pop(f"{layer}.bias") / by
+        scale = layer.replace("bn_", "scale_", 1)
+        tensors[f"{layer}.weight"] = tensors.pop(f"{scale}.weight")
+        tensors[f"{layer}.bias"] = tensors.pop(f"{scale}.bias")
+    channels = tensors["conv1.weight"].shape[0]
+    for name in [name for name in tensors if re.fullmatch(r"(bn_)?conv_transition_\d+\..*", name)]:
+        layer, _, kind = name.rpartition(".")
+        if layer.startswith("conv") and kind == "bias":
+            continue
+        value = tensors.pop(name)
+        for index, part in enumerate(torch.split(value, channels, int(value.dim() == 4))):
+            tensors[f"{layer}.{index}.{kind}"] = part
+    shared = {}
+    for name in list(tensors):
+        first = re.sub(r"^conv(\d+|_end)_(\d+)", lambda m: f"conv{m[1]}_01", name)
+        if first != name:
+            shared[name] = first
+    for name, first in shared.items():
+        if not torch.equal(tensors.pop(name), tensors[first]):
+            raise UserError(
+                f"{weights.path}: '{name}' is not '{first}', which MemNet shares with it."
+            )
+    for name in [name for name in tensors if name.startswith("weight_output_end_")]:
+        tensors.setdefault("outputs", torch.zeros(0))
+        tensors["outputs"] = torch.cat([tensors["outputs"], tensors.pop(name).flatten()])
+    return replace(weights, tensors=tensors)
+
+
+def _memnet_names(network: SRNetwork, weights: ExternalWeights) -> Names:
+    blocks, recursions = network.config["blocks"], network.config["recursions"]
+    layers = {"first.1": "conv1", "reconstruct": "conv_end_01"}
+    norms, names = {"first.0": "bn_conv1"}, {"weights": "outputs"}
+    for block in range(blocks):
+        ours, theirs = f"blocks.{block}", f"{block + 1:02}"
+        norms[f"norms.{block}"] = f"bn_conv_end_{theirs}"
+        for conv, letter in (("1", "a"), ("2", "b")):
+            layers[f"{ours}.conv{conv}"] = f"conv{theirs}_01_{letter}"
+            for turn in range(recursions):
+                place = f"bn_conv{theirs}_{turn + 1:02}_{letter}"
+                norms[f"{ours}.norms{conv}.{turn}"] = place
+        for index in range(block + 1 + recursions):
+            norms[f"{ours}.gate.{index}.0"] = f"bn_conv_transition_{theirs}.{index}"
+            gate = f"conv_transition_{theirs}.{index}.weight"
+            names[f"{ours}.gate.{index}.1.weight"] = gate
+        names[f"{ours}.gate.0.1.bias"] = f"conv_transition_{theirs}.bias"
+    for ours, theirs in norms.items():
+        for kind in ("weight", "bias", "running_mean", "running_var"):
+            names[f"{ours}.{kind}"] = f"{theirs}.{kind}"
+    return names | _weights_and_biases(layers)
+
+
+_MEAN_SHIFT = r"(sub|add)_mean\.(shifter\.)?(weight|bias)"
 
 RELEASES = {
     "vdsr": Release(
-        "VDSR", VDSR, "github.com/huangzehao/caffe-vdsr Test", "MIT", _vdsr_arguments, _vdsr_names
+        "VDSR",
+        VDSR,
+        "github.com/huangzehao/caffe-vdsr Test",
+        "MIT",
+        _vdsr_arguments,
+        _vdsr_names,
+        ("model.weight.0", "model.bias.0"),
+        choices=lambda weights: {"clip": True},
     ),
     "dncnn": Release(
         "DnCNN",
@@ -287,6 +745,7 @@ RELEASES = {
         "not stated",
         _dncnn_arguments,
         _dncnn_names,
+        ("layers.0.weights.0", "layers.2.weights.0"),
     ),
     "lapsrn": Release(
         "LapSRN",
@@ -295,6 +754,7 @@ RELEASES = {
         "not stated",
         _lapsrn_arguments,
         _lapsrn_names,
+        ("input_conv_f", "level1_img_up_f"),
     ),
     "mslapsrn": Release(
         "MS-LapSRN",
@@ -303,6 +763,7 @@ RELEASES = {
         "not stated",
         _mslapsrn_arguments,
         _mslapsrn_names,
+        ("input_conv_f", "img_up_f"),
     ),
     "idn": Release(
         "IDN",
@@ -311,6 +772,7 @@ RELEASES = {
         "not stated",
         _caffe_scale,
         _idn_names,
+        ("conv3_4.weight", "down1.weight"),
     ),
     "tscn": Release(
         "TSCN",
@@ -319,6 +781,7 @@ RELEASES = {
         "not stated",
         _tscn_arguments,
         _tscn_names,
+        ("conv3_4.weight", "fusion1.weight"),
     ),
     "imdn": Release(
         "IMDN",
@@ -327,6 +790,7 @@ RELEASES = {
         "not stated",
         _imdn_arguments,
         _imdn_names,
+        ("fea_conv.weight", "IMDB1.c1.weight"),
     ),
     "carn": Release(
         "CARN",
@@ -335,6 +799,7 @@ RELEASES = {
         "MIT",
         _carn_arguments,
         _carn_names,
+        ("entry.weight", "b1.b1.body.0.weight"),
         _MEAN_SHIFT,
     ),
     "lesrcnn": Release(
@@ -344,7 +809,102 @@ RELEASES = {
         "not stated",
         lambda weights: _heads(weights.tensors),
         _lesrcnn_names,
+        ("conv1.0.weight", "conv17_1.0.weight"),
         _MEAN_SHIFT,
+    ),
+    "edsr": Release(
+        "EDSR",
+        EDSR,
+        "github.com/sanghyun-son/EDSR-PyTorch",
+        "MIT",
+        _edsr_arguments,
+        _edsr_names,
+        ("head.0.weight", "body.0.body.0.weight", "tail.1.weight"),
+        _MEAN_SHIFT,
+        _edsr_choices,
+    ),
+    "mdsr": Release(
+        "MDSR",
+        MDSR,
+        "github.com/sanghyun-son/EDSR-PyTorch",
+        "MIT",
+        _mdsr_arguments,
+        _mdsr_names,
+        ("head.0.weight", "pre_process.0.0.body.0.weight", "upsample.0.0.weight"),
+        _MEAN_SHIFT,
+    ),
+    "rcan": Release(
+        "RCAN",
+        RCAN,
+        "github.com/yulunzhang/RCAN",
+        "not stated",
+        _rcan_arguments,
+        _rcan_names,
+        ("head.0.weight", "body.0.body.0.body.3.conv_du.0.weight"),
+        _MEAN_SHIFT,
+    ),
+    "rdn": Release(
+        "RDN",
+        RDN,
+        "the PyTorch form of github.com/yulunzhang/RDN",
+        "not stated",
+        _rdn_arguments,
+        _rdn_names,
+        ("SFENet1.weight", "RDBs.0.convs.0.conv.0.weight", "UPNet.0.weight"),
+        choices=lambda weights: {"levels": 255},
+        ends=("trunk.first", "tail"),
+    ),
+    "dbpn": Release(
+        "DBPN",
+        DBPN,
+        "github.com/alterzero/DBPN-Pytorch",
+        "MIT",
+        _dbpn_arguments,
+        _dbpn_names,
+        ("feat0.conv.weight", "up1.up_conv1.deconv.weight"),
+        prepare=_dbpn_prepare,
+    ),
+    "awsrn": Release(
+        "AWSRN",
+        AWSRN,
+        "github.com/ChaofWang/AWSRN",
+        "not stated",
+        _awsrn_arguments,
+        _awsrn_names,
+        ("head.0.weight_v", "body.0.b0.body.0.weight_v", "tail.tail_k3.weight_v"),
+        prepare=_awsrn_prepare,
+    ),
+    "srcnn": Release(
+        "SRCNN",
+        SRCNN,
+        "mmlab.ie.cuhk.edu.hk/projects/SRCNN.html",
+        "not stated",
+        _srcnn_arguments,
+        _as_prepared,
+        ("weights_conv1", "weights_conv2", "weights_conv3"),
+        choices=_scale_in_name,
+        prepare=_srcnn_prepare,
+    ),
+    "fsrcnn": Release(
+        "FSRCNN",
+        FSRCNN,
+        "mmlab.ie.cuhk.edu.hk/projects/FSRCNN.html",
+        "not stated",
+        _fsrcnn_arguments,
+        _as_prepared,
+        ("weights_conv.0", "prelu_conv.0"),
+        choices=_scale_in_name,
+        prepare=_fsrcnn_prepare,
+    ),
+    "memnet": Release(
+        "MemNet",
+        MemNet,
+        "github.com/tyshiwo/MemNet",
+        "not stated",
+        _memnet_arguments,
+        _memnet_names,
+        ("conv1.weight", "conv_transition_01.weight", "conv_end_01.weight"),
+        prepare=_memnet_prepare,
     ),
 }
 """By the name that ``sr-lightning weights convert --arch`` takes."""

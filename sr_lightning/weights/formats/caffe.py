@@ -55,10 +55,10 @@ def read_caffe(path: Path) -> ExternalWeights:
                     kind = ("weight", "bias")[index] if index < 2 else str(index)
                     tensors[f"{name}.{kind}"] = blob
     except (_MalformedError, ValueError, OverflowError, OSError) as error:
-        raise UserError(f"{path} is damaged, or no weight file of a known format.") from error
+        raise UserError(f"{path} is damaged or not a weight file; fetch it again.") from error
     if not tensors:
-        raise UserError(f"{path} is damaged, or no weight file of a known format.")
-    return ExternalWeights(path, "caffe", tensors, strides)
+        raise UserError(f"{path} is damaged or not a weight file; fetch it again.")
+    return ExternalWeights(path, "caffe", tensors, strides=strides)
 
 
 def _layer(content: int | memoryview) -> tuple[str, list[Tensor], int]:

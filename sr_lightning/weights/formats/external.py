@@ -49,15 +49,17 @@ class ExternalWeights:
 
     Attributes:
         path: Path of the file.
-        format: "pytorch", "matlab5", "matlab7.3" or "caffe".
+        format: "pytorch", "safetensors", "matlab5", "matlab7.3" or "caffe".
         tensors: Tensors by the file's names.
+        network: Class and arguments of the network, as files of this suite say it.
         strides: Strides of a Caffe file's layers that have one other than 1, by layer.
         layers: Names of a MatConvNet graph's layers.
     """
 
     path: Path
-    format: Literal["pytorch", "matlab5", "matlab7.3", "caffe"]
+    format: Literal["pytorch", "safetensors", "matlab5", "matlab7.3", "caffe"]
     tensors: dict[str, Tensor]
+    network: Any = None
     strides: dict[str, int] = field(default_factory=dict)
     layers: tuple[str, ...] = ()
 

@@ -1,4 +1,4 @@
-"""Which reader reads a foreign weight file."""
+"""Which reader reads a weight file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ __all__ = ["read_external"]
 
 
 def read_external(path: str | Path) -> ExternalWeights:
-    """Read a PyTorch state dict, a MATLAB file or a Caffe model; the content tells which it is.
+    """Read a weight file of any kind; its content tells which it is.
+
+    Safetensors, PyTorch state dicts and checkpoints, MATLAB files, Caffe models.
 
     Raises:
         UserError: the file is missing, damaged or none of these.
@@ -25,11 +27,14 @@ def read_external(path: str | Path) -> ExternalWeights:
             head = opened.read(520)
     except OSError as error:
         raise UserError(f"The weight file {path} cannot be read: {error.strerror}.") from error
-    return _reader(head)(path)
+    return _reader(path, head)(path)
 
 
-def _reader(head: bytes) -> Callable[[Path], ExternalWeights]:
-    if head.startswith((b"PK\x03\x04", b"\x80\x02")):
+def _reader(path: Path, head: bytes) -> Callable[[Path], ExternalWeights]:
+    # Eight bytes say how long the JSON is that follows.
+    if path.suffix == ".safetensors" or head[8:10] == b'{"':
+        return pytorch.read_safetensors
+    if head.startswith((b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
         return pytorch.read_pytorch
     if head.startswith(b"MATLAB 7.3") or head[512:].startswith(b"\x89HDF"):
         return matlab.read_matlab_73
