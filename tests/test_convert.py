@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import struct
 from pathlib import Path
 
@@ -22,15 +23,9 @@ from sr_lightning.baselines.tscn import TSCN
 from sr_lightning.baselines.vdsr import VDSR
 from sr_lightning.cli import main
 from sr_lightning.errors import UserError
-from sr_lightning.inference.verify import (
-    Comparison,
-    Printed,
-    released_files,
-    unknown_files,
-    verify,
-    weights_folder,
-)
+from sr_lightning.inference.verify import Comparison, unknown_files, verify, weights_folder
 from sr_lightning.papers.lesrcnn import LESRCNN
+from sr_lightning.weights.authors import Printed, released_files
 from sr_lightning.weights.convert import convert, network_from_release
 from sr_lightning.weights.files import load_network
 from sr_lightning.weights.formats import ExternalWeights
@@ -404,11 +399,14 @@ def test_every_released_file_has_numbers_a_converter_and_a_protocol():
     from sr_lightning.metrics.protocol import PROTOCOLS
 
     files = released_files()
-    assert len({one.sha256 for one in files}) == len(files) == 14
+    assert len({one.sha256 for one in files}) == len(files) == 20
     for one in files:
         assert one.arch in RELEASES
         assert one.protocol in PROTOCOLS
         assert one.source
+        assert one.size or one.about
+        assert all(url.startswith("https://") for url in one.urls)
+        assert re.fullmatch("[0-9a-f]{8}|[0-9a-f]{64}", one.sha256)
         for cells in one.published.values():
             assert set(cells) == {"Set5", "Set14", "B100"}
 
@@ -423,7 +421,13 @@ def test_verify_names_what_it_lacks(tmp_path):
     Image.new("RGB", (24, 24)).save(tmp_path / "data" / "x.png")
     with pytest.raises(UserError, match="No numbers are known for 'vgg'"):
         list(verify(folder, tmp_path, only=["vgg"], sets=[]))
-    with pytest.raises(UserError, match="no file with the checksum of"):
+    with pytest.raises(UserError, match="no file whose printed numbers are known"):
+        list(verify(folder, tmp_path, sets=[]))
+    with pytest.raises(UserError, match="no file with the checksum of vdsr"):
+        list(verify(folder, tmp_path, only=["vdsr"], sets=[]))
+    torch.save(imdn_state(), folder / "mine.pth")
+    torch.save({"a": torch.zeros(1)}, folder / "other.pth")
+    with pytest.raises(UserError, match=r"other\.pth is left out: .*tensors such as 'a'"):
         list(verify(folder, tmp_path, sets=[]))
 
 

@@ -33,7 +33,7 @@ def test_numbers_of_a_record_are_met(shipped, test_folder, capsys):
     main(["weights", "eval", "--sets", str(test_folder), "--device", "cpu"])
     cell = shipped.measured["edsr2017"][group_of(test_folder)]
     line = next(line for line in capsys.readouterr().out.splitlines() if "first" in line)
-    assert f"{cell['psnr']:.2f} / {cell['ssim']:.4f}" in line
+    assert f"{cell['psnr']:.3f} / {cell['ssim']:.5f}" in line
     assert "differs" not in line
     assert find_weights("first") == shipped
 

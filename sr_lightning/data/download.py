@@ -70,6 +70,21 @@ def download(archive: Archive, folder: Path, console: Console) -> Path:
     except OSError as error:
         raise write_error(folder, error) from error
     console.print(f"Downloading {archive.name} from {_host(archive)} ...", soft_wrap=True)
+    resumed = _size(part) > 0
+    _fetch_shown(archive, part, console)
+    try:
+        _verify(archive, part, console)
+    except UserError:
+        if not resumed:
+            raise
+        # What was there may be of another server.
+        _fetch_shown(archive, part, console)
+        _verify(archive, part, console)
+    part.rename(target)
+    return target
+
+
+def _fetch_shown(archive: Archive, part: Path, console: Console) -> None:
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     quiet = not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=quiet) as progress:
@@ -79,10 +94,6 @@ def download(archive: Archive, folder: Path, console: Console) -> Path:
             progress.update(task, completed=done, total=total)
 
         _fetch(archive, part, watch)
-    with console.status(f"Checking {archive.name} ..."):
-        _verify(archive, part)
-    part.rename(target)
-    return target
 
 
 def readable_size(count: float) -> str:
@@ -99,7 +110,7 @@ def write_error(path: Path, error: OSError) -> UserError:
     free = readable_size(shutil.disk_usage(existing).free)
     return UserError(
         f"Cannot write {path}: {error.strerror or error} ({free} are free there); free some space "
-        "or name another place with --data-root."
+        "or name another place (of image sets: --data-root)."
     )
 
 
@@ -139,10 +150,12 @@ def _transfer(archive: Archive, part: Path, watch: Watch) -> None:
         done = start if response.status == 206 else 0
         length = response.headers["Content-Length"]
         total = done + int(length) if length else archive.size
+        _check_length(archive, part, total or 0)
         _check_space(part, (total or 0) - done)
         try:
             with part.open("ab" if done else "wb") as stream:
                 for chunk in _chunks(response):
+                    _check_length(archive, part, done + len(chunk))
                     stream.write(chunk)
                     stream.flush()
                     done += len(chunk)
@@ -198,23 +211,34 @@ def _host(archive: Archive) -> str:
     return urlsplit(archive.url).netloc
 
 
+def _check_length(archive: Archive, part: Path, length: int) -> None:
+    """Refuse what is longer than the published file, of which a server could send without end."""
+    most = archive.size if archive.size is not None else 2 * (archive.about or 0)
+    if most and length > most:
+        part.unlink(missing_ok=True)
+        raise UserError(
+            f"{_host(archive)} sends more for {archive.name} than the {readable_size(most)} that "
+            "it has."
+        )
+
+
 def _check_space(part: Path, need: int) -> None:
     free = shutil.disk_usage(part.parent).free
     if need > free:
         raise UserError(
             f"{part.name.removesuffix('.part')} needs {readable_size(need)} more in {part.parent}, "
             f"but only {readable_size(free)} are free there (its images will need about as much "
-            "again); free some space or name another place with --data-root."
+            "again); free some space or name another place (of image sets: --data-root)."
         )
 
 
-def _verify(archive: Archive, part: Path) -> None:
+def _verify(archive: Archive, part: Path, console: Console) -> None:
     for method, expected in (("sha256", archive.sha256), ("md5", archive.md5)):
         if expected is None:
             continue
-        with part.open("rb") as stream:
+        with console.status(f"Checking {archive.name} ..."), part.open("rb") as stream:
             digest = hashlib.file_digest(stream, method).hexdigest()
-        if digest != expected:
+        if not digest.startswith(expected):
             part.unlink()
             raise UserError(
                 f"{archive.name} from {_host(archive)} is not the published file ({method} "

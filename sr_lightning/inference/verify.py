@@ -10,31 +10,28 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.progress import Progress
 
-from sr_lightning import weights
 from sr_lightning.data.catalog import data_root, find_set
 from sr_lightning.errors import UserError
 from sr_lightning.inference.evaluate import Evaluator, evaluate_set, means
+from sr_lightning.inference.weights_eval import add_files, write_files
 from sr_lightning.metrics.protocol import PROTOCOLS
 from sr_lightning.nn.precision import set_layout
-from sr_lightning.weights.convert import network_from_release
+from sr_lightning.weights.authors import Printed, ReleasedFile, released_files
+from sr_lightning.weights.convert import network_from_release, network_of
+from sr_lightning.weights.formats import read_external
 
 __all__ = [
     "PSNR_LIMIT",
     "SSIM_LIMIT",
     "SUMMARY",
     "Comparison",
-    "Printed",
-    "ReleasedFile",
     "add_options",
-    "released_files",
     "run",
     "unknown_files",
     "verify",
@@ -45,48 +42,7 @@ SUMMARY = "measure released weights and compare with what was printed for them"
 PSNR_LIMIT = 0.01
 SSIM_LIMIT = 0.0005
 SETS = ("Set5", "Set14", "B100")
-_WEIGHT_FILES = {".caffemodel", ".mat", ".pt", ".pth"}
-
-
-@dataclass(frozen=True)
-class Printed:
-    """A printed number, which stands for all that are rounded to it.
-
-    Attributes:
-        text: Text as printed.
-    """
-
-    text: str
-
-    def difference(self, measured: float) -> float:
-        """Measured minus printed, 0 where the measured number is rounded to the printed one."""
-        printed = Decimal(self.text)
-        half_digit = float(Decimal(1).scaleb(int(printed.as_tuple().exponent))) / 2
-        raw = measured - float(printed)
-        return max(0.0, abs(raw) - half_digit) * (1 if raw > 0 else -1)
-
-
-@dataclass(frozen=True)
-class ReleasedFile:
-    """A file of released weights, and its printed numbers.
-
-    Attributes:
-        name: Name for people and for ``--only``.
-        sha256: SHA-256 by which it is known, whatever it is called.
-        arch: One of :data:`~sr_lightning.weights.state_dict_maps.RELEASES`.
-        source: Source of the printed numbers.
-        protocol: Name of the protocol that they were measured under.
-        published: PSNR and SSIM by scale and set.
-        note: What is known of a difference.
-    """
-
-    name: str
-    sha256: str
-    arch: str
-    source: str
-    protocol: str
-    published: dict[int, dict[str, tuple[Printed, Printed]]]
-    note: str = ""
+_WEIGHT_FILES = {".caffemodel", ".mat", ".pt", ".pth", ".safetensors"}
 
 
 @dataclass(frozen=True)
@@ -118,6 +74,20 @@ class Comparison:
         )
         return abs(of_psnr) <= PSNR_LIMIT and abs(of_ssim) <= SSIM_LIMIT
 
+    def as_row(self) -> dict[str, Any]:
+        """As a row of a table."""
+        return {
+            "name": self.name,
+            "set": self.image_set,
+            "scale": self.scale,
+            "protocol": self.protocol,
+            "printed_psnr": self.printed[0].text,
+            "printed_ssim": self.printed[1].text,
+            "psnr": self.measured[0],
+            "ssim": self.measured[1],
+            "agrees": self.agrees,
+        }
+
     def __str__(self) -> str:
         raw = [m - float(p.text) for p, m in zip(self.printed, self.measured, strict=True)]
         return (
@@ -132,28 +102,6 @@ HEAD = (
     f"{'file':<13} {'':<3} {'set':<6} {'protocol':<13} {'printed':<13} {'measured':<16} "
     f"{'difference':<16}"
 )
-
-
-def released_files() -> list[ReleasedFile]:
-    """The files whose printed numbers are known (``released.yaml``)."""
-    content: dict[str, Any] = yaml.safe_load(
-        (Path(weights.__path__[0]) / "released.yaml").read_text(encoding="utf-8")
-    )
-    return [
-        ReleasedFile(name=name, **{**entry, "published": _published(entry["published"])})
-        for name, entry in content.items()
-    ]
-
-
-def _published(
-    given: dict[int, dict[str, str]],
-) -> dict[int, dict[str, tuple[Printed, Printed]]]:
-    table: dict[int, dict[str, tuple[Printed, Printed]]] = {}
-    for scale, cells in given.items():
-        for image_set, text in cells.items():
-            of_psnr, _, of_ssim = text.partition("/")
-            table.setdefault(scale, {})[image_set] = (Printed(of_psnr), Printed(of_ssim))
-    return table
 
 
 def weights_folder(given: str | Path | None, root: Path) -> Path:
@@ -220,23 +168,44 @@ def _present(folder: Path, only: Sequence[str]) -> list[tuple[Path, ReleasedFile
         raise UserError(f"No numbers are known for '{unknown[0]}'; there are {names}.")
     paths = _by_checksum(folder)
     wanted = [one for one in known if not only or one.name in only]
-    there = [(paths[one.sha256], one) for one in wanted if one.sha256 in paths]
-    missing = [one.name for one in wanted if one.sha256 not in paths]
-    if not there or (only and missing):
+    there = [
+        (path, one)
+        for one in wanted
+        for checksum, path in paths.items()
+        if checksum.startswith(one.sha256)
+    ]
+    missing = sorted({one.name for one in wanted} - {one.name for _, one in there})
+    if only and missing:
         raise UserError(
             f"{folder} has no file with the checksum of {', '.join(missing)}; fetch it from where "
             "its authors released it."
         )
+    if not there:
+        told = " ".join(what_it_is(path) for path in unknown_files(folder))
+        raise UserError(f"{folder} has no file whose printed numbers are known. {told}".rstrip())
     return there
+
+
+def what_it_is(path: Path) -> str:
+    """A sentence on a weight file that no printed numbers are known for."""
+    try:
+        network, _ = network_of(read_external(path))
+    except UserError as error:
+        return f"{path.name} is left out: {error}"
+    scales = ", ".join(f"x{scale:g}" for scale in network.scales)
+    return (
+        f"{path.name} is {type(network).__name__} {scales}, of which no printed numbers are known "
+        f"here; measure it: sr-lightning weights eval {path}."
+    )
 
 
 def unknown_files(folder: Path) -> list[Path]:
     """Weight files of a folder that no printed numbers are known for."""
-    known = {one.sha256 for one in released_files()}
+    known = tuple(one.sha256 for one in released_files())
     return [
         path
         for checksum, path in _by_checksum(folder).items()
-        if checksum not in known and path.suffix in _WEIGHT_FILES
+        if not checksum.startswith(known) and path.suffix in _WEIGHT_FILES
     ]
 
 
@@ -263,8 +232,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--only", nargs="+", default=[], metavar="NAME", help="default: every file that is there"
     )
     parser.add_argument(
-        "--sets", nargs="+", default=list(SETS), choices=SETS, help="default: all three"
+        "--sets",
+        nargs="+",
+        default=list(SETS),
+        choices=SETS,
+        help="default: all three; each file is measured under the protocol of its printed numbers",
     )
+    add_files(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -277,21 +251,20 @@ def run(options: argparse.Namespace) -> None:
     folder = weights_folder(options.weights, root)
     console = Console(markup=False, highlight=False, soft_wrap=True)
     console.print(HEAD)
-    count = agreeing = 0
-    differing = set()
+    compared: list[Comparison] = []
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         for row in verify(folder, root, only=options.only, sets=options.sets, progress=progress):
             console.print(str(row))
-            count += 1
-            agreeing += row.agrees
-            if not row.agrees:
-                differing.add(row.name)
+            compared.append(row)
+    write_files(options, [row.as_row() for row in compared])
+    differing = {row.name for row in compared if not row.agrees}
+    agreeing = sum(row.agrees for row in compared)
     console.print(
-        f"{agreeing} of {count} agree within {PSNR_LIMIT} dB and {SSIM_LIMIT} of what is "
+        f"{agreeing} of {len(compared)} agree within {PSNR_LIMIT} dB and {SSIM_LIMIT} of what is "
         "rounded to the printed numbers."
     )
     for path in unknown_files(folder):
-        console.print(f"{path.name} is no file whose printed numbers are known; left out.")
+        console.print(what_it_is(path))
     for released in released_files():
         if released.name in differing and released.note:
             console.print(f"{released.name}: {released.note}")

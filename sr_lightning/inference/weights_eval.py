@@ -7,8 +7,12 @@ files that come with the package, on your copy of the sets and your machine; or 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -17,33 +21,33 @@ from rich.table import Table
 
 from sr_lightning.data.catalog import data_root, find_set
 from sr_lightning.errors import UserError
+from sr_lightning.files import write_json, write_whole
 from sr_lightning.inference.evaluate import Evaluator, evaluate_set, means
 from sr_lightning.inference.upscale import device_of, network_for
 from sr_lightning.metrics.protocol import PROTOCOLS
-from sr_lightning.weights.zoo import (
-    PROTOCOL,
-    SETS,
-    WeightRecord,
-    find_weights,
-    load_weights,
-    records,
-)
+from sr_lightning.nn.complexity import parameter_count
+from sr_lightning.weights.authors import Cells, find_released, printed_text, save_measured
+from sr_lightning.weights.zoo import PROTOCOL, SETS, find_weights, load_weights, records
 
 __all__ = [
     "PSNR_LIMIT",
     "SSIM_LIMIT",
     "SUMMARY",
     "MeasuredWeights",
+    "add_files",
     "add_options",
     "measured",
     "run",
     "save",
+    "wide_console",
+    "write_files",
 ]
 
 SUMMARY = "measure weights on benchmark sets, beside what their record says"
 # More than another order of summation, or 16 bits in the test of a training, changes of a mean.
 PSNR_LIMIT = 0.01
 SSIM_LIMIT = 0.0005
+_BICUBIC = "bicubic"
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ def measured(
     """Measure weights, set by set.
 
     Args:
-        weights: Name of the zoo, weight file, checkpoint or folder of a run.
+        weights: What ``load`` takes, or "bicubic".
         sets: Names of benchmark sets, or folders of HR images.
         scales: Default: those that the network is made for.
         protocol: Its name.
@@ -114,15 +118,18 @@ def measured(
     Raises:
         UserError: the weights cannot be used or do not do a scale, or a set is not there.
     """
-    record = find_weights(weights)
-    for scale in load_weights(weights).scales if scales is None else scales:
-        network = network_for(weights, scale, device or torch.device("cpu"))
+    plain = weights == _BICUBIC
+    if scales is None:
+        scales = (2, 3, 4) if plain else load_weights(weights).scales
+    for scale in scales:
+        network = None if plain else network_for(weights, scale, device or torch.device("cpu"))
         evaluator = Evaluator(network, [PROTOCOLS[protocol]], ensemble=ensemble, bicubic=True)
         for image_set in sets:
             title = f"{weights} x{scale:g} {image_set}"
             rows = evaluate_set(evaluator, image_set, scale, root, progress, title, device)
             by_method = {method: mean for (_, _, method, _), mean in means(rows).items()}
-            mean, bicubic = by_method["sr"], by_method["bicubic"]
+            bicubic = by_method[_BICUBIC]
+            mean = bicubic if plain else by_method["sr"]
             found = MeasuredWeights(
                 weights,
                 find_set(image_set, root).name,
@@ -135,17 +142,21 @@ def measured(
                 (bicubic["psnr"], bicubic["ssim"]),
                 None,
             )
-            yield replace(found, recorded=_recorded(record, found))
+            yield replace(found, recorded=_recorded(found))
 
 
 def _keys(ensemble: bool) -> tuple[str, str]:
     return ("ensemble_psnr", "ensemble_ssim") if ensemble else ("psnr", "ssim")
 
 
-def _recorded(record: WeightRecord | None, found: MeasuredWeights) -> tuple[float, float] | None:
-    if record is None:
-        return None
-    cell = record.measured.get(found.protocol, {}).get(found.group, {})
+def _cells(weights: str) -> Cells:
+    """What was measured of weights, by protocol and cell; nothing of a file."""
+    known = find_released(weights) or find_weights(weights)
+    return {} if known is None else known.measured
+
+
+def _recorded(found: MeasuredWeights) -> tuple[float, float] | None:
+    cell = _cells(found.weights).get(found.protocol, {}).get(found.group, {})
     psnr, ssim = (cell.get(key) for key in _keys(found.ensemble))
     return None if psnr is None or ssim is None else (psnr, ssim)
 
@@ -154,22 +165,23 @@ def save(found: MeasuredWeights) -> bool:
     """Add a measurement to the record of the weights, where it has none yet.
 
     Args:
-        found: Measurement of weights of the zoo.
+        found: Measurement of weights of the zoo, or of a released file.
 
     Returns:
         Whether it was added.
 
     Raises:
-        UserError: the weights are not of the zoo.
+        UserError: the weights are neither.
     """
-    record = find_weights(found.weights)
-    if record is None:
+    record, released = find_weights(found.weights), find_released(found.weights)
+    if record is None and released is None:
         raise UserError(
-            f"'{found.weights}' is no name of the zoo; only its records can be added to."
+            f"'{found.weights}' is no name of the zoo; only records of names can be added to."
         )
     if found.recorded is not None:
         return False
-    groups = record.measured.get(found.protocol, {})
+    measured = _cells(found.weights)
+    groups = measured.get(found.protocol, {})
     psnr, ssim = _keys(found.ensemble)
     added = {
         psnr: round(found.psnr, 4),
@@ -179,8 +191,11 @@ def save(found: MeasuredWeights) -> bool:
         "images": found.images,
     }
     cell = {**groups.get(found.group, {}), **added}
-    cells = {**record.measured, found.protocol: {**groups, found.group: cell}}
-    replace(record, measured=cells).write()
+    cells = {**measured, found.protocol: {**groups, found.group: cell}}
+    if record is not None:
+        replace(record, measured=cells).write()
+    elif released is not None:
+        save_measured(released.name, parameter_count(load_weights(found.weights)), cells)
     return True
 
 
@@ -192,19 +207,29 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "weights",
         nargs="*",
-        help="zoo names, weight files, checkpoints or folders of runs; default: the whole zoo",
+        help="names (weights list), files of any suite, runs, 'bicubic'; default: the whole zoo",
     )
-    parser.add_argument("--sets", nargs="+", default=list(SETS), help="default: Set5 Set14 B100")
+    parser.add_argument(
+        "--sets",
+        nargs="+",
+        metavar="SET",
+        default=list(SETS),
+        help="names of sets, or folders of HR images; default: Set5 Set14 B100",
+    )
     parser.add_argument("--scale", type=float, nargs="+", help="default: what they are made for")
     parser.add_argument(
-        "--protocol", choices=[*PROTOCOLS], default=PROTOCOL, help=f"default: {PROTOCOL}"
+        "--protocol",
+        choices=[*PROTOCOLS],
+        default=PROTOCOL,
+        help=f"default: {PROTOCOL}; 'weights list' says which one a release's numbers are under",
     )
     parser.add_argument("--ensemble", action="store_true", help="8-fold self-ensemble")
     parser.add_argument("--data-root", metavar="FOLDER", help="default $SR_DATA or ./data")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps; default: auto")
     parser.add_argument(
-        "--save", action="store_true", help="add what a record of the zoo has not, to the record"
+        "--save", action="store_true", help="add what a record of the package has not, to it"
     )
+    add_files(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -219,7 +244,7 @@ def run(options: argparse.Namespace) -> None:
         find_set(image_set, root)
     names = options.weights or [record.name for record in records()]
     found: list[MeasuredWeights] = []
-    console = Console(markup=False)
+    console = wide_console()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         for name in names:
             for row in measured(
@@ -236,6 +261,15 @@ def run(options: argparse.Namespace) -> None:
                 if options.save:
                     save(row)
     console.print(_table(found))
+    write_files(options, [_as_row(row) for row in found])
+    for name in names:
+        released = find_released(name)
+        for scale, cells in released.published.items() if released is not None else ():
+            console.print(
+                f"{name}: printed for x{scale} under {released.protocol}: "  # type: ignore[union-attr]
+                f"{printed_text(cells)}",
+                highlight=False,
+            )
     differing = [row for row in found if not row.agrees]
     if differing:
         console.print(
@@ -247,22 +281,72 @@ def run(options: argparse.Namespace) -> None:
         raise SystemExit(1)
 
 
+def _as_row(found: MeasuredWeights) -> dict[str, Any]:
+    recorded = found.recorded or (None, None)
+    return {
+        "weights": found.weights,
+        "set": found.image_set,
+        "scale": found.scale,
+        "protocol": found.protocol,
+        "ensemble": found.ensemble,
+        "images": found.images,
+        "psnr": found.psnr,
+        "ssim": found.ssim,
+        "bicubic_psnr": found.bicubic[0],
+        "bicubic_ssim": found.bicubic[1],
+        "recorded_psnr": recorded[0],
+        "recorded_ssim": recorded[1],
+    }
+
+
 def _table(found: Sequence[MeasuredWeights]) -> Table:
     first = found[0]
     title = f"{first.protocol}{', with self-ensemble' if first.ensemble else ''}"
     table = Table(title=title, title_justify="left")
     for name in ("weights", "set"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for name in ("images", "PSNR (dB)", "SSIM", "record"):
         table.add_column(name, justify="right")
     for row in found:
-        recorded = "" if row.recorded is None else f"{row.recorded[0]:.2f} / {row.recorded[1]:.4f}"
+        recorded = "" if row.recorded is None else f"{row.recorded[0]:.3f} / {row.recorded[1]:.5f}"
         table.add_row(
             row.weights,
             f"{row.image_set} x{row.scale:g}",
             str(row.images),
-            f"{row.psnr:.2f}",
-            f"{row.ssim:.4f}",
+            f"{row.psnr:.3f}",
+            f"{row.ssim:.5f}",
             recorded + ("" if row.agrees else "  differs"),
         )
     return table
+
+
+def wide_console() -> Console:
+    """A console that cuts no name where nobody looks on: off a terminal lines may be long."""
+    console = Console(markup=False)
+    return console if console.is_terminal else Console(markup=False, width=240)
+
+
+def add_files(parser: argparse.ArgumentParser) -> None:
+    """The options ``--json`` and ``--csv``."""
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows for machines")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the rows as a spreadsheet")
+
+
+def write_files(options: argparse.Namespace, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows to the files that were asked for.
+
+    Args:
+        options: Options of :func:`add_files`.
+        rows: Rows with the same columns.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    if options.json is not None:
+        write_json(options.json, list(rows))
+    if options.csv is not None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_whole(options.csv, text.getvalue())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class ConversionRecord:
         arch: Which release it is of.
         origin: Where its authors released it.
         licence: Licence of that place, as far as stated.
+        choices: What the file does not tell, and was taken.
     """
 
     network: dict[str, Any]
@@ -47,6 +48,7 @@ class ConversionRecord:
     arch: str
     origin: str
     licence: str
+    choices: dict[str, Any] = field(default_factory=dict)
 
 
 def network_from_release(
@@ -133,6 +135,8 @@ def convert(
             "as it is, it need not be converted."
         )
     release = RELEASES[name]
+    _, bare = recognised(weights, name) or (name, weights)
+    chosen = {**release.choices(bare), **arguments}
     save_network(network, out)
     record = ConversionRecord(
         network=describe_network(network),
@@ -145,6 +149,7 @@ def convert(
         arch=name,
         origin=release.origin,
         licence=release.licence,
+        choices={key: network.config.get(key, value) for key, value in chosen.items()},
     )
     write_json(out.with_suffix(".json"), asdict(record))
     return record

@@ -206,25 +206,35 @@ def choose_weights(scale: float, quality: Quality = "usual") -> tuple[WeightReco
 
 
 def weight_file(name_or_path: str) -> Path:
-    """The file of a zoo name, checked against its record, or of a path.
+    """The file of a name, checked against its record, or of a path.
 
     Args:
-        name_or_path: Name of the zoo, weight file, checkpoint, folder of a run (its best
-            checkpoint is taken) or of an experiment (of its newest run).
+        name_or_path: Name of the zoo, ``NAME@authors`` (see ``weights get``), ``hf:USER/NAME`` of
+            the Hugging Face hub, weight file, checkpoint, folder of saved weights, folder of a run
+            (its best checkpoint is taken) or of an experiment (of its newest run).
 
     Raises:
-        UserError: there is none of these, or a zoo file is not the one that its record describes.
+        UserError: there is none of these, or a file is not the one that its record describes.
     """
     record = find_weights(name_or_path)
     if record is None:
+        if name_or_path.endswith("@authors"):
+            return _authors_file(name_or_path)
+        if name_or_path.startswith("hf:"):
+            from sr_lightning.weights.hub import fetched
+
+            return fetched(name_or_path.removeprefix("hf:"))
         path = user_path(name_or_path)
+        if (path / "model.safetensors").is_file():
+            return path / "model.safetensors"
         if path.is_dir():
             return RunFolder.existing(path).best_checkpoint()
         if not path.exists():
             known = ", ".join(r.name for r in records()) or "none"
             raise UserError(
                 f"'{name_or_path}' is neither a weight file, nor the folder of a run, nor a name "
-                f"of the zoo ({known})."
+                f"of the zoo ({known}), NAME@authors or hf:USER/NAME; 'sr-lightning weights list' "
+                "shows the names."
             )
         return path
     if not record.file.is_file():
@@ -232,6 +242,15 @@ def weight_file(name_or_path: str) -> Path:
     if hashlib.sha256(record.file.read_bytes()).hexdigest() != record.sha256:
         raise UserError(f"{record.file} is damaged (checksum differs); install the package again.")
     return record.file
+
+
+def _authors_file(name: str) -> Path:
+    from sr_lightning.weights.authors import find_released
+
+    released = find_released(name)
+    if released is None or released.record() is None:
+        raise UserError(f"{name} is not here yet; fetch it: sr-lightning weights get {name}")
+    return released.file
 
 
 def load_weights(name_or_path: str) -> SRNetwork:
