@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sr_lightning.api import imresize, load, measure, upscale
     from sr_lightning.metrics.protocol import PROTOCOLS
     from sr_lightning.nn.network import SRNetwork
+    from sr_lightning.weights.hub import push, save_pretrained
 
 __version__ = "0.1.0"
 
@@ -22,10 +23,17 @@ __all__ = [
     "imresize",
     "load",
     "measure",
+    "push",
+    "save_pretrained",
     "upscale",
 ]
 
-_MODULES = {"PROTOCOLS": "metrics.protocol", "SRNetwork": "nn.network"}
+_MODULES = {
+    "PROTOCOLS": "metrics.protocol",
+    "SRNetwork": "nn.network",
+    "push": "weights.hub",
+    "save_pretrained": "weights.hub",
+}
 
 
 def __getattr__(name: str) -> Any:

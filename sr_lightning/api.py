@@ -47,8 +47,10 @@ def load(name_or_path: str | Path) -> SRNetwork:
     """A network with its weights, on the CPU, in evaluation mode.
 
     Args:
-        name_or_path: Name of the zoo, weight file, checkpoint, folder of a run (its best
-            checkpoint is taken) or of an experiment (of its newest run).
+        name_or_path: Name of the zoo, ``NAME@authors`` (fetched by ``sr-lightning weights get``),
+            ``hf:USER/NAME`` of the Hugging Face hub, weight file of this suite or of others,
+            checkpoint, folder of a run (its best checkpoint is taken), of an experiment (of its
+            newest run) or of :func:`~sr_lightning.weights.hub.save_pretrained`.
 
     Raises:
         UserError: there is none of these, or it is damaged.
