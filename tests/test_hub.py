@@ -106,7 +106,7 @@ def test_without_the_hub_one_sentence_says_so(offline, monkeypatch, tmp_path):
             raise ConnectionError("[Errno -2] Name or service not known\nmore")
 
         monkeypatch.setattr(library, "hf_hub_download", refused)
-    with pytest.raises(UserError, match=r"hf:me/x cannot be fetched: .*Check the name") as said:
+    with pytest.raises(UserError, match=r"hf:me/x cannot be fetched: .*check the name") as said:
         load("hf:me/x")
     assert "\n" not in str(said.value)
 

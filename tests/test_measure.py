@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import json
 
 import pytest
 import yaml
+from test_release_maps import edsr, written
 from test_report import checkout, evidence_of, rows_of
 from test_stages import own_zoo
 from test_zoo_view import weights
@@ -97,6 +100,25 @@ def test_mistakes_are_said_in_one_sentence(shipped, test_folder, capsys, options
         main(["weights", "eval", "first", "--sets", str(test_folder), *options])
     assert stopped.value.code == 2
     assert words in capsys.readouterr().err
+
+
+def test_bicubic_and_files_of_others_are_measured_and_written_for_machines(
+    test_folder, tmp_path, capsys
+):
+    path = tmp_path / f"{'a' * 30}.pt"
+    written(edsr, 4, path)
+    options = ["--sets", str(test_folder), "--scale", "4", "--device", "cpu"]
+    options += ["--json", str(tmp_path / "r.json"), "--csv", str(tmp_path / "r.csv")]
+    main(["weights", "eval", "bicubic", str(path), *options])
+    # Off a terminal no name is cut.
+    assert str(path) in capsys.readouterr().out
+    bicubic, theirs = json.loads((tmp_path / "r.json").read_text())
+    assert bicubic["weights"] == "bicubic"
+    assert bicubic["psnr"] == bicubic["bicubic_psnr"] == theirs["bicubic_psnr"]
+    assert theirs["psnr"] < bicubic["psnr"]
+    with (tmp_path / "r.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["psnr"]) for row in rows] == [bicubic["psnr"], theirs["psnr"]]
 
 
 @pytest.mark.oracle

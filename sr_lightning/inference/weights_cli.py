@@ -157,7 +157,8 @@ def _printed(released: ReleasedFile) -> Iterator[str]:
     """What to expect of it."""
     for scale, cells in released.published.items():
         yield f"x{scale}, printed under {released.protocol}: {printed_text(cells)}"
-        for choice, measured in {"": released.measured, **released.others}.items():
+        usual = "the usual choices" if released.others else ""
+        for choice, measured in {usual: released.measured, **released.others}.items():
             for protocol in dict.fromkeys((released.protocol, PROTOCOL)):
                 numbers = [
                     f"{name} {cell['psnr']:.3f}/{cell['ssim']:.4f}"

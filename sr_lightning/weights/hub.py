@@ -120,9 +120,10 @@ def _card(name: str, network: SRNetwork) -> str:
         f"{parameter_count(network, trainable=False):,} parameters. Licence: {licence}.",
         "",
         "```python",
-        "from sr_lightning import load, upscale",
+        "from PIL import Image",
+        "from sr_lightning import upscale",
         "",
-        f'network = load("hf:USER/{name}")',
+        f'upscale(Image.open("photo.png"), "hf:USER/{name}").save("large.png")',
         "```",
         "",
     ]
@@ -171,6 +172,7 @@ def _hub() -> Any:
 
 
 def _refused(what: str, error: Exception) -> UserError:
-    # Of the hub's own errors, and those of the libraries below it, the first line says why.
-    reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return UserError(f"{what}: {reason.rstrip('.')}. Check the name, the connection and the login.")
+    # Of the hub's own errors, and those of the libraries below it, the first sentence says why.
+    lines = (line for line in str(error).splitlines() if line.strip())
+    reason = next(lines, type(error).__name__).partition(". ")[0].rstrip(".")
+    return UserError(f"{what}: {reason}; check the name, the connection and 'hf auth login'.")
