@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ from sr_lightning.baselines.srcnn import SRCNN
 from sr_lightning.baselines.tscn import TSCN
 from sr_lightning.baselines.vdsr import VDSR
 from sr_lightning.errors import UserError
+from sr_lightning.files import read_yaml
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.papers.lesrcnn import LESRCNN, from_release
 from sr_lightning.weights.formats import ExternalWeights
@@ -50,16 +52,16 @@ def _nothing(weights: ExternalWeights) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Release:
-    """Released weights of one architecture.
+    """Released weights of one architecture; its facts are data, in ``releases.yaml``.
 
     Attributes:
         title: The network's name, for people.
-        network: Its class here.
         origin: Public repository and folder of the files.
         licence: Licence of the repository, which says nothing of the training images.
+        signature: Tensors that a file of this architecture has, and of no other one.
+        network: Its class here.
         arguments: Constructor arguments that a file tells.
         names: Where each tensor of a network is in a file.
-        signature: Tensors that a file of this architecture has, and of no other one.
         ignored: Pattern of the file's tensors that our network has as constants.
         choices: What a file does not tell, with the usual values: constructor arguments, and as
             "levels" the value of full white in the network's images.
@@ -69,12 +71,12 @@ class Release:
     """
 
     title: str
-    network: type[SRNetwork]
     origin: str
     licence: str
+    signature: list[str]
+    network: type[SRNetwork]
     arguments: Arguments
     names: Callable[[SRNetwork, ExternalWeights], Names]
-    signature: tuple[str, ...]
     ignored: str = r"(?!)"
     choices: Arguments = _nothing
     ends: tuple[str, str] = ("head", "tail")
@@ -725,186 +727,45 @@ def _memnet_names(network: SRNetwork, weights: ExternalWeights) -> Names:
     return names | _weights_and_biases(layers)
 
 
-_MEAN_SHIFT = r"(sub|add)_mean\.(shifter\.)?(weight|bias)"
+_MAPS: dict[str, tuple[type[SRNetwork], Arguments, Callable[..., Names]]] = {
+    "vdsr": (VDSR, _vdsr_arguments, _vdsr_names),
+    "dncnn": (DnCNN, _dncnn_arguments, _dncnn_names),
+    "lapsrn": (LapSRN, _lapsrn_arguments, _lapsrn_names),
+    "mslapsrn": (MSLapSRN, _mslapsrn_arguments, _mslapsrn_names),
+    "idn": (IDN, _caffe_scale, _idn_names),
+    "tscn": (TSCN, _tscn_arguments, _tscn_names),
+    "imdn": (IMDN, _imdn_arguments, _imdn_names),
+    "carn": (CARN, _carn_arguments, _carn_names),
+    "lesrcnn": (LESRCNN, lambda weights: _heads(weights.tensors), _lesrcnn_names),
+    "edsr": (EDSR, _edsr_arguments, _edsr_names),
+    "mdsr": (MDSR, _mdsr_arguments, _mdsr_names),
+    "rcan": (RCAN, _rcan_arguments, _rcan_names),
+    "rdn": (RDN, _rdn_arguments, _rdn_names),
+    "dbpn": (DBPN, _dbpn_arguments, _dbpn_names),
+    "awsrn": (AWSRN, _awsrn_arguments, _awsrn_names),
+    "srcnn": (SRCNN, _srcnn_arguments, _as_prepared),
+    "fsrcnn": (FSRCNN, _fsrcnn_arguments, _as_prepared),
+    "memnet": (MemNet, _memnet_arguments, _memnet_names),
+}
+_BESIDES: dict[str, dict[str, Any]] = {
+    "vdsr": {"choices": lambda weights: {"clip": True}},
+    "edsr": {"choices": _edsr_choices},
+    "rdn": {"choices": lambda weights: {"levels": 255}, "ends": ("trunk.first", "tail")},
+    "dbpn": {"prepare": _dbpn_prepare},
+    "awsrn": {"prepare": _awsrn_prepare},
+    "srcnn": {"choices": _scale_in_name, "prepare": _srcnn_prepare},
+    "fsrcnn": {"choices": _scale_in_name, "prepare": _fsrcnn_prepare},
+    "memnet": {"prepare": _memnet_prepare},
+}
 
 RELEASES = {
-    "vdsr": Release(
-        "VDSR",
-        VDSR,
-        "github.com/huangzehao/caffe-vdsr Test",
-        "MIT",
-        _vdsr_arguments,
-        _vdsr_names,
-        ("model.weight.0", "model.bias.0"),
-        choices=lambda weights: {"clip": True},
-    ),
-    "dncnn": Release(
-        "DnCNN",
-        DnCNN,
-        "github.com/cszn/DnCNN model",
-        "not stated",
-        _dncnn_arguments,
-        _dncnn_names,
-        ("layers.0.weights.0", "layers.2.weights.0"),
-    ),
-    "lapsrn": Release(
-        "LapSRN",
-        LapSRN,
-        "github.com/phoenix104104/LapSRN pretrained_models",
-        "not stated",
-        _lapsrn_arguments,
-        _lapsrn_names,
-        ("input_conv_f", "level1_img_up_f"),
-    ),
-    "mslapsrn": Release(
-        "MS-LapSRN",
-        MSLapSRN,
-        "github.com/phoenix104104/LapSRN pretrained_models",
-        "not stated",
-        _mslapsrn_arguments,
-        _mslapsrn_names,
-        ("input_conv_f", "img_up_f"),
-    ),
-    "idn": Release(
-        "IDN",
-        IDN,
-        "github.com/Zheng222/IDN-Caffe test/caffemodel",
-        "not stated",
-        _caffe_scale,
-        _idn_names,
-        ("conv3_4.weight", "down1.weight"),
-    ),
-    "tscn": Release(
-        "TSCN",
-        TSCN,
-        "github.com/Zheng222/TSCN test/caffemodel",
-        "not stated",
-        _tscn_arguments,
-        _tscn_names,
-        ("conv3_4.weight", "fusion1.weight"),
-    ),
-    "imdn": Release(
-        "IMDN",
-        IMDN,
-        "github.com/Zheng222/IMDN checkpoints",
-        "not stated",
-        _imdn_arguments,
-        _imdn_names,
-        ("fea_conv.weight", "IMDB1.c1.weight"),
-    ),
-    "carn": Release(
-        "CARN",
-        CARN,
-        "github.com/nmhkahn/CARN-pytorch checkpoint",
-        "MIT",
-        _carn_arguments,
-        _carn_names,
-        ("entry.weight", "b1.b1.body.0.weight"),
-        _MEAN_SHIFT,
-    ),
-    "lesrcnn": Release(
-        "LESRCNN",
-        LESRCNN,
-        "github.com/hellloxiaotian/LESRCNN",
-        "not stated",
-        lambda weights: _heads(weights.tensors),
-        _lesrcnn_names,
-        ("conv1.0.weight", "conv17_1.0.weight"),
-        _MEAN_SHIFT,
-    ),
-    "edsr": Release(
-        "EDSR",
-        EDSR,
-        "github.com/sanghyun-son/EDSR-PyTorch",
-        "MIT",
-        _edsr_arguments,
-        _edsr_names,
-        ("head.0.weight", "body.0.body.0.weight", "tail.1.weight"),
-        _MEAN_SHIFT,
-        _edsr_choices,
-    ),
-    "mdsr": Release(
-        "MDSR",
-        MDSR,
-        "github.com/sanghyun-son/EDSR-PyTorch",
-        "MIT",
-        _mdsr_arguments,
-        _mdsr_names,
-        ("head.0.weight", "pre_process.0.0.body.0.weight", "upsample.0.0.weight"),
-        _MEAN_SHIFT,
-    ),
-    "rcan": Release(
-        "RCAN",
-        RCAN,
-        "github.com/yulunzhang/RCAN",
-        "not stated",
-        _rcan_arguments,
-        _rcan_names,
-        ("head.0.weight", "body.0.body.0.body.3.conv_du.0.weight"),
-        _MEAN_SHIFT,
-    ),
-    "rdn": Release(
-        "RDN",
-        RDN,
-        "the PyTorch form of github.com/yulunzhang/RDN",
-        "not stated",
-        _rdn_arguments,
-        _rdn_names,
-        ("SFENet1.weight", "RDBs.0.convs.0.conv.0.weight", "UPNet.0.weight"),
-        choices=lambda weights: {"levels": 255},
-        ends=("trunk.first", "tail"),
-    ),
-    "dbpn": Release(
-        "DBPN",
-        DBPN,
-        "github.com/alterzero/DBPN-Pytorch",
-        "MIT",
-        _dbpn_arguments,
-        _dbpn_names,
-        ("feat0.conv.weight", "up1.up_conv1.deconv.weight"),
-        prepare=_dbpn_prepare,
-    ),
-    "awsrn": Release(
-        "AWSRN",
-        AWSRN,
-        "github.com/ChaofWang/AWSRN",
-        "not stated",
-        _awsrn_arguments,
-        _awsrn_names,
-        ("head.0.weight_v", "body.0.b0.body.0.weight_v", "tail.tail_k3.weight_v"),
-        prepare=_awsrn_prepare,
-    ),
-    "srcnn": Release(
-        "SRCNN",
-        SRCNN,
-        "mmlab.ie.cuhk.edu.hk/projects/SRCNN.html",
-        "not stated",
-        _srcnn_arguments,
-        _as_prepared,
-        ("weights_conv1", "weights_conv2", "weights_conv3"),
-        choices=_scale_in_name,
-        prepare=_srcnn_prepare,
-    ),
-    "fsrcnn": Release(
-        "FSRCNN",
-        FSRCNN,
-        "mmlab.ie.cuhk.edu.hk/projects/FSRCNN.html",
-        "not stated",
-        _fsrcnn_arguments,
-        _as_prepared,
-        ("weights_conv.0", "prelu_conv.0"),
-        choices=_scale_in_name,
-        prepare=_fsrcnn_prepare,
-    ),
-    "memnet": Release(
-        "MemNet",
-        MemNet,
-        "github.com/tyshiwo/MemNet",
-        "not stated",
-        _memnet_arguments,
-        _memnet_names,
-        ("conv1.weight", "conv_transition_01.weight", "conv_end_01.weight"),
-        prepare=_memnet_prepare,
-    ),
+    name: Release(
+        network=_MAPS[name][0],
+        arguments=_MAPS[name][1],
+        names=_MAPS[name][2],
+        **facts,
+        **_BESIDES.get(name, {}),
+    )
+    for name, facts in read_yaml(Path(__file__).parent / "releases.yaml").items()
 }
 """By the name that ``sr-lightning weights convert --arch`` takes."""
