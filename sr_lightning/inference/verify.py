@@ -161,7 +161,7 @@ def verify(
 
 
 def _present(folder: Path, only: Sequence[str]) -> list[tuple[Path, ReleasedFile]]:
-    known = released_files()
+    known = _printed_files()
     unknown = sorted(set(only) - {one.name for one in known})
     if unknown:
         names = ", ".join(one.name for one in known)
@@ -201,12 +201,16 @@ def what_it_is(path: Path) -> str:
 
 def unknown_files(folder: Path) -> list[Path]:
     """Weight files of a folder that no printed numbers are known for."""
-    known = tuple(one.sha256 for one in released_files())
+    known = tuple(one.sha256 for one in _printed_files())
     return [
         path
         for checksum, path in _by_checksum(folder).items()
         if not checksum.startswith(known) and path.suffix in _WEIGHT_FILES
     ]
+
+
+def _printed_files() -> list[ReleasedFile]:
+    return [one for one in released_files() if one.published]
 
 
 def _by_checksum(folder: Path) -> dict[str, Path]:
@@ -250,10 +254,11 @@ def run(options: argparse.Namespace) -> None:
     root = data_root(options.data_root)
     folder = weights_folder(options.weights, root)
     console = Console(markup=False, highlight=False, soft_wrap=True)
-    console.print(HEAD)
     compared: list[Comparison] = []
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         for row in verify(folder, root, only=options.only, sets=options.sets, progress=progress):
+            if not compared:
+                console.print(HEAD)
             console.print(str(row))
             compared.append(row)
     write_files(options, [row.as_row() for row in compared])

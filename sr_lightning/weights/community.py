@@ -61,9 +61,9 @@ def community_network(weights: ExternalWeights) -> SRNetwork:
         import spandrel
     except ImportError as error:
         raise UserError(
-            f"{unknown}; 'sr-lightning weights convert FILE --arch NAME' takes those that are, a "
-            "run's folder says it, and pip install 'sr-lightning[community]' adds the models of "
-            f"spandrel (not found: {error.name})."
+            f"{unknown}; give the folder of its run, or name its architecture ('sr-lightning "
+            "weights convert FILE --arch NAME'). Models that spandrel knows need pip install "
+            f"'sr-lightning[community]' (not found: {error.name})."
         ) from error
     except Exception as error:
         # torchvision stops with whatever its libraries say when it meets another torch.
