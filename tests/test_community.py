@@ -102,6 +102,10 @@ def test_it_need_not_and_cannot_be_converted(spandrel, compact, tmp_path, capsys
         main(["weights", "convert", str(compact[1]), "--out", str(tmp_path / "o.safetensors")])
     assert "use the file as it is" in capsys.readouterr().err
     assert not (tmp_path / "o.safetensors").exists()
+    with pytest.raises(SystemExit):
+        main(["weights", "push", str(compact[1]), str(tmp_path / "folder")])
+    assert "pass its own file on" in capsys.readouterr().err
+    assert not (tmp_path / "folder").exists()
 
 
 def test_models_for_something_else_are_refused(spandrel, tmp_path):

@@ -12,6 +12,7 @@ from sr_lightning.files import user_path, write_json, write_whole
 from sr_lightning.nn.complexity import parameter_count
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.weights.authors import find_released
+from sr_lightning.weights.community import CommunityNetwork
 from sr_lightning.weights.files import describe_network, save_network
 from sr_lightning.weights.zoo import WeightRecord, find_weights, load_weights
 
@@ -52,12 +53,17 @@ def save_pretrained(weights: str | SRNetwork, folder: str | Path) -> Path:
         The folder.
 
     Raises:
-        UserError: there are no such weights, or the folder cannot be written.
+        UserError: there are no such weights, they are a community model, or the folder cannot be
+            written.
     """
     folder = user_path(folder)
     name = folder.name if isinstance(weights, SRNetwork) else weights
     network = weights if isinstance(weights, SRNetwork) else load_weights(weights)
-    # First, for networks that cannot be described are refused there.
+    if isinstance(network, CommunityNetwork):
+        raise UserError(
+            f"{name} is a {type(network).__name__} of spandrel, which files of this suite cannot "
+            "describe; pass its own file on."
+        )
     save_network(network, folder / _FILE)
     write_json(folder / "config.json", describe_network(network))
     write_whole(folder / "README.md", _card(name, network))
