@@ -205,7 +205,7 @@ def choose_weights(scale: float, quality: Quality = "usual") -> tuple[WeightReco
     return known[name], why
 
 
-def weight_file(name_or_path: str) -> Path:
+def weight_file(name_or_path: str | Path) -> Path:
     """The file of a name, checked against its record, or of a path.
 
     Args:
@@ -216,14 +216,15 @@ def weight_file(name_or_path: str) -> Path:
     Raises:
         UserError: there is none of these, or a file is not the one that its record describes.
     """
-    record = find_weights(name_or_path)
+    name = str(name_or_path)
+    record = find_weights(name)
     if record is None:
-        if name_or_path.endswith("@authors"):
-            return _authors_file(name_or_path)
-        if name_or_path.startswith("hf:"):
+        if name.endswith("@authors"):
+            return _authors_file(name)
+        if name.startswith("hf:"):
             from sr_lightning.weights.hub import fetched
 
-            return fetched(name_or_path.removeprefix("hf:"))
+            return fetched(name.removeprefix("hf:"))
         path = user_path(name_or_path)
         if (path / "model.safetensors").is_file():
             return path / "model.safetensors"
