@@ -8,13 +8,18 @@ trains: 480-pixel sub-images as PNG, decoded for every patch, collated sample by
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
+import os
 import platform
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -36,6 +41,9 @@ from sr_lightning.data.datamodule import PatchDataModule
 from sr_lightning.data.degradation import downscale
 from sr_lightning.data.images import read_rgb
 from sr_lightning.data.sample import find_photographs
+from sr_lightning.errors import UserError
+from sr_lightning.inference.engines import ENGINES, with_engine
+from sr_lightning.inference.upscale import network_for
 from sr_lightning.metrics.protocol import PROTOCOLS
 from sr_lightning.metrics.quality import psnr, ssim
 from sr_lightning.nn.bicubic import bicubic
@@ -48,6 +56,7 @@ from sr_lightning.papers.hfdn import HFDN
 from sr_lightning.papers.lesrcnn import LESRCNN
 from sr_lightning.training.module import SRModule
 from sr_lightning.training.precision import MeasuredPrecision
+from sr_lightning.weights.zoo import load_weights
 
 __all__ = ["main"]
 
@@ -69,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "overhead": overhead,
         "measure": measure,
         "inference": inference,
+        "photographs": photographs,
         "papers": papers,
     }
     parser.add_argument("--only", nargs="+", choices=list(groups), default=list(groups))
@@ -445,30 +455,54 @@ def _ssim_as_basicsr(mean: Callable[[Plane, Plane], Plane], a: Plane, b: Plane) 
 
 
 def inference(patch: int) -> list[tuple[str, list[Row]]]:
-    """Upscaling a 320 x 180 image by 4."""
+    """Engines upscaling a photograph of 320 x 180 by 4, with the PSNR beside float32."""
+    (image, *_) = find_photographs("sample-val").files  # type: ignore[union-attr]
+    pixels = read_rgb(image)[:180, :320]
+    lr = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None] / 255
+    last = lr.contiguous(memory_format=torch.channels_last)
     tables = []
-    for network in (EDSR(), HFDN()):
-        network.eval()
-        lr = torch.rand(1, 3, 180, 320)
-        last = lr.to(memory_format=torch.channels_last)
-        twin = type(network)(**network.config).eval()
-        set_layout(twin, channels_last=True)
-
-        def run(net: nn.Module, image: Tensor, bf16: bool) -> Callable[[], None]:
-            def call() -> None:
-                with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                    net(image)
-
-            return call
-
-        calls = {
-            "float32 NCHW": run(network, lr, False),
-            "float32 channels last": run(twin, last, False),
-            "bf16 channels last": run(twin, last, True),
+    for name in ("lesrcnn_x4", "hfdn_x4", "edsr_baseline_x4"):
+        plain, network = load_weights(name), network_for(name, 4, torch.device("cpu"))
+        ways: dict[str, Callable[[], Tensor]] = {
+            "PyTorch, NCHW": partial(plain.upscale, lr, 4),
+            "PyTorch, channels last": partial(network.upscale, last, 4),
         }
-        title = f"{type(network).__name__} x4: 320 x 180 to 1280 x 720"
-        tables.append((title, _durations(_interleaved(calls, 5))))
+        for engine in ENGINES[1:]:
+            for fast in (False, True):
+                with contextlib.suppress(UserError):
+                    run, said = with_engine(network, 4, engine, fast=fast)
+                    said += ", fast" if fast else ""
+                    if run is not network:
+                        ways[said] = partial(run.upscale, last, 4)
+        with torch.inference_mode():
+            whole = ways["PyTorch, NCHW"]()
+            beside = {way: float(psnr(call() * 255, whole * 255)) for way, call in ways.items()}
+            calls = {f"{way} ({beside[way]:.0f} dB)": call for way, call in ways.items()}
+            title = f"{name}: 320 x 180 to 1280 x 720"
+            tables.append((title, _durations(_interleaved(calls, 5))))
     return tables
+
+
+def photographs(patch: int) -> list[tuple[str, list[Row]]]:
+    """The whole command: time and memory for photographs of 0.5, 2 and 12 megapixels."""
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder:
+        photo, made = Path(folder) / "photo.jpg", Path(folder) / "made.jpg"
+        for megapixels in (0.5, 2, 12):
+            side = round((megapixels * 1e6) ** 0.5)
+            (path, *_) = find_photographs("sample-val").files  # type: ignore[union-attr]
+            Image.fromarray(read_rgb(path)).resize((side, side)).save(photo)
+            for engine in ("torch", "auto"):
+                command = [sys.executable, "-m", "sr_lightning", "upscale", str(photo)]
+                command += ["--weights", "fsrcnn_x4", "--engine", engine, "--out", str(made)]
+                begin = time.perf_counter()
+                child = subprocess.Popen([*command, "--overwrite"], stdout=subprocess.DEVNULL)
+                _, status, usage = os.wait4(child.pid, 0)
+                child.returncode = os.waitstatus_to_exitcode(status)
+                what = f"{megapixels:g} MP, --engine {engine}"
+                rows.append((what, time.perf_counter() - begin, "s", None))
+                rows.append((f"{what}, peak memory", usage.ru_maxrss / 2**10, "MiB", None))
+    return [("sr-lightning upscale photo.jpg --weights fsrcnn_x4", rows)]
 
 
 # ---- papers beside the most direct expression of their mathematics ----------------------------

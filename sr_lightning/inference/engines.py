@@ -239,8 +239,8 @@ def _onnxruntime(model: bytes, fast: bool) -> _Run:
     # Its warnings are about graphs, which users cannot change.
     options.log_severity_level = 3
     options.intra_op_num_threads = torch.get_num_threads()
-    # Tiles are of several sizes: what it keeps for each of them would add up.
-    options.enable_cpu_mem_arena = options.enable_mem_pattern = False
+    # Tiles are of several sizes: what it plans for each of them would add up.
+    options.enable_mem_pattern = False
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     return lambda image: torch.from_numpy(session.run(["sr"], {"lr": image.numpy()})[0])
 
