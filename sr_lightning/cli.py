@@ -28,6 +28,7 @@ TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 TOOLS = {
     "prepare": ("sr_lightning.data.prepare", "get image sets and check them"),
     "upscale": ("sr_lightning.inference.upscale", "upscale photographs"),
+    "serve": ("sr_lightning.inference.serve", "a page that upscales photographs"),
     "compare": ("sr_lightning.inference.compare", "all networks on your HR photographs"),
     "export": ("sr_lightning.inference.export", "a network as ONNX or as a PyTorch program"),
     "study": ("sr_lightning.studies.cli", "ablations: run, resume, verdicts"),
