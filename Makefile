@@ -23,6 +23,7 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=24"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e ".[sample,convert,dashboard,slurm,export,report,hub,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e ".[sample,convert,dashboard,slurm,export,report,serve,dev]"
 	@touch $@
 
 demo: setup  ## train HFDN x4 on bundled photographs for some minutes, test it, draw the picture

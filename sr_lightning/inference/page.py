@@ -69,7 +69,7 @@ def page_of(uploads: Uploads, *, alone: bool = True) -> FastAPI:
 
 def _blocks(uploads: Uploads) -> gr.Blocks:
     def upscale(
-        given: str | None,
+        given: dict[str, Any] | None,
         weights: str,
         scale: float,
         suffix: str,
@@ -79,8 +79,8 @@ def _blocks(uploads: Uploads) -> gr.Blocks:
         try:
             if given is None:
                 raise UserError("Choose a photograph first.")
-            session = request.session_hash or ""
-            shown, made, text = uploads.upscale(given, weights, scale, suffix, session, progress)
+            path, session = given["path"], str(request.session_hash)
+            shown, made, text = uploads.upscale(path, weights, scale, suffix, session, progress)
         except (UserError, MemoryError) as error:
             text = str(error) or "There is too little memory for this image; choose a smaller one."
         except Exception:
@@ -92,13 +92,13 @@ def _blocks(uploads: Uploads) -> gr.Blocks:
         return None, gr.update(value=None, interactive=False), text
 
     def end(request: gr.Request) -> None:
-        uploads.end(request.session_hash or "")
+        uploads.end(str(request.session_hash))
 
     cleaning = (60, _KEPT_SECONDS)
     with gr.Blocks(analytics_enabled=False, title="sr-lightning", delete_cache=cleaning) as blocks:
         gr.Markdown(
-            f"# sr-lightning\nEnlarges photographs of up to {uploads.pixels / 1e6:.3g} megapixels "
-            f"that take up to {uploads.seconds / 60:.3g} minutes."
+            f"# sr-lightning\nEnlarges photographs of up to {uploads.pixels / 1e6:.3g} megapixels, "
+            f"in {uploads.seconds / 60:.3g} minutes each at most."
         )
         with gr.Row():
             with gr.Column(scale=1, min_width=280):
@@ -111,7 +111,7 @@ def _blocks(uploads: Uploads) -> gr.Blocks:
                 button = gr.Button("Upscale", variant="primary")
             with gr.Column(scale=2, min_width=320):
                 shown = gr.ImageSlider(
-                    label="Left: bicubic, right: network", buttons=["fullscreen"], max_height=640
+                    label="Left: bicubic, right: network", buttons=["fullscreen"], max_height=560
                 )
                 text = gr.Textbox(label="Result", lines=2, interactive=False)
                 download = gr.DownloadButton("Download", interactive=False)
@@ -119,18 +119,20 @@ def _blocks(uploads: Uploads) -> gr.Blocks:
             upscale,
             [given, weights, scale, suffix],
             [shown, download, text],
+            # Gradio's own leaves an empty file for each.
+            preprocess=False,
             concurrency_limit=1,
             api_visibility="private",
         )
         blocks.unload(end)
-    # Unless it believes so, Gradio takes any path of this machine for an upload.
+    # Otherwise Gradio takes any path of this machine for an upload.
     blocks.has_launched = True
     return blocks.queue(api_open=False, max_size=_MOST_WAITING)
 
 
 def _most_bytes(uploads: Uploads) -> int:
     """Size of a file of the most pixels: four channels of 16 bits, not packed."""
-    return 8 * uploads.pixels + 2**16
+    return 8 * uploads.pixels
 
 
 async def _refusal(request: Request, uploads: Uploads, *, alone: bool) -> tuple[int, str] | None:
@@ -147,23 +149,25 @@ async def _refusal(request: Request, uploads: Uploads, *, alone: bool) -> tuple[
     file = path.partition(f"{_API}/file=")[2]
     if file and not uploads.holds(file):
         return 403, "There is no such file."
-    joins = path == f"{_API}/queue/join"
     length = headers.get("content-length", "")
-    most = 2**16 if joins else _most_bytes(uploads) + 2**16
+    most = _most_bytes(uploads) if path.endswith("/upload") else 0
+    most += 2**16
     if request.method == "POST" and (not length.isdecimal() or int(length) > most):
         return 413, f"That is too large: at most {most} bytes are taken."
-    if joins and not _names_an_upload(await request.body(), uploads):
+    if path.endswith("/join") and not _is_of_the_page(await request.body(), uploads):
         return 400, "This page asks otherwise."
     return None
 
 
-def _names_an_upload(body: bytes, uploads: Uploads) -> bool:
-    """Whether a request names no other file; Gradio would fetch others, from other machines too."""
+def _is_of_the_page(body: bytes, uploads: Uploads) -> bool:
+    """Whether a request names no file but an upload; Gradio copies others, by their URL too."""
     try:
-        given, *others = json.loads(body)["data"]
-        path = None if given is None else given["path"]
+        given, weights, scale, suffix = json.loads(body)["data"]
+        # Gradio looks for files inside of what is not marked as one.
+        held = given is None or (
+            given["meta"] == {"_type": "gradio.FileData"} and uploads.holds(given["path"])
+        )
     except (ValueError, TypeError, KeyError, RecursionError):
         return False
-    if any(isinstance(other, dict | list) for other in others):
-        return False
-    return path is None or (isinstance(path, str) and uploads.holds(path))
+    plain = isinstance(weights, str) and isinstance(suffix, str)
+    return held and plain and isinstance(scale, int | float)
