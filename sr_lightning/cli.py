@@ -26,6 +26,7 @@ __all__ = ["main", "quiet"]
 
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 TOOLS = {
+    "init": ("sr_lightning.init", "experiments and studies into a folder of yours"),
     "prepare": ("sr_lightning.data.prepare", "get image sets and check them"),
     "upscale": ("sr_lightning.inference.upscale", "upscale photographs"),
     "serve": ("sr_lightning.inference.serve", "a page that upscales photographs"),
