@@ -32,6 +32,8 @@ PAGES = {
     ".github/SECURITY.md": "security",
     "experiments/studies/README.md": "studies",
 }
+LINKS = "[All options](options.html) · [all modules](sr_lightning.html) · [studies](studies.html)"
+STYLE = "<style>main img {max-width: 100%} table {display: block; overflow-x: auto}</style>"
 
 
 def page_of(file: Path) -> str | None:
@@ -93,7 +95,7 @@ def options() -> str:
         parser.add_class_arguments(kind, prefix, fail_untyped=False, sub_configs=True)
         lines += ["", f"## {kind.__name__}", "", "| option | default | meaning |", "|---|---|---|"]
         for action in parser._actions:
-            if action.dest.startswith(f"{prefix}."):
+            if action.dest.startswith(f"{prefix}.") and not action.dest.endswith(".help"):
                 meaning = " ".join(str(action.help or "").split()).replace("|", "\\|")
                 default = "" if action.default is inspect.Parameter.empty else action.default
                 lines.append(f"| `--{action.dest}` | `{default!s}` | {meaning} |")
@@ -138,6 +140,7 @@ def main() -> None:
             inside = [m for other, m in modules.items() if other.rpartition(".")[0] == name]
             vars(module)["submodules"] = inside
         texts = {page: text_of(ROOT / file, page) for file, page in PAGES.items()}
+        texts["index"] = f"{LINKS}\n\n{texts['index']}"
         for page, text in {**texts, "options": options()}.items():
             module = types.ModuleType(page, text)
             modules[page] = doc.Module(module)
@@ -150,7 +153,9 @@ def main() -> None:
         for module in modules.values():
             file = OUT / f"{module.fullname.replace('.', '/')}.html"
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(render.html_module(module, modules))
+            file.write_text(
+                render.html_module(module, modules).replace("</head>", f"{STYLE}</head>")
+            )
         (OUT / "search.js").write_text(render.search_index(modules))
     # Keys of a TypedDict have no place in its source that pdoc knows.
     faults = [str(w.message) for w in said if "pdoc" in w.filename]
