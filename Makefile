@@ -22,7 +22,7 @@ $(READY): pyproject.toml constraints.txt
 		{ echo "Python 3.11 or newer is needed; name one with PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=24"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e ".[sample,convert,dashboard,slurm,export,engines,report,hub,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e ".[sample,convert,dashboard,slurm,export,engines,report,hub,serve,docs,dev]"
 	@touch $@
 
 demo: setup  ## train HFDN x4 on bundled photographs for some minutes, test it, draw the picture
@@ -72,10 +72,13 @@ bench: setup  ## speed: patches per second, training steps, Lightning's overhead
 gpu-check: setup  ## ten minutes on a GPU: tests, trainings in each precision, speed, as a table
 	@$(BIN)/python -m sr_lightning.gpu_check
 
+docs: setup  ## a site of docstrings, READMEs and options, in build/docs
+	@$(BIN)/python .ci/docs.py
+
 check: lint typecheck test  ## what CI runs, and the linters
 
 clean:  ## remove caches and runs' leftovers (not .venv, not runs/)
 	rm -rf .pytest_cache .mypy_cache .ruff_cache build *.egg-info
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -exec rm -rf {} +
 
-.PHONY: help setup demo test test-all studies report reproduce-tables verify-weights zoo slurm-tests lint format typecheck bench gpu-check check clean
+.PHONY: help setup demo test test-all studies report reproduce-tables verify-weights zoo slurm-tests lint format typecheck bench gpu-check docs check clean

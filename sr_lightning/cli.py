@@ -26,8 +26,10 @@ __all__ = ["main", "quiet"]
 
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 TOOLS = {
+    "init": ("sr_lightning.init", "experiments and studies into a folder of yours"),
     "prepare": ("sr_lightning.data.prepare", "get image sets and check them"),
     "upscale": ("sr_lightning.inference.upscale", "upscale photographs"),
+    "serve": ("sr_lightning.inference.serve", "a page that upscales photographs"),
     "compare": ("sr_lightning.inference.compare", "all networks on your HR photographs"),
     "export": ("sr_lightning.inference.export", "a network as ONNX or as a PyTorch program"),
     "study": ("sr_lightning.studies.cli", "ablations: run, resume, verdicts"),

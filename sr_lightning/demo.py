@@ -13,28 +13,22 @@ from pathlib import Path
 
 from sr_lightning.cli import main
 from sr_lightning.errors import UserError
+from sr_lightning.experiments import SUITE
 
 __all__ = ["run"]
 
-ROOT = Path(__file__).resolve().parent.parent
 
-
-def run(root: Path = ROOT, output: str = "runs") -> float:
+def run(root: Path = SUITE, output: str = "runs") -> float:
     """Train, test and draw.
 
     Args:
-        root: The checkout, whose experiments and configs are used.
+        root: Folder whose experiments and configs are used.
         output: Folder of runs.
 
     Returns:
         Gain over bicubic in dB on the photograph that was not trained on.
-
-    Raises:
-        UserError: this is an installed package without the checkout's experiment files.
     """
     experiment = root / "experiments" / "hfdn_x4.yaml"
-    if not experiment.is_file():
-        raise UserError("The demo runs in a checkout of the project (experiments/ is not here).")
     begun = time.monotonic()
     overlays = ["trainer/cpu", "data/sample", "budget/demo"]
     configs = [str(experiment), *(str(root / "configs" / f"{name}.yaml") for name in overlays)]

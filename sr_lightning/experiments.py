@@ -1,13 +1,30 @@
-"""Experiment files: the papers' in ``experiments``, the others' in ``experiments/compared``."""
+"""Where experiments, overlays and studies lie.
+
+The papers' experiments are in ``experiments``, the others' in ``experiments/compared``. A checkout
+has these folders at its top; an installed package carries them inside, and ``sr-lightning init``
+copies them to where they can be changed.
+"""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-__all__ = ["experiment_file", "experiment_files"]
+__all__ = [
+    "SUITE",
+    "experiment_file",
+    "experiment_files",
+    "is_carried",
+    "project_root",
+    "recipe_files",
+]
 
 _FOLDERS = ("experiments", "experiments/compared")
+_CARRIED = Path(__file__).resolve().parent / "recipes"
+# The folder of this code's own experiments and configs, which any study may name.
+SUITE = _CARRIED if _CARRIED.is_dir() else _CARRIED.parents[1]
+# Runs of seconds, which every machine makes for itself.
+_PASSING = re.compile("experiments/results/[^/]+/quick/")
 
 
 def experiment_file(root: Path, name: str) -> Path:
@@ -33,3 +50,31 @@ def experiment_files(root: Path) -> list[Path]:
     found = [file for folder in _FOLDERS for file in sorted((root / folder).glob("*.yaml"))]
     # The queue of trainings lies among them, and a user's other YAML files may.
     return [file for file in found if re.search("^model:", file.read_text(), re.MULTILINE)]
+
+
+def recipe_files(root: Path) -> list[Path]:
+    """Experiments, overlays, studies, published tables and lasting results.
+
+    Args:
+        root: Folder that has the folders ``experiments`` and ``configs``.
+
+    Returns:
+        The files' paths below it.
+    """
+    found = [path for folder in ("configs", "experiments") for path in (root / folder).rglob("*.*")]
+    below = sorted(path.relative_to(root) for path in found if path.is_file())
+    return [path for path in below if not _PASSING.match(path.as_posix())]
+
+
+def project_root() -> Path:
+    """The folder whose experiments are used: the current one or one above it, else `SUITE`."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "experiments").is_dir() and (folder / "configs").is_dir():
+            return folder
+    return SUITE
+
+
+def is_carried(path: Path) -> bool:
+    """Whether a path lies in the installed package, where nothing is written."""
+    return path.resolve().is_relative_to(_CARRIED)

@@ -32,8 +32,8 @@ from torch.utils.data import DataLoader
 
 from sr_lightning.baselines.edsr import EDSR
 from sr_lightning.bench import SubImages
-from sr_lightning.demo import ROOT
 from sr_lightning.errors import UserError
+from sr_lightning.experiments import SUITE
 from sr_lightning.files import write_whole
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.papers.hfdn import HFDN
@@ -69,7 +69,7 @@ class Machine:
     @property
     def overlay(self) -> str:
         """File of the trainer's options."""
-        return str(ROOT / "configs" / "trainer" / f"{'gpu' if self.cuda else 'cpu'}.yaml")
+        return str(SUITE / "configs" / "trainer" / f"{'gpu' if self.cuda else 'cpu'}.yaml")
 
     @property
     def cuda(self) -> bool:
@@ -176,7 +176,7 @@ def _command(log: Path, *arguments: str) -> int:
     environment = {**os.environ, "WANDB_MODE": "disabled", "PYTHONUNBUFFERED": "1"}
     with log.open("w") as file:
         call = [sys.executable, "-m", *arguments]
-        return subprocess.run(call, cwd=ROOT, stdout=file, stderr=file, env=environment).returncode
+        return subprocess.run(call, cwd=SUITE, stdout=file, stderr=file, env=environment).returncode
 
 
 def tests(machine: Machine, out: Path) -> Section:
@@ -309,7 +309,7 @@ def devices(machine: Machine, out: Path) -> Section:
     if machine.devices == 1:
         section.rows.append(("left out: one device here", "", "", ""))
         return section
-    overlay = ("--config", str(ROOT / "configs" / "trainer" / "ddp.yaml"))
+    overlay = ("--config", str(SUITE / "configs" / "trainer" / "ddp.yaml"))
     count = ("--trainer.devices", str(machine.devices), "--trainer.accelerator", machine.device)
     fit = _fit(machine, out, "hfdn_x4.devices", *overlay, *count)
     if fit.status or not fit.finite:

@@ -13,7 +13,18 @@ PACKAGE = ROOT / "sr_lightning"
 # From the ground floor up. A file imports from its own line and from those above it in this list;
 # a paper's Lightning module stands with training, and its network below.
 FLOORS = (
-    {"runs", "errors", "experiments", "files", "colour", "cubic", "classes", "code_identity"},
+    {
+        "runs",
+        "errors",
+        "experiments",
+        "init",
+        "wheel",
+        "files",
+        "colour",
+        "cubic",
+        "classes",
+        "code_identity",
+    },
     {"nn", "data", "metrics"},
     {"papers", "baselines"},
     {"weights"},

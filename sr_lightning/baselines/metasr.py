@@ -28,7 +28,7 @@ from sr_lightning.nn.layers import MeanShift
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.nn.precision import full_precision
 
-__all__ = ["MetaEDSR", "MetaRDN", "MetaUpscale"]
+__all__ = ["MetaEDSR", "MetaNetwork", "MetaRDN", "MetaUpscale"]
 
 _SCALES = tuple(tenths / 10 for tenths in range(11, 41))
 

@@ -162,7 +162,7 @@ def find_images(folder: str | Path) -> list[Path]:
     return sorted(files, key=lambda path: natural_key(path.name))
 
 
-def _open(path: Path) -> Image.Image | None:
+def _open(path: Path, most: int | None) -> Image.Image | None:
     """A file as Pillow reads it, or None where libvips reads more of its levels."""
     try:
         with warnings.catch_warnings():
@@ -176,6 +176,10 @@ def _open(path: Path) -> Image.Image | None:
                     return None
                 _use_plugin(path)
                 image = Image.open(path)
+            _check_size(path, image.size, most)
+            if image.format == "EPS":
+                # Pillow would have Ghostscript run it: it is a program.
+                raise UserError(f"{path} is a PostScript file; save it as PNG.")
             # Pillow cuts colours of 16 bits down to 8.
             deep = not image.mode.startswith("I") and any(";16" in str(t.args) for t in image.tile)
             if deep and image.format in {"PNG", "TIFF"}:
@@ -193,6 +197,14 @@ def _open(path: Path) -> Image.Image | None:
         reason = "truncated" if "truncated" in str(error).lower() else "damaged or not an image"
         raise UserError(f"The file {path} is {reason}; fetch it again or remove it.") from error
     return image
+
+
+def _check_size(path: Path, size: tuple[int, int], most: int | None) -> None:
+    if most is not None and size[0] * size[1] > most:
+        raise UserError(
+            f"The image {path} has {size[0]} x {size[1]} pixels, more than {most / 1e6:.3g} "
+            "megapixels; choose a smaller one."
+        )
 
 
 def _head(path: Path) -> bytes:
@@ -219,21 +231,26 @@ def _use_plugin(path: Path) -> None:
         plugin.register_heif_opener()
 
 
-def read_photo(path: str | Path) -> Photo:
+def read_photo(path: str | Path, most: int | None = None) -> Photo:
     """Read one image file with all of its levels and what it says of itself.
 
     Reads PNG, JPEG, BMP, TIFF, WebP and what else Pillow reads; grey, RGB and both with alpha,
     palette, CMYK, Lab, 1-bit, 8-bit, 16-bit and float; HEIC and JPEG XL with Pillow's plugins. The
     EXIF orientation is applied and the first frame of an animation is taken.
 
+    Args:
+        path: The file.
+        most: Pixels beyond which an image is refused before it is decoded; default: what Pillow
+            takes for a decompression bomb, and for colours of 16 bits none.
+
     Raises:
-        UserError: the file is missing, empty, truncated, no image, or its levels do not say which
-            of them is white.
+        UserError: the file is missing, empty, truncated, no image, too large, or its levels do not
+            say which of them is white.
     """
     path = Path(path)
-    image = _open(path)
+    image = _open(path, most)
     if image is None:
-        return _read_deep(path)
+        return _read_deep(path, most)
     notes: list[str] = []
     pixels, own_colours = _levels_of(image, path, notes)
     metadata = {}
@@ -282,14 +299,16 @@ def _levels_of(
     return pixels.reshape(*pixels.shape[:2], -1), own_colours
 
 
-def _read_deep(path: Path) -> Photo:
+def _read_deep(path: Path, most: int | None) -> Photo:
     """What Pillow does not read, or not whole: colours of 16 bits and of floats."""
     import pyvips
 
     try:
         with path.open("rb") as file:
             source = pyvips.Source.new_from_descriptor(file.fileno())
-            image = pyvips.Image.new_from_source(source, "", fail_on="truncated").copy_memory()
+            image = pyvips.Image.new_from_source(source, "", fail_on="truncated")
+            _check_size(path, (image.width, image.height), most)
+            image = image.copy_memory()
     except pyvips.Error as error:
         reason = " ".join(str(error.detail).split())
         raise UserError(

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from sr_lightning.experiments import project_root
+from sr_lightning.init import check_writable
 from sr_lightning.report.build import build_report
 from sr_lightning.report.document import Report
 from sr_lightning.report.frame import write_frame
@@ -23,7 +25,6 @@ from sr_lightning.report.writers import (
     terminal_tables,
     verdict_tables,
 )
-from sr_lightning.studies.cli import project_root
 from sr_lightning.studies.ledger import Ledger
 from sr_lightning.studies.study import find_study, own_studies
 from sr_lightning.studies.verdicts import RULE
@@ -79,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     root = project_root()
     console = Console(markup=False)
     if options.readmes:
+        check_writable(root)
         for file in refresh(lasting_evidence(root)):
             console.print(f"Changed: {file}", soft_wrap=True)
         return

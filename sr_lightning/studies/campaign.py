@@ -23,9 +23,9 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from sr_lightning.errors import StoppedError, UserError
-from sr_lightning.experiments import experiment_file
+from sr_lightning.experiments import experiment_file, project_root
 from sr_lightning.files import as_type, check_types, read_yaml
-from sr_lightning.studies.cli import project_root
+from sr_lightning.init import check_writable
 from sr_lightning.studies.ledger import Ledger, code_of, entry_of_run
 from sr_lightning.weights.release import release
 from sr_lightning.weights.zoo import PROTOCOL, find_weights
@@ -416,6 +416,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.command == "list":
         console.print(_listing(campaign, folder))
         return
+    check_writable(root)
     names = {r.name for r in campaign.runs}
     if unknown := [name for name in options.only if name not in names]:
         raise UserError(f"No run is called '{unknown[0]}'; see 'sr-lightning zoo list'.")

@@ -16,6 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from sr_lightning.errors import StoppedError, UserError
+from sr_lightning.experiments import project_root
+from sr_lightning.init import check_writable
 from sr_lightning.studies.ledger import Failure, Ledger, RunRecord
 from sr_lightning.studies.plan import MOST_SEEDS, Need, needs, seconds_per_seed
 from sr_lightning.studies.runner import CellState, Runner
@@ -31,19 +33,7 @@ from sr_lightning.studies.verdicts import (
     tested_groups,
 )
 
-__all__ = ["main", "project_root", "results_table"]
-
-
-def project_root() -> Path:
-    """The checkout whose experiments are used: where the command runs, or where the code lies.
-
-    Raises:
-        UserError: neither holds experiments.
-    """
-    for folder in (Path.cwd(), *Path.cwd().parents, Path(__file__).resolve().parents[2]):
-        if (folder / "experiments").is_dir() and (folder / "configs").is_dir():
-            return folder
-    raise UserError("There is no 'experiments' folder here; run this in a checkout.")
+__all__ = ["main", "results_table"]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -211,6 +201,7 @@ def _reproduce(root: Path, options: argparse.Namespace) -> None:
 
 def _run(study: Study, options: argparse.Namespace, seeds: int | None) -> list[Failure]:
     """Run a study; returns the cells that failed."""
+    check_writable(study.results)
     extra = ["--data-root", options.data_root] if options.data_root else []
     runner = Runner(
         study,

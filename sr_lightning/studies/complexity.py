@@ -290,8 +290,8 @@ def _all_experiments() -> list[str]:
     files = experiment_files(Path())
     if not files:
         raise UserError(
-            f"There are no {_EXPERIMENTS}/*.yaml here; name experiment or weight files, or run "
-            "the command in the checkout."
+            f"There are no {_EXPERIMENTS}/*.yaml here; name experiment or weight files, or "
+            "let 'sr-lightning init my-experiments' make a folder, and run the command there."
         )
     return [str(file) for file in files]
 

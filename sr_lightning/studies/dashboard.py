@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sr_lightning.errors import UserError
-from sr_lightning.studies.cli import project_root
+from sr_lightning.experiments import project_root
 from sr_lightning.studies.study import BUDGETS, Study, find_study
 from sr_lightning.training.complexity import network_of_config
 from sr_lightning.training.wandb_logging import WandbOptions, require_key

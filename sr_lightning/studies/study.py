@@ -18,7 +18,7 @@ from typing import Annotated, Any, TypeVar
 from annotated_types import Interval
 
 from sr_lightning.errors import UserError
-from sr_lightning.experiments import experiment_file
+from sr_lightning.experiments import SUITE, experiment_file
 from sr_lightning.files import as_type, check_types, read_yaml, user_path
 from sr_lightning.metrics.protocol import PROTOCOLS
 from sr_lightning.metrics.quality import METRICS
@@ -39,8 +39,6 @@ __all__ = [
 ]
 
 _Kind = TypeVar("_Kind")
-# The checkout of this code, whose experiments and overlays any study may name.
-_SUITE = Path(__file__).resolve().parents[2]
 BUDGETS = ("quick", "short", "medium", "paper")
 
 
@@ -304,12 +302,12 @@ def _studies_of(root: Path) -> Path:
 
 
 def _overlay(name: str, file: Path, root: Path) -> Path:
-    return _first_of(file.parent / name, root / name, _SUITE / name)
+    return _first_of(file.parent / name, root / name, SUITE / name)
 
 
 def _experiment(name: str, file: Path, root: Path) -> Path:
     name = name.removesuffix(".yaml")
-    places = (experiment_file(folder, name) for folder in (root, _SUITE))
+    places = (experiment_file(folder, name) for folder in (root, SUITE))
     return _first_of(file.parent / f"{name}.yaml", *places)
 
 

@@ -24,6 +24,7 @@ from sr_lightning import __version__
 from sr_lightning.data import PatchDataModule  # noqa: F401 (short names in YAML)
 from sr_lightning.errors import UserError
 from sr_lightning.files import read_yaml, regular_file, write_whole
+from sr_lightning.init import check_config
 from sr_lightning.nn.check import check_network
 from sr_lightning.runs import OutputOptions, RunFolder
 from sr_lightning.training import callbacks
@@ -362,6 +363,7 @@ def _checked(config: str | Path) -> str | Path:
     Raises:
         UserError: it cannot be read, is not YAML, or is no mapping.
     """
+    check_config(config)
     if not isinstance(read_yaml(config, "config"), dict | None):
         raise UserError(f"The config {config} has no keys with values; is it a config?")
     return config
