@@ -64,3 +64,15 @@ class SlowSteps(Callback):
 
     def on_train_batch_end(self, *args):
         time.sleep(self.seconds)
+
+
+class KillRank(Callback):
+    """Kills one rank at one step, as a machine does that runs out of memory."""
+
+    def __init__(self, rank: int, step: int) -> None:
+        self.rank = rank
+        self.step = step
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_rank == self.rank and trainer.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGKILL)

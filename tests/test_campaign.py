@@ -18,7 +18,7 @@ from rich.console import Console
 from sr_lightning.errors import UserError
 from sr_lightning.studies import campaign as module
 from sr_lightning.studies.campaign import Session, load_campaign, state_of
-from sr_lightning.weights import release, zoo
+from sr_lightning.weights import zoo
 from sr_lightning.weights.zoo import find_weights, load_weights
 
 
@@ -71,7 +71,6 @@ def tiny(tmp_path, train_folder, val_folder, test_folder, monkeypatch):
     path.write_text(yaml.safe_dump(content))
     (tmp_path / "zoo").mkdir()
     monkeypatch.setattr(zoo, "ZOO", tmp_path / "zoo")
-    monkeypatch.setattr(release, "ZOO", tmp_path / "zoo")
     return path, root, content
 
 

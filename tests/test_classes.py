@@ -355,6 +355,12 @@ def test_a_run_cannot_have_pickled_code_run(here):
     assert not (here / "exploded.txt").exists()
 
 
+def test_a_run_can_write_where_it_sends_the_image_cache(here):
+    edited(here / "run", "data.init_args.cache", str(here / "elsewhere"))
+    main(["test", "--run", "run"])
+    assert list((here / "elsewhere").rglob("manifest.json"))
+
+
 def test_a_run_can_write_where_it_sends_a_logger_and_ask_for_wandb(here, capsys, monkeypatch):
     logger = "lightning.pytorch.loggers.CSVLogger"
     value = {"class_path": logger, "init_args": {"save_dir": str(here / "elsewhere")}}

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import re
+import signal
 import struct
 from pathlib import Path
 
@@ -279,6 +280,30 @@ def test_damaged_files_are_refused_wherever_they_end(arch, tmp_path):
         with pytest.raises(UserError, match=path.name):
             convert(path, tmp_path / "out.safetensors", arch, **arguments)
         assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_a_reader_that_crashes_does_not_take_the_command_along(tmp_path, monkeypatch):
+    io = pytest.importorskip("scipy.io")
+    _, path, arguments = made("vdsr", tmp_path)
+    monkeypatch.setattr(io, "loadmat", lambda *_, **__: os.kill(os.getpid(), signal.SIGSEGV))
+    with pytest.raises(UserError, match=r"vdsr\.mat is damaged"):
+        convert(path, "vdsr", tmp_path / "out.safetensors", **arguments)
+
+
+def test_a_matlab_file_that_would_be_unpacked_without_bound_is_refused(tmp_path):
+    io = pytest.importorskip("scipy.io")
+    h5py = pytest.importorskip("h5py")
+    old, new = tmp_path / "old.mat", tmp_path / "new.mat"
+    io.savemat(old, {"model": np.zeros((5000, 5000), np.float32)}, do_compression=True)
+    with h5py.File(new, "w", userblock_size=512) as file:
+        # None of it is ever written.
+        made = file.create_dataset("model", (1 << 20, 1 << 20), np.float32, chunks=(1024, 1024))
+        made.attrs["MATLAB_class"] = np.bytes_("single")
+    with new.open("r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file".ljust(124) + struct.pack("<H", 0x0200) + b"IM")
+    for path in (old, new):
+        with pytest.raises(UserError, match=rf"{path.name} has .* would be unpacked to"):
+            network_from_release(path, "vdsr")
 
 
 @pytest.mark.parametrize("content", [b"", b"hello, these are no weights\n" * 40, b"\x00" * 600])

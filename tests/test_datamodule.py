@@ -10,6 +10,7 @@ from conftest import save_pictures
 from PIL import Image
 
 from sr_lightning.data.datamodule import PatchDataModule
+from sr_lightning.data.evaluation import find_low
 from sr_lightning.data.images import find_images, read_rgb
 from sr_lightning.errors import UserError
 
@@ -188,3 +189,13 @@ def test_benchmark_image_is_recognised_without_the_benchmark_on_disk(tmp_path, s
     Image.open(sr_data / "benchmarks" / "Set5" / "HR" / "woman.png").save(train / "lady.jpg")
     with pytest.raises(UserError, match="set/lady is Set5/woman"):
         fit(train, root=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "name", ["a.png", "ax4.png", "a_x4.PNG", "a_LRx4.jpeg", "ax4m.png", "a_LR.png", "a_lr.JPG"]
+)
+def test_lr_files_are_found_by_the_names_in_use(tmp_path, name):
+    (tmp_path / name).touch()
+    assert find_low(tmp_path, "a", 4) == tmp_path / name
+    with pytest.raises(UserError, match=r"No LR file of 'b' .*rename its files"):
+        find_low(tmp_path, "b", 4)

@@ -98,19 +98,54 @@ def test_test_on_two_ranks_has_every_image_once_with_the_same_numbers(pair, test
         assert float(a["ssim"]) == pytest.approx(float(b["ssim"]), abs=1e-6)
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+def broken(callback: str, rank: int, out: Path, train: Path, val: Path):
+    """A training of two ranks, one of which fails at the third step, after a checkpoint."""
+    args = tiny_fit("hfdn_x4", out, train, val)
+    failing = [
+        f"--trainer.callbacks+=helper_callbacks.{callback}",
+        f"--trainer.callbacks.rank={rank}",
+        "--trainer.callbacks.step=3",
+    ]
+    args = [args[0], *args[1:3], *TWO[:2], *args[3:], *TWO[2:], *SMALL_HFDN, *failing]
+    return run(args, timeout=240)
+
+
+@pytest.mark.parametrize("rank", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_failure_of_one_rank_ends_the_run_instead_of_hanging(
     tmp_path, train_folder, val_folder, rank
 ):
-    args = tiny_fit("hfdn_x4", tmp_path, train_folder, val_folder)
-    failing = [
-        "--trainer.callbacks+=helper_callbacks.RaiseOnRank",
-        f"--trainer.callbacks.rank={rank}",
-    ]
-    args = [args[0], *args[1:3], *TWO[:2], *args[3:], *TWO[2:], *SMALL_HFDN, *failing]
-    done = run([*args, "--trainer.callbacks.step=1"], timeout=150)
-    assert done.returncode != 0
+    done = broken("RaiseOnRank", rank, tmp_path, train_folder, val_folder)
+    assert done.returncode not in {0, -9}
     assert "deliberate failure" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(only_run(tmp_path).glob("checkpoints/last_step=2.ckpt"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_rank_ends_the_run_which_goes_on_from_its_checkpoint(
+    tmp_path, train_folder, val_folder, rank
+):
+    done = broken("KillRank", rank, tmp_path, train_folder, val_folder)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    if rank == 1:
+        assert "sr-lightning: " in done.stderr
+    folder = only_run(tmp_path)
+    assert list(folder.glob("checkpoints/last_step=2.ckpt"))
+    again = run(["fit", "--run", str(folder), "--trainer.callbacks", "null"])
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert list(folder.glob("checkpoints/last_step=4.ckpt"))
+
+
+@pytest.mark.slow
+def test_predictions_of_two_ranks_lie_in_one_folder(pair, test_folder, tmp_path):
+    _, one = pair
+    out = tmp_path / "out"
+    predict = ["predict", "--run", str(one), *TWO, "--data.predict", str(test_folder)]
+    done = run([*predict, "--wandb.mode", "disabled", "--output.folder", str(out)])
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(list((out / "predictions").iterdir())) == len(list(test_folder.iterdir()))
 
 
 def test_batch_that_ranks_cannot_share_is_refused(tmp_path, train_folder, val_folder, monkeypatch):

@@ -15,14 +15,17 @@ from sr_lightning import files
 from sr_lightning.errors import UserError
 from sr_lightning.files import (
     as_type,
+    check_place,
     check_types,
     read_json,
     read_record,
     read_text,
     read_yaml,
     user_path,
+    write_all,
     write_json,
     write_whole,
+    written_whole,
 )
 
 BILLION = "\n".join(
@@ -82,7 +85,7 @@ def place(folder: Path, kind: str) -> Path:
     [
         ("pipe", "is a pipe or a device"),
         ("device", "is a pipe or a device"),
-        ("loop", "does not exist"),
+        ("loop", "leads back to itself"),
         ("nothing", "does not exist"),
         ("folder", "is a folder"),
         ("bytes", "is no text"),
@@ -145,13 +148,54 @@ def test_a_full_disk_leaves_the_file_before_and_nothing_else(tmp_path, monkeypat
     path = tmp_path / "x.json"
     path.write_text("before")
 
-    def full(self, content):
+    def full(handle):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match="No space left on device"):
         write_whole(path, "after")
     assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("x.json", "before")]
+
+
+def test_files_that_belong_together_appear_together(tmp_path, monkeypatch):
+    (tmp_path / "a").write_text("before")
+    written: list[str] = []
+    sync = os.fsync
+
+    def full(handle):
+        written.append("one")
+        if len(written) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match=r"b: No space left on device; free some space"):
+        write_all({tmp_path / "a": "after", tmp_path / "b": "after"})
+    assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("a", "before")]
+
+
+def test_what_is_written_by_name_appears_whole(tmp_path):
+    with written_whole(tmp_path / "deeper" / "a.png") as part:
+        part.write_text("half")
+        assert part.suffix == ".png"
+        assert not (tmp_path / "deeper" / "a.png").exists()
+    assert [one.name for one in (tmp_path / "deeper").iterdir()] == ["a.png"]
+    with pytest.raises(ZeroDivisionError), written_whole(tmp_path / "b") as part:
+        part.write_text(str(1 / 0))
+    assert [one.name for one in tmp_path.iterdir()] == ["deeper"]
+
+
+@pytest.mark.parametrize(
+    "place", ["/proc/x/y", "file/x", "there"], ids=["read-only", "in a file", "a folder"]
+)
+def test_a_place_is_refused_before_work_and_left_as_it_was(tmp_path, place):
+    (tmp_path / "file").touch()
+    (tmp_path / "there").mkdir()
+    with pytest.raises(UserError, match=f"Cannot write .*{place}"):
+        check_place(tmp_path / place)
+    check_place(tmp_path / "new" / "x.json")
+    check_place(tmp_path / "there", folder=True)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["file", "there"]
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder"])

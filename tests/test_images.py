@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import struct
 import sys
+import zlib
 
 import numpy as np
 import pytest
 import pyvips
+import tifffile
 import torch
 from conftest import picture
 from PIL import Image, ImageOps
@@ -172,6 +176,72 @@ def test_truncated_file_is_named(tmp_path, suffix):
     with pytest.raises(UserError, match=r"truncated|damaged") as error:
         read_rgb(path)
     assert str(path) in str(error.value)
+
+
+def header_of_png(path, width, height, bits, colour):
+    """A PNG file that ends where its levels begin."""
+    head = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    chunks = [(b"IHDR", head), (b"PLTE", bytes(6))][: 2 if colour == 3 else 1]
+    chunks += [(b"IDAT", zlib.compress(bytes(1000)))]
+    content = b"\x89PNG\r\n\x1a\n"
+    for name, data in chunks:
+        checked = struct.pack(">I", zlib.crc32(name + data))
+        content += struct.pack(">I", len(data)) + name + data + checked
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("side", [12_000, 100_000])
+@pytest.mark.parametrize(
+    ("bits", "colour"),
+    [(1, 0), (8, 0), (16, 0), (8, 4), (16, 4), (1, 3), (8, 2), (16, 2), (16, 6)],
+    ids=["1 bit", "L", "L16", "LA", "LA16", "palette", "RGB", "RGB16", "RGBA16"],
+)
+def test_a_small_file_of_a_huge_image_is_refused_by_its_header(tmp_path, bits, colour, side):
+    path = tmp_path / "bomb.png"
+    header_of_png(path, side, side, bits, colour)
+    with pytest.raises(UserError, match=r"bomb\.png .*(would be unpacked to|is too large)"):
+        read_photo(path)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_so_is_a_packed_tiff(tmp_path, kind, channels):
+    path = tmp_path / "bomb.tif"
+    blank = np.zeros((5000, 5000) if channels == 1 else (5000, 5000, channels), kind)
+    photometric = "rgb" if channels == 3 else "minisblack"
+    tifffile.imwrite(path, np.repeat(blank, 3, 1), compression="zlib", photometric=photometric)
+    with pytest.raises(UserError, match=r"bomb\.tif has .* but would be unpacked to"):
+        read_photo(path)
+
+
+def test_a_large_drawing_of_one_colour_is_no_bomb(tmp_path):
+    Image.new("L", (8000, 8000), 255).save(tmp_path / "a.png")
+    assert read_photo(tmp_path / "a.png").pixels.shape == (8000, 8000, 1)
+
+
+def test_what_would_run_a_program_is_not_opened(tmp_path):
+    Image.fromarray(RGB).save(tmp_path / "a.eps")
+    (tmp_path / "a.eps").rename(tmp_path / "a.png")
+    with pytest.raises(UserError, match=r"a\.png is PostScript, which is a program"):
+        read_photo(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "broken link"])
+def test_a_pipe_is_not_waited_for_and_a_broken_link_not_left_out(tmp_path, kind):
+    path = tmp_path / "x.png"
+    os.mkfifo(path) if kind == "pipe" else path.symlink_to(
+        "/dev/zero" if kind == "device" else "nowhere"
+    )
+    with pytest.raises(UserError, match=r"x\.png (is a pipe or a device|does not exist)"):
+        read_photo(path)
+    with pytest.raises(UserError, match=r"x\.png is a broken link, a pipe or a device"):
+        find_images(tmp_path)
+
+
+def test_a_folder_with_the_name_of_an_image_is_none(tmp_path):
+    (tmp_path / "x.png").mkdir()
+    Image.fromarray(RGB).save(tmp_path / "a.png")
+    assert [path.name for path in find_images(tmp_path)] == ["a.png"]
 
 
 def test_missing_file_folder_and_empty_folder_are_named(tmp_path):

@@ -288,6 +288,24 @@ def test_an_archive_that_would_be_unpacked_without_bound_is_refused(root, tmp_pa
     assert not target(root).exists()
 
 
+@pytest.mark.parametrize("kind", ["zip", "tgz"])
+def test_so_is_one_whose_images_are_too_much_together(root, tmp_path, kind):
+    source = tmp_path / f"bomb.{kind}"
+    blank, names = bytes(900_000), [f"Animals/{place}.png" for place in range(20)]
+    if kind == "zip":
+        with zipfile.ZipFile(source, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name in names:
+                archive.writestr(name, blank)
+    else:
+        with tarfile.open(source, "w:gz") as archive:
+            for name in names:
+                entry = tarfile.TarInfo(name)
+                entry.size = len(blank)
+                archive.addfile(entry, io.BytesIO(blank))
+    with pytest.raises(UserError, match="It would be unpacked to"):
+        run(root, "animals", "--from", source)
+
+
 @pytest.mark.parametrize("kind", ["pipe", "device"])
 def test_a_pipe_or_device_is_not_waited_for(root, tmp_path, kind):
     source = tmp_path / "it"

@@ -13,7 +13,6 @@ from conftest import CONFIGS, EXPERIMENTS, SMALL_HFDN, only_run, tiny_fit
 from sr_lightning.cli import main
 from sr_lightning.errors import UserError
 from sr_lightning.studies.campaign import load_campaign, state_of
-from sr_lightning.weights import release as releasing
 from sr_lightning.weights import zoo
 from sr_lightning.weights.release import release
 from sr_lightning.weights.zoo import WeightRecord, find_weights
@@ -25,7 +24,6 @@ def own_zoo(tmp_path, monkeypatch):
     folder = tmp_path / "zoo"
     folder.mkdir()
     monkeypatch.setattr(zoo, "ZOO", folder)
-    monkeypatch.setattr(releasing, "ZOO", folder)
     return folder
 
 
@@ -78,6 +76,28 @@ def test_weights_from_an_unknown_start_are_not_shipped(
     with pytest.raises(UserError, match=r"best_.*of which nothing is known"):
         release(run, "second", data_licence="", recipe="")
     assert list(own_zoo.iterdir()) == []
+
+
+def test_a_release_that_was_broken_off_can_be_repeated(own_zoo, finished_run):
+    first = release(finished_run, "first", data_licence="made up", recipe="one")
+    assert release(finished_run, "first", data_licence="made up", recipe="one") == first
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [("provenance.json", "'train'"), ("results/summary.json", "'ssim'"), ("config.yaml", "'data'")],
+)
+def test_a_run_that_does_not_tell_all_is_named(own_zoo, finished_run, tmp_path, file, words):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    content = yaml.safe_load((run / file).read_text())
+    content.pop("data", None) if file == "config.yaml" else None
+    content.get("data", {}).pop("train", None)
+    for row in content.get("means", []):
+        del row["ssim"]
+    (run / file).write_text(json.dumps(content))
+    with pytest.raises(UserError, match=f"{run} do not tell all that a record needs .{words}"):
+        release(run, "first", data_licence="", recipe="")
+    assert not list(own_zoo.iterdir())
 
 
 def test_start_that_is_nowhere_is_named_with_those_that_are(

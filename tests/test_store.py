@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import pickle
@@ -96,6 +97,23 @@ def test_two_processes_make_one_store(files, tmp_path):
         job.join(timeout=60)
     assert len(sums) == 1
     assert len([p for p in (tmp_path / "cache" / "pixels").iterdir() if p.is_dir()]) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m | {"images": 3},
+        lambda m: m | {"pixels": "many"},
+        lambda m: m | {"images": [{**m["images"][0], "height": -1}, *m["images"][1:]]},
+        lambda m: m | {"images": [{**m["images"][0], "offset": 10**30}, *m["images"][1:]]},
+        lambda m: {},
+    ],
+)
+def test_a_record_that_cannot_be_believed_has_the_store_made_again(files, tmp_path, change):
+    manifest = make(files, tmp_path).folder / "manifest.json"
+    manifest.write_text(json.dumps(change(json.loads(manifest.read_text()))))
+    store = make(files, tmp_path)
+    assert np.array_equal(store.rgb(0), read_rgb(files[0]))
 
 
 def test_damage_is_found(files, tmp_path):

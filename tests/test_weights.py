@@ -203,6 +203,12 @@ def test_a_packed_archive_is_not_unpacked(tmp_path):
         load_network(packed)
 
 
+def test_a_few_bytes_cannot_stand_for_any_number_of_weights(tmp_path):
+    torch.save({"state_dict": {"network.a": torch.zeros(1).expand(1 << 40)}}, tmp_path / "x.ckpt")
+    with pytest.raises(UserError, match="repeats its numbers"):
+        read_weights(tmp_path / "x.ckpt")
+
+
 def test_a_place_that_cannot_be_written_is_named_and_nothing_is_left(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"Cannot write .*Not a directory|File exists"):

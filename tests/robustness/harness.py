@@ -1,34 +1,35 @@
 """Damaging files and values of every kind, and judging how commands take it.
 
-A command runs in a forked child, with limits on time and memory. Five things are faults: a
-traceback (or the exit status 70 that stands for one), a hang, another exit status than 0, 1 and 2,
-a message that is no sentence, and a partial or temporary file that is left behind.
+A command runs in a forked child, with limits on time and memory. Six things are faults: a traceback
+(or the exit status 70 that stands for one), a hang, more memory than any of these small inputs is
+worth, another exit status than 0, 1 and 2, a message that is no sentence, and a file that a failing
+command leaves behind.
 """
 
 from __future__ import annotations
 
-import io
+import atexit
 import json
 import os
 import random
-import resource
 import shutil
-import signal
+import subprocess
 import sys
-import time
-import traceback
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 
-# Wall time, on machines that others use too.
-SECONDS = 180
-_MEMORY = 24 << 30
+# Of the processor; of the wall, on machines that others use too, the server waits longer.
+SECONDS = 60
+_MOST_MEMORY = 4 << 30
+_HERE = Path(__file__).parent
 _ODD: tuple[Any, ...] = (
     *(
         None,
@@ -56,6 +57,8 @@ _ODD: tuple[Any, ...] = (
         "1e999",
     ),
 )
+# What commands that are broken off may leave for the next one.
+_KEPT = ("new", "run", "runs", "results", "cache", "said.txt", ".state", "d/downloads", "up/")
 
 
 @dataclass(frozen=True)
@@ -66,74 +69,124 @@ class Outcome:
         faults: kinds of faults, none if all is well.
         status: exit status; None of a hang.
         said: end of what it printed.
+        acts: how much it did to files of its folder, if that was counted.
     """
 
     faults: tuple[str, ...]
     status: int | None
     said: str
+    acts: int
+
+
+@dataclass(frozen=True)
+class Meddle:
+    """What happens to the files of a command's folder.
+
+    Attributes:
+        at: number of the act from 0 that it happens at; -1 only counts.
+        how: "count", "kill before", "kill inside", or an error's number, which stays from then on.
+    """
+
+    at: int = -1
+    how: str | int = "count"
+
+    @property
+    def codes(self) -> list[int]:
+        """As the shim takes it."""
+        named = ["count", "kill before", "kill inside"]
+        if isinstance(self.how, int):
+            return [self.at, len(named), self.how]
+        return [self.at, named.index(self.how), 0]
+
+
+@cache
+def shim() -> Path | None:
+    """The library that meddles, or None without a C compiler."""
+    compiler = shutil.which("cc")
+    if compiler is None or not sys.platform.startswith("linux"):
+        return None
+    made = Path(tempfile.mkdtemp(prefix="shim-")) / "shim.so"
+    atexit.register(shutil.rmtree, made.parent, ignore_errors=True)
+    source = str(_HERE / "shim.c")
+    command = [compiler, "-O1", "-shared", "-fPIC", "-o", str(made), source, "-ldl"]
+    subprocess.run(command, check=True)
+    return made
+
+
+@cache
+def _server() -> subprocess.Popen[str]:
+    preloaded = {} if shim() is None else {"LD_PRELOAD": str(shim())}
+    path = os.pathsep.join([str(_HERE.parent.parent), str(_HERE.parent), str(_HERE)])
+    server = subprocess.Popen(
+        [sys.executable, str(_HERE / "server.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **preloaded, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+    )
+    atexit.register(server.kill)
+    return server
 
 
 def run(
     arguments: Sequence[str],
     folder: Path,
-    results: Sequence[str] = (),
-    before: Callable[[], None] = lambda: None,
+    *,
+    before: frozenset[str] | None = None,
+    meddle: Meddle | None = None,
+    environment: Mapping[str, str] | None = None,
+    zoo: str | None = None,
+    seconds: int = SECONDS,
 ) -> Outcome:
     """Run a command in a folder and judge it.
 
     Args:
         arguments: as typed after ``sr-lightning``.
-        folder: to run in; its state folder and caches are inside.
-        results: names of files that may only be there if the command succeeds.
-        before: called in the child first.
+        folder: to run in; its state folder is inside.
+        before: the files of the folder, where a failing command may not leave others.
+        meddle: what happens to its files; needs a C compiler.
+        environment: further variables.
+        zoo: folder of weights that stands for the package's own.
+        seconds: of processor time that it may take.
     """
-    log = folder / "said.txt"
-    child = os.fork()
-    if child == 0:
-        _be(arguments, folder, log, before)
-    status, end = None, time.monotonic() + SECONDS
-    while time.monotonic() < end:
-        done, code = os.waitpid(child, os.WNOHANG)
-        if done:
-            status = os.waitstatus_to_exitcode(code)
-            break
-        time.sleep(0.02)
-    else:
-        os.killpg(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-    said = log.read_text(errors="replace")
-    return Outcome(tuple(_faults(status, said, folder, results)), status, said[-1500:])
+    folder = folder.resolve()
+    log = folder.with_name(f"{folder.name}-said.txt")
+    state = folder.with_name(f"{folder.name}-state")
+    asked = {
+        "arguments": list(arguments),
+        "folder": str(folder),
+        "log": str(log),
+        "seconds": seconds,
+        "meddle": None if meddle is None else meddle.codes,
+        "environment": {"XDG_STATE_HOME": str(state), **(environment or {})},
+        "zoo": zoo,
+    }
+    server = _server()
+    assert server.stdin is not None
+    assert server.stdout is not None
+    server.stdin.write(json.dumps(asked) + "\n")
+    server.stdin.flush()
+    answer = json.loads(server.stdout.readline())
+    said = log.read_text(errors="replace") if log.exists() else ""
+    status = answer["status"]
+    faults = _faults(status, said, folder, before)
+    if answer["memory"] > _MOST_MEMORY:
+        faults.append("memory")
+    return Outcome(tuple(faults), status, said[-3000:], answer["acts"])
 
 
-def _be(arguments: Sequence[str], folder: Path, log: Path, before: Callable[[], None]) -> None:
-    """Become the command; never returns."""
-    status = 99
-    try:
-        os.setsid()
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-        os.chdir(folder)
-        os.environ["XDG_STATE_HOME"] = str(folder / ".state")
-        opened = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        for stream in (1, 2):
-            os.dup2(opened, stream)
-        sys.stdin = io.StringIO()
-        sys.stdout, sys.stderr = (os.fdopen(os.dup(opened), "w", buffering=1) for _ in range(2))
-        from sr_lightning.cli import main
-
-        before()
-        main(arguments)
-        status = 0
-    except SystemExit as end:
-        status = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+def files(folder: Path) -> frozenset[str]:
+    """The files of a folder by their paths in it."""
+    return frozenset(
+        os.path.relpath(os.path.join(at, name), folder)  # noqa: PTH118
+        for at, _, names in os.walk(folder)
+        for name in names
+    )
 
 
-def _faults(status: int | None, said: str, folder: Path, results: Sequence[str]) -> list[str]:
+def _faults(
+    status: int | None, said: str, folder: Path, before: frozenset[str] | None
+) -> list[str]:
     faults = []
     if status is None:
         faults.append("hang")
@@ -141,11 +194,25 @@ def _faults(status: int | None, said: str, folder: Path, results: Sequence[str])
         faults.append("traceback")
     elif status not in {0, 1, 2}:
         faults.append("exit status")
-    elif status == 2 and "sr-lightning: " not in said and "usage: " not in said:
+    elif (status == 2 and "sr-lightning: " not in said and "usage: " not in said) or (
+        status == 1 and not said.strip()
+    ):
         faults.append("no sentence")
-    left = [path for path in folder.rglob("*") if ".part" in path.name or ".export-" in path.name]
-    left += [folder / name for name in results if status != 0 and os.path.lexists(folder / name)]
+    left = partial(folder)
+    if status != 0 and before is not None:
+        left += [name for name in files(folder) - before if not name.startswith(_KEPT)]
     return [*faults, "left behind"] if left else faults
+
+
+def partial(folder: Path) -> list[str]:
+    """Names of files and folders that were begun and not finished."""
+    marks = (".part", ".export-", ".upscale-", ".tmp")
+    return [
+        name
+        for _, folders, names in os.walk(folder)
+        for name in (*folders, *names)
+        if any(mark in name for mark in marks)
+    ]
 
 
 # Damage ------------------------------------------------------------------------------------------
@@ -316,13 +383,15 @@ class Kind:
         file: its place in the folder of samples.
         damage: what damages it; says how.
         commands: to try, as typed after ``sr-lightning``.
-        results: files that a command may only leave if it succeeds.
+        environment: further variables.
+        zoo: folder of weights that stands for the package's own.
     """
 
     file: str
     damage: Callable[[Path, random.Random], str]
     commands: Sequence[Sequence[str]]
-    results: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    zoo: str | None = None
 
 
 @dataclass
@@ -331,17 +400,20 @@ class Counts:
 
     Attributes:
         tried: inputs by kind.
+        refused: those of them that were refused.
         faults: by kind and fault.
         examples: of faults, in words.
     """
 
     tried: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
     faults: Counter[tuple[str, str]] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
 
     def add(self, kind: str, words: str, outcome: Outcome) -> None:
         """Count one input."""
         self.tried[kind] += 1
+        self.refused[kind] += outcome.status != 0
         for fault in outcome.faults:
             self.faults[kind, fault] += 1
         if outcome.faults:
@@ -349,16 +421,39 @@ class Counts:
             self.examples.append(
                 f"{words}: {', '.join(outcome.faults)} (status {outcome.status})\n{said}"
             )
+        if where := os.environ.get("SR_FUZZ_LOG"):
+            line = outcome.said.strip()[-700:].replace("\n", " | ")
+            with Path(where).open("a") as log:
+                log.write(f"{words} [{outcome.status}] {' '.join(outcome.faults)}: {line}\n")
 
     def __str__(self) -> str:
-        heads = ("traceback", "hang", "exit status", "no sentence", "left behind")
-        lines = [f"{'kind':<16}{'inputs':>8}" + "".join(f"{head:>13}" for head in heads)]
+        heads = ("traceback", "hang", "memory", "exit status", "no sentence", "left behind")
+        lines = [f"{'kind':<16}{'inputs':>8}{'refused':>9}" + "".join(f"{h:>13}" for h in heads)]
         for kind in (*self.tried, "all"):
             names = self.tried if kind == "all" else (kind,)
             tried = sum(self.tried[name] for name in names)
+            refused = sum(self.refused[name] for name in names)
             found = [sum(self.faults[name, head] for name in names) for head in heads]
-            lines.append(f"{kind:<16}{tried:>8}" + "".join(f"{count:>13}" for count in found))
+            lines.append(
+                f"{kind:<16}{tried:>8}{refused:>9}" + "".join(f"{count:>13}" for count in found)
+            )
         return "\n".join(lines)
+
+
+def lay_out(samples: Path, folder: Path) -> None:
+    """Put the samples into a new folder, as cheaply as they cannot be changed from there.
+
+    What commands write into is copied; the rest are links to the same files.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+
+    def place(source: str, target: str) -> None:
+        if "/run/" in source or "/results/" in source or "/cache/" in source:
+            shutil.copyfile(source, target)
+        else:
+            os.link(source, target)
+
+    shutil.copytree(samples, folder, symlinks=True, copy_function=place)
 
 
 def try_kind(
@@ -369,7 +464,7 @@ def try_kind(
     Args:
         name: of the kind.
         kind: what to damage and to run.
-        samples: folder of sound files, which is copied for every try.
+        samples: folder of sound files, which is laid out anew for every try.
         work: where to.
         seeds: one input each.
         counts: to add to.
@@ -377,10 +472,18 @@ def try_kind(
     for seed in seeds:
         chance = random.Random(f"{name} {seed}")
         folder = work / "try"
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(samples, folder, symlinks=True)
-        (path,) = folder.glob(kind.file)
+        lay_out(samples, folder)
+        path = chance.choice(sorted(folder.glob(kind.file)))
+        content = path.read_bytes()
+        path.unlink()
+        path.write_bytes(content)
         how = special(path, chance) if chance.random() < 0.15 else kind.damage(path, chance)
         command = list(chance.choice(kind.commands))
-        outcome = run(command, folder, kind.results)
+        outcome = run(
+            command,
+            folder,
+            before=files(folder),
+            environment={k: v.replace("HERE", str(folder)) for k, v in kind.environment.items()},
+            zoo=None if kind.zoo is None else str(folder / kind.zoo),
+        )
         counts.add(name, f"{name} seed {seed} ({how}): {' '.join(command)}", outcome)
