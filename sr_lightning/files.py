@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,15 +20,19 @@ from sr_lightning.errors import UserError
 __all__ = [
     "YamlLoader",
     "as_type",
+    "check_place",
     "check_types",
+    "json_text",
     "read_json",
     "read_record",
     "read_text",
     "read_yaml",
     "regular_file",
     "user_path",
+    "write_all",
     "write_json",
     "write_whole",
+    "written_whole",
 ]
 
 _Kind = TypeVar("_Kind")
@@ -40,14 +46,20 @@ def user_path(name: str | Path) -> Path:
     """The path that a user typed, ``~`` resolved.
 
     Raises:
-        UserError: it names a user that does not exist, or no path could be.
+        UserError: it names a user that does not exist, is a link to itself, or no path could be.
     """
     if "\0" in str(name):
         raise UserError(f"{str(name)!r} is no path: it holds a NUL byte.")
     try:
-        return Path(name).expanduser()
+        path = Path(name).expanduser()
+        path.stat()
     except RuntimeError as error:
         raise UserError(f"{name}: there is no user of that name; write the path out.") from error
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            # Whoever resolved it would not come to an end.
+            raise UserError(f"{name} is a link that leads back to itself; remove it.") from error
+    return path
 
 
 def regular_file(path: str | Path, what: str = "file") -> Path:
@@ -90,7 +102,9 @@ def read_text(path: str | Path, what: str = "file") -> str:
             raise UserError(f"The {what} {path} has over {_MOST_BYTES >> 20} MB; it is no {what}.")
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise UserError(f"The {what} {path} is no text (UTF-8); it is damaged.") from error
+        raise UserError(
+            f"The {what} {path} is no text (UTF-8); it is damaged, so restore it or write it anew."
+        ) from error
     except OSError as error:
         raise UserError(f"The {what} {path} cannot be read: {error.strerror}.") from error
 
@@ -136,6 +150,10 @@ def as_type(content: Any, kind: Any, where: str) -> Any:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         said = f"{first['msg']}, got {str(first['input'])[:60]!r}"
+        if first["type"] == "missing":
+            said = "it is missing"
+        elif first["type"] in {"dataclass_type", "dict_type"}:
+            said = f"keys with values belong there, not {str(first['input'])[:60]!r}"
         raise UserError(f"{where}: {key}{': ' * bool(key)}{said}.") from error
 
 
@@ -211,21 +229,97 @@ def write_whole(path: Path, content: str | bytes) -> None:
     Raises:
         UserError: it cannot be written.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    write_all({path: content})
+
+
+def write_all(contents: Mapping[Path, str | bytes]) -> None:
+    """Write files that belong together: none appears before all of them are on the disk.
+
+    Args:
+        contents: What to write by where to; missing folders are made.
+
+    Raises:
+        UserError: one cannot be written.
+    """
+    parts = {path: _part_of(path) for path in contents}
+    path = Path()
     try:
-        if path.exists() and not path.is_file():
-            raise UserError(f"Cannot write {path}: it is a folder or a device; name a file.")
+        for path, content in contents.items():
+            _refuse_other_kinds(path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with parts[path].open("wb") as out:
+                out.write(content.encode() if isinstance(content, str) else content)
+                out.flush()
+                os.fsync(out.fileno())
+        for path, part in parts.items():
+            part.replace(path)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        for part in parts.values():
+            with suppress(OSError):
+                part.unlink()
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A place beside a file's for those who write files by name; it is renamed at the end.
+
+    Args:
+        path: Where the file is to be, which is there whole or, as before, not at all.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    part = _part_of(path)
+    part = part.with_name(f"{part.name}{path.suffix}")
+    try:
+        _refuse_other_kinds(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content.encode() if isinstance(content, str) else content)
+        yield part
         part.replace(path)
     except OSError as error:
-        raise UserError(
-            f"Cannot write {path}: {error.strerror or error}; free some space, or name another "
-            "place."
-        ) from error
+        raise _unwritable(path, error) from error
     finally:
         with suppress(OSError):
             part.unlink()
+
+
+def check_place(path: Path, *, folder: bool = False) -> None:
+    """Refuse a place that cannot be written, before long work; nothing is left there.
+
+    Args:
+        path: Where something will be written.
+        folder: Whether it is a folder.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        if not folder:
+            _refuse_other_kinds(path)
+        places = (path, *path.absolute().parents) if folder else path.absolute().parents
+        nearest = next(place for place in places if place.exists())
+        with tempfile.TemporaryFile(dir=nearest) as file:
+            file.write(b"x")
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _part_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+def _refuse_other_kinds(path: Path) -> None:
+    if path.exists() and not path.is_file():
+        raise UserError(f"Cannot write {path}: it is a folder or a device; name a file.")
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    reason = error.strerror or error
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return UserError(f"Cannot write {path}: {reason}; free some space, or name another place.")
+    return UserError(f"Cannot write {path}: {reason}; name another place.")
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -234,7 +328,12 @@ def write_json(path: Path, content: Any) -> None:
     Raises:
         UserError: see :func:`write_whole`.
     """
-    write_whole(path, json.dumps(_finite(content), indent=1, allow_nan=False) + "\n")
+    write_whole(path, json_text(content))
+
+
+def json_text(content: Any) -> str:
+    """Plain data as JSON, as :func:`write_json` writes it."""
+    return json.dumps(_finite(content), indent=1, allow_nan=False) + "\n"
 
 
 def _finite(content: Any) -> Any:

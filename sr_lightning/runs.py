@@ -173,8 +173,10 @@ class RunFolder:
         Raises:
             UserError: it was not tested, or the file is damaged.
         """
-        remedy = f"has no results; run 'sr-lightning test --run {self.path}'"
-        return self._facts(self.results / "summary.json", _Summary, remedy)
+        test = f"run 'sr-lightning test --run {self.path}'"
+        return self._facts(
+            self.results / "summary.json", _Summary, f"has no results; {test}", f"{test} again"
+        )
 
     def provenance(self) -> dict[str, Any]:
         """What its training noted of itself, as ``provenance.json`` has it.
@@ -182,13 +184,18 @@ class RunFolder:
         Raises:
             UserError: it was not trained to a validation, or the file is damaged.
         """
-        return self._facts(self.path / "provenance.json", _Provenance, "was not trained")
+        return self._facts(
+            self.path / "provenance.json", _Provenance, "was not trained", "restore it from a copy"
+        )
 
-    def _facts(self, file: Path, kind: Any, remedy: str) -> dict[str, Any]:
+    def _facts(self, file: Path, kind: Any, missing: str, remedy: str) -> dict[str, Any]:
         if not os.path.lexists(file):
-            raise UserError(f"{self.path} {remedy}.")
-        content: dict[str, Any] = read_json(file)
-        as_type(content, kind, f"The file {file} is damaged")
+            raise UserError(f"{self.path} {missing}.")
+        try:
+            content: dict[str, Any] = read_json(file)
+            as_type(content, kind, f"The file {file} is damaged")
+        except UserError as error:
+            raise UserError(f"{str(error).rstrip('.')}; {remedy}.") from error
         return content
 
     def best_checkpoint(self) -> Path:

@@ -86,7 +86,12 @@ class _Zip:
         # Archives made on Windows may have backslashes.
         entries = {PurePosixPath(one.filename.replace("\\", "/")): one for one in archive.filelist}
         for one in archive.filelist:
-            _refuse_bomb(one.filename, one.file_size, one.compress_size)
+            _refuse_bomb(f"'{one.filename}'", one.file_size, one.compress_size)
+        _refuse_bomb(
+            "It",
+            sum(one.file_size for one in archive.filelist),
+            sum(one.compress_size for one in archive.filelist),
+        )
         self._entries = {path: one for path, one in entries.items() if not one.is_dir()}
         self.images = [path for path in self._entries if _is_image(path)]
 
@@ -103,8 +108,11 @@ class _Tar:
     def __init__(self, archive: tarfile.TarFile, size: int) -> None:
         self._archive = archive
         self._entries = {}
+        unpacked = 0
         for one in archive:
-            _refuse_bomb(one.name, one.size, size)
+            _refuse_bomb(f"'{one.name}'", one.size, size)
+            unpacked += one.size
+            _refuse_bomb("It", unpacked, size)
             # Plain files only: a link could name any file of this machine.
             if one.isfile():
                 self._entries[PurePosixPath(one.name)] = one
@@ -117,11 +125,11 @@ class _Tar:
             _write(stream, target)
 
 
-def _refuse_bomb(name: str, size: int, packed: int) -> None:
+def _refuse_bomb(what: str, size: int, packed: int) -> None:
     """Refuse what is unpacked to far more than images ever are."""
     if size > _MOST_UNPACKED * packed + (1 << 20):
         raise DamagedArchiveError(
-            f"'{name}' would be unpacked to {readable_size(size)}, which no image is; fetch the "
+            f"{what} would be unpacked to {readable_size(size)}, which no images are; fetch the "
             "archive from another place."
         )
 

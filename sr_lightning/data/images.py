@@ -25,6 +25,7 @@ from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 from torch import Tensor
 
 from sr_lightning.errors import UserError
+from sr_lightning.files import written_whole
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -51,6 +52,10 @@ LOSSY_SUFFIXES = frozenset({".jpg", ".jpeg"})
 
 _LARGEST = {torch.uint8: 255, torch.uint16: 65535}
 
+# No photograph is packed so well; drawings of one colour are, but not at sizes that take memory.
+_MOST_UNPACKED = 200
+_HARMLESS_BYTES = 64 << 20
+_ROWS_AT_A_TIME = 256
 
 _VIPS_COLOURS = frozenset({"b-w", "grey16", "srgb", "rgb", "rgb16", "scrgb"})
 _VIPS_METADATA = ("icc-profile-data", "exif-data", "xmp-data")
@@ -146,7 +151,7 @@ def find_images(folder: str | Path) -> list[Path]:
     """List the image files of a folder in natural order (not recursive, hidden files left out).
 
     Raises:
-        UserError: the folder does not exist or holds no image.
+        UserError: the folder does not exist, holds no image, or something else by an image's name.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -154,8 +159,13 @@ def find_images(folder: str | Path) -> list[Path]:
     files = [
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and not path.name.startswith(".")
+        and not path.is_dir()
     ]
+    for path in files:
+        if not path.is_file():
+            raise UserError(f"{path} is a broken link, a pipe or a device; remove it.")
     if not files:
         kinds = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
         raise UserError(f"The folder {folder} holds no image (looked for {kinds}).")
@@ -165,6 +175,8 @@ def find_images(folder: str | Path) -> list[Path]:
 def _open(path: Path, most: int | None) -> Image.Image | None:
     """A file as Pillow reads it, or None where libvips reads more of its levels."""
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise UserError(f"{path} is a pipe or a device; name an image file.")
         with warnings.catch_warnings():
             # A photograph over 89 megapixels is legitimate here; Pillow's hard limit (twice that)
             # still refuses a decompression bomb.
@@ -178,8 +190,9 @@ def _open(path: Path, most: int | None) -> Image.Image | None:
                 image = Image.open(path)
             _check_size(path, image.size, most)
             if image.format == "EPS":
-                # Pillow would have Ghostscript run it: it is a program.
-                raise UserError(f"{path} is a PostScript file; save it as PNG.")
+                # Pillow would have Ghostscript run the program that such a file is.
+                raise UserError(f"{path} is PostScript, which is a program; save it as PNG.")
+            _refuse_bomb(path, image.width, image.height, len(image.getbands()) * _bytes_of(image))
             # Pillow cuts colours of 16 bits down to 8.
             deep = not image.mode.startswith("I") and any(";16" in str(t.args) for t in image.tile)
             if deep and image.format in {"PNG", "TIFF"}:
@@ -204,6 +217,31 @@ def _check_size(path: Path, size: tuple[int, int], most: int | None) -> None:
         raise UserError(
             f"The image {path} has {size[0]} x {size[1]} pixels, more than {most / 1e6:.3g} "
             "megapixels; choose a smaller one."
+        )
+
+
+def _bytes_of(image: Image.Image) -> int:
+    """Bytes of a level in memory."""
+    return 4 if image.mode in {"I", "F"} else 2 if ";16" in image.mode else 1
+
+
+def _refuse_bomb(path: Path, width: int, height: int, depth: int) -> None:
+    """Refuse a small file that would be unpacked to far more than photographs are.
+
+    Args:
+        path: Path of the file.
+        width: Width in pixels.
+        height: Height in pixels.
+        depth: Bytes of a pixel in memory.
+
+    Raises:
+        UserError: the file is one.
+    """
+    unpacked, packed = width * height * depth, path.stat().st_size
+    if unpacked > max(_HARMLESS_BYTES, _MOST_UNPACKED * packed):
+        raise UserError(
+            f"{path} has {packed / 1e3:,.0f} kB, but would be unpacked to {unpacked / 1e6:,.0f} MB "
+            f"({width} x {height}), which no photograph is; save a large drawing in pieces."
         )
 
 
@@ -277,11 +315,12 @@ def _levels_of(
     """Levels (H, W, C) of what Pillow read, and whether its ICC profile still describes them."""
     own_colours = image.mode not in {"CMYK", "LAB", "HSV", "YCbCr"}
     if image.mode.startswith("I"):
-        wide = np.asarray(image).astype(np.int64)
-        if wide.min() < 0 or wide.max() > _LARGEST[torch.uint16]:
+        wide = np.asarray(image)
+        low, high = int(wide.min()), int(wide.max())
+        if low < 0 or high > _LARGEST[torch.uint16]:
             raise UserError(
-                f"{path} holds levels from {wide.min()} to {wide.max()}, which do not say which is "
-                "white; save it with 8 or 16 bits."
+                f"{path} holds levels from {low} to {high}, which do not say which is white; save "
+                "it with 8 or 16 bits."
             )
         return wide.astype(np.uint16)[..., None], True
     if image.mode == "F":
@@ -308,6 +347,11 @@ def _read_deep(path: Path, most: int | None) -> Photo:
             source = pyvips.Source.new_from_descriptor(file.fileno())
             image = pyvips.Image.new_from_source(source, "", fail_on="truncated")
             _check_size(path, (image.width, image.height), most)
+            # Its size is known before its levels are read.
+            depth = image.bands * {"uchar": 1, "ushort": 2, "float": 4}.get(image.format, 8)
+            if image.width * image.height > 2 * (Image.MAX_IMAGE_PIXELS or 0):
+                raise UserError(f"The image {path} is too large to be read; cut it into pieces.")
+            _refuse_bomb(path, image.width, image.height, depth)
             image = image.copy_memory()
     except pyvips.Error as error:
         reason = " ".join(str(error.detail).split())
@@ -334,7 +378,7 @@ def _read_deep(path: Path, most: int | None) -> Photo:
 
 def _from_float(real: NDArray[Any], path: Path) -> NDArray[np.uint16]:
     """Levels of 16 bits from floats whose white is 1, 255 or 65535, by what most of them are."""
-    finite = np.where(np.isfinite(real), real, 0).astype(np.float64)
+    finite = np.where(np.isfinite(real), real, real.dtype.type(0))
     low, high = (float(value) for value in np.percentile(finite, (1, 99)))
     white = next((white for white in (1.0, 255.0, 65535.0) if high <= 2 * white), 0.0)
     if not white or low < -0.1 * white:
@@ -342,7 +386,11 @@ def _from_float(real: NDArray[Any], path: Path) -> NDArray[np.uint16]:
             f"{path} holds values from {low:g} to {high:g}, which do not say what is black and "
             "white; save it with levels from 0 to 1."
         )
-    return (finite * (65535 / white) + 0.5).clip(0, 65535).astype(np.uint16)
+    levels = np.empty(real.shape, np.uint16)
+    for top in range(0, len(finite), _ROWS_AT_A_TIME):
+        rows = finite[top : top + _ROWS_AT_A_TIME].astype(np.float64)
+        levels[top : top + len(rows)] = (rows * (65535 / white) + 0.5).clip(0, 65535)
+    return levels
 
 
 def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
@@ -531,8 +579,5 @@ def write_image(path: str | Path, rgb: NDArray[np.uint8], *, quality: int = 95) 
     options: dict[str, Any] = {"quality": quality} if suffix in LOSSY_SUFFIXES else {}
     if suffix == ".webp":
         options = {"lossless": True}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rgb).save(path, **options)
-    except OSError as error:
-        raise UserError(f"Cannot write {path}: {error.strerror or error}.") from error
+    with written_whole(path) as part:
+        Image.fromarray(rgb).save(part, **options)

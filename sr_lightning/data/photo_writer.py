@@ -34,6 +34,7 @@ _FORMATS: dict[str, tuple[str, dict[str, Any], int]] = {
 _SAME = {".jpeg": ".jpg", ".tiff": ".tif"}
 _COLOURS = {1: ("b-w", "grey16"), 3: ("srgb", "rgb16")}
 _USUAL_DPI = 72.0
+_REMEDY = "free some space (twice the result), or name another place"
 # Of the file between.
 _ROWS = 64
 
@@ -102,9 +103,11 @@ def write_photo(
             del image
             coded.replace(path)
     except OSError as error:
-        raise UserError(f"Cannot write {path}: {error.strerror or error}.") from error
+        reason = error.strerror or error
+        raise UserError(f"Cannot write {path}: {reason}; {_REMEDY}.") from error
     except pyvips.Error as error:
-        raise UserError(f"Cannot write {path}: {' '.join(str(error).split())}.") from error
+        reason = " ".join(str(error).split())
+        raise UserError(f"Cannot write {path}: {reason}; {_REMEDY}.") from error
 
 
 def _gathered(path: Path, strips: Iterable[NDArray[Any]], size: tuple[int, int]) -> pyvips.Image:

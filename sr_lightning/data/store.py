@@ -29,7 +29,7 @@ from rich.progress import track
 from sr_lightning.data.images import Picture, read_picture
 from sr_lightning.data.near_duplicates import perceptual_hash
 from sr_lightning.errors import UserError
-from sr_lightning.files import user_path
+from sr_lightning.files import read_record, user_path
 
 __all__ = ["PixelStore", "StoredImage", "cache_root", "pack_pixels"]
 
@@ -82,6 +82,14 @@ class StoredImage:
     grey: bool
 
 
+@dataclass(frozen=True)
+class _Manifest:
+    version: int
+    pixels: int
+    sha256: str
+    images: list[StoredImage]
+
+
 class PixelStore:
     """Decoded images behind one memory map.
 
@@ -94,9 +102,9 @@ class PixelStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        manifest = json.loads((folder / _MANIFEST).read_text())
-        self.images = [StoredImage(**entry) for entry in manifest["images"]]
-        self.checksum: str = manifest["sha256"]
+        manifest = read_record(folder / _MANIFEST, _Manifest, "record of an image cache")
+        self.images = manifest.images
+        self.checksum: str = manifest.sha256
         self._words: Pixels | None = None
 
     def __len__(self) -> int:
@@ -197,12 +205,18 @@ class PixelStore:
 
 
 def _is_finished(folder: Path) -> bool:
+    """Whether there is a store whose record can be believed."""
     try:
-        manifest = json.loads((folder / _MANIFEST).read_text())
+        manifest = read_record(folder / _MANIFEST, _Manifest)
         size = (folder / _PIXELS).stat().st_size
-    except (OSError, ValueError):
+    except (OSError, UserError):
         return False
-    return bool(manifest.get("version") == _VERSION and size == 4 * manifest["pixels"])
+    end = 0
+    for image in manifest.images:
+        if image.offset != end or min(image.height, image.width) < 1:
+            return False
+        end += image.height * image.width
+    return manifest.version == _VERSION and size == 4 * manifest.pixels == 4 * end
 
 
 def _write(folder: Path, count: int, images: NamedImages) -> None:

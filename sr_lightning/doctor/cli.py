@@ -23,7 +23,7 @@ from sr_lightning.doctor.results import diagnose_sr
 from sr_lightning.doctor.runs import diagnose_run
 from sr_lightning.doctor.sets import diagnose_set
 from sr_lightning.errors import UserError
-from sr_lightning.files import user_path, write_json
+from sr_lightning.files import check_place, user_path, write_json
 from sr_lightning.weights.zoo import load_weights
 
 __all__ = ["main"]
@@ -52,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     options = _parser().parse_args(argv)
     expected = Expected.parse(options.expect) if options.expect else None
+    if options.json is not None:
+        check_place(options.json)
     console = Console(markup=False, width=None if sys.stdout.isatty() else 110, highlight=False)
     diagnoses: list[Diagnosis] = []
     failures: list[str] = []

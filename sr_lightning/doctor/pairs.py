@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from sr_lightning.data.images import find_images
+from sr_lightning.data.images import find_images, read_photo
 from sr_lightning.data.integrity import listed
 from sr_lightning.doctor.diagnosis import Finding, finding
 from sr_lightning.errors import UserError
@@ -85,7 +85,13 @@ def image_size(path: Path) -> tuple[int, int]:
             # A quarter turn noted by a camera; read_picture applies it.
             turned = image.getexif().get(0x0112, 1) >= 5
             width, height = image.size
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except UnidentifiedImageError:
+        # Levels that Pillow does not know, or no image at all.
+        height, width = read_photo(path).pixels.shape[:2]
+        return height, width
+    except Image.DecompressionBombError:
+        raise UserError(f"The image {path} is too large to be read; cut it into pieces.") from None
+    except (OSError, SyntaxError, ValueError) as error:
         raise UserError(
             f"The file {path} is damaged or not an image; fetch it again or remove it."
         ) from error

@@ -27,7 +27,7 @@ from sr_lightning.data.images import read_picture, to_tensor
 from sr_lightning.data.resize import lr_size
 from sr_lightning.data.sample import find_photographs
 from sr_lightning.errors import UserError
-from sr_lightning.files import read_record, write_json
+from sr_lightning.files import check_place, read_record, write_json, written_whole
 from sr_lightning.inference.evaluate import Evaluator, Measured
 from sr_lightning.inference.outputs import files_of
 from sr_lightning.inference.pictures import busiest_square, save_crops, sheet, upscaled_lr
@@ -275,7 +275,8 @@ def _draw(
     ]
     panels.append((original.label, hr))
     title = f"{made.title}, x{made.scale:g}, {made.protocol}"
-    sheet(title, panels, hr, made.square).save(path)
+    with written_whole(path) as part:
+        sheet(title, panels, hr, made.square).save(part)
     return path
 
 
@@ -290,6 +291,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             compared.
     """
     options = _parser().parse_args(argv)
+    check_place(options.out, folder=True)
     device = device_of(options.device)
     pictures = photographs(options.images, options.data_root)
     networks = _networks(options.weights, options.scale, device)

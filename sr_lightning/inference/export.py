@@ -10,9 +10,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
+import io
 import json
 import logging
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from sr_lightning import __version__
 from sr_lightning.errors import UserError
+from sr_lightning.files import check_place, written_whole
 from sr_lightning.inference.upscale import network_for, usual_scale
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.weights.zoo import PROTOCOL, WeightRecord, find_weights
@@ -100,10 +101,9 @@ def export(
     whole = _AtScale(network, scale).eval()
     free = _FREE if size is None else {}
     traced = torch.zeros(_TRACED if size is None else (1, 3, *size))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    check_place(path)
     # Beside its place, so that it gets there whole or not at all.
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
-        made = Path(folder) / path.name
+    with written_whole(path) as made:
         write = _write_onnx if path.suffix == ".onnx" else _write_program
         try:
             with _quiet():
@@ -124,7 +124,6 @@ def export(
                 f"{path} was not written: it would differ from the network by {difference:.2g} of "
                 "1; please report this with the versions of torch and onnxruntime."
             )
-        made.replace(path)
     by = f"{scale:g}"
     inputs: tuple[int | str, ...] = ("batch", 3, "height", "width")
     outputs: tuple[int | str, ...] = ("batch", 3, f"{by} * height", f"{by} * width")
@@ -205,7 +204,10 @@ def _write_onnx(
 def _write_program(
     program: torch.export.ExportedProgram, free: dict[int, str], path: Path, notes: dict[str, str]
 ) -> _Run:
-    torch.export.save(program, path, extra_files={"notes.json": json.dumps(notes, indent=1)})
+    # By way of memory: its writer of files ends the whole process where one cannot be written.
+    content = io.BytesIO()
+    torch.export.save(program, content, extra_files={"notes.json": json.dumps(notes, indent=1)})
+    path.write_bytes(content.getbuffer())
     loaded: _Run = torch.export.load(path).module()
     return loaded
 

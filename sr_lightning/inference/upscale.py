@@ -19,6 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sr_lightning.data.images import read_photo
 from sr_lightning.errors import UserError
+from sr_lightning.files import check_place
 from sr_lightning.inference.engines import ENGINES, with_engine
 from sr_lightning.inference.outputs import files_of, shown, targets_of
 from sr_lightning.inference.photographs import Goal, passes_for, upscale_photo
@@ -93,6 +94,8 @@ def _upscale_all(
     network = network_for(weights, None, device)
     goal = goal or Goal(scale=usual_scale(network))
     targets = targets_of(files, out, goal.label)
+    for target in {target.parent: target for target in targets}.values():
+        check_place(target)
     pairs = list(zip([path for path, _ in files], targets, strict=True))
     there = [pair for pair in pairs if pair[1].exists()]
     if there and not (options.overwrite or options.skip_existing):

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from sr_lightning.data.catalog import data_root, find_set
 from sr_lightning.errors import UserError
-from sr_lightning.files import write_json, write_whole
+from sr_lightning.files import check_place, write_json, write_whole
 from sr_lightning.inference.evaluate import Evaluator, evaluate_set, means
 from sr_lightning.inference.upscale import device_of, network_for
 from sr_lightning.metrics.protocol import PROTOCOLS
@@ -243,6 +243,8 @@ def run(options: argparse.Namespace) -> None:
     for image_set in options.sets:
         find_set(image_set, root)
     names = options.weights or [record.name for record in records()]
+    if options.save and (record := find_weights(names[0])) is not None:
+        check_place(record.file)
     found: list[MeasuredWeights] = []
     console = wide_console()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from sr_lightning.experiments import project_root
+from sr_lightning.files import check_place, write_all
 from sr_lightning.init import check_writable
 from sr_lightning.report.build import build_report
 from sr_lightning.report.document import Report
@@ -87,8 +88,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     own = [find_study(name, root) for name in options.studies] or own_studies(root, Path.cwd())
     evidence = Evidence(root, Ledger(root / "experiments" / "results"), own=own)
     if options.frame:
+        check_place(options.frame)
         console.print(write_frame(evidence, options.frame), soft_wrap=True)
         return
+    check_place(options.out, folder=True)
     report = build_report(
         evidence,
         options.table,
@@ -124,7 +127,5 @@ def write_report(report: Report, folder: Path) -> Path:
         contents[f"{table.name}.md"] = markdown(table)
         contents[f"{table.name}.tex"] = latex(table)
         contents[f"{table.name}.csv"] = spreadsheet(table)
-    for name, content in contents.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(content)
+    write_all({folder / name: content for name, content in contents.items()})
     return folder / "index.html"

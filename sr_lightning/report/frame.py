@@ -10,6 +10,7 @@ import pandas as pd
 
 from sr_lightning.errors import UserError
 from sr_lightning.experiments import experiment_files
+from sr_lightning.files import written_whole
 from sr_lightning.metrics.quality import METRICS as QUALITY
 from sr_lightning.nn.complexity import Complexity
 from sr_lightning.report.format import labels_text
@@ -65,11 +66,11 @@ def write_frame(evidence: Evidence, file: Path) -> str:
             f"--frame {file}: Parquet needs pyarrow (pip install pyarrow); or name a .csv file."
         )
     frame = tidy_frame(evidence)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    if file.suffix == ".csv":
-        frame.to_csv(file, index=False)
-    else:
-        frame.to_parquet(file, index=False)
+    with written_whole(file) as part:
+        if file.suffix == ".csv":
+            frame.to_csv(part, index=False)
+        else:
+            frame.to_parquet(part, index=False)
     kinds = ", ".join(f"{number:,} {kind}" for kind, number in frame["kind"].value_counts().items())
     return f"{len(frame):,} numbers ({kinds}): {file}"
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sr_lightning.errors import UserError
+from sr_lightning.files import write_all
 from sr_lightning.report.build import build_report
 from sr_lightning.report.figures import cost_figure, description, file_svg
 from sr_lightning.report.measurements import Evidence
@@ -85,9 +86,7 @@ def refresh(evidence: Evidence) -> list[Path]:
         The files that were changed.
     """
     changed = stale(evidence)
-    for file, text in changed.items():
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(text)
+    write_all(changed)
     return list(changed)
 
 

@@ -341,7 +341,7 @@ def _curves(study: Study, entries: Sequence[RunRecord]) -> Curves:
         for level in study.levels
         for run in entries
         if run.level == level and run.curve.get("step")
-        for step, psnr in zip(run.curve["step"], run.curve["psnr"], strict=True)
+        for step, psnr in zip(run.curve["step"], run.curve.get("psnr", []), strict=False)
     ]
     return Curves(points, columns=["level", "seed", "step", "psnr"])
 
@@ -356,7 +356,8 @@ def _by_image(study: Study, entries: Sequence[RunRecord], group: str) -> pd.Data
             for method, cell in run.metrics.get(study.measure.protocol, {}).get(group, {}).items()
             if metric in cell
             for place in [measured_metrics(cell).index(metric)]
-            for image, numbers in cell["images"].items()
+            for image, numbers in cell.get("images", {}).items()
+            if place < len(numbers)
         ],
         columns=["image", "level", metric],
     )

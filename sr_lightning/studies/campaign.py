@@ -24,7 +24,7 @@ from rich.table import Column, Table
 
 from sr_lightning.errors import StoppedError, UserError
 from sr_lightning.experiments import experiment_file, project_root
-from sr_lightning.files import as_type, check_types, read_yaml
+from sr_lightning.files import as_type, check_types, read_yaml, user_path, write_whole
 from sr_lightning.init import check_writable
 from sr_lightning.studies.ledger import Ledger, code_of, entry_of_run
 from sr_lightning.weights.release import release
@@ -331,7 +331,7 @@ class Session:
             said = f"kept as {record.file}"
         except UserError as error:
             said = f"not kept: {error}"
-        (folder / "shipped.txt").write_text(f"{said}\n")
+        write_whole(folder / "shipped.txt", f"{said}\n")
         self.console.print(f"{run.name} {said}", highlight=False)
 
 
@@ -412,7 +412,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     root = project_root()
     campaign = load_campaign(root / "experiments" / "campaign.yaml", root)
     console = Console(markup=False)
-    folder = options.runs.resolve()
+    folder = user_path(options.runs).resolve()
     if options.command == "list":
         console.print(_listing(campaign, folder))
         return

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from sr_lightning.errors import StoppedError, UserError
 from sr_lightning.experiments import project_root
+from sr_lightning.files import user_path
 from sr_lightning.init import check_writable
 from sr_lightning.studies.ledger import Failure, Ledger, RunRecord
 from sr_lightning.studies.plan import MOST_SEEDS, Need, needs, seconds_per_seed
@@ -207,7 +208,7 @@ def _run(study: Study, options: argparse.Namespace, seeds: int | None) -> list[F
         study,
         options.budget,
         Ledger(study.results),
-        options.runs.resolve(),
+        user_path(options.runs).resolve(),
         seeds=seeds,
         jobs=options.jobs,
         extra=extra,

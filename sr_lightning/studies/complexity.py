@@ -17,7 +17,7 @@ from rich.table import Table
 
 from sr_lightning.errors import StoppedError, UserError
 from sr_lightning.experiments import experiment_files
-from sr_lightning.files import read_yaml
+from sr_lightning.files import read_yaml, user_path
 from sr_lightning.nn.complexity import Complexity, complexity
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.studies.published import load_published
@@ -137,7 +137,7 @@ def _kept(names: Iterable[str]) -> SpeedFile:
     """The file of this machine's times."""
     known = {file.resolve() for file in experiment_files(Path())}
     for name in names:
-        if Path(name).resolve() not in known:
+        if user_path(name).resolve() not in known:
             raise UserError(
                 f"--save keeps times by the names of experiments, and '{name}' is no file of "
                 f"{_EXPERIMENTS}/ here; leave it out, or time it without --save."

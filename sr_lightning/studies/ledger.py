@@ -10,7 +10,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from typing_extensions import TypedDict
 
 from sr_lightning.code_identity import class_paths, code_identity
 from sr_lightning.errors import UserError
@@ -58,6 +60,21 @@ _SLACK = 1e-5
 _SLACK_OF_IMAGES = 1.5e-4
 
 
+if TYPE_CHECKING:
+    _Cell = dict[str, Any]
+else:
+
+    class _Cell(TypedDict, total=False):
+        """Means of a method on a set by metric, and all metrics of each image."""
+
+        psnr: float | None
+        ssim: float | None
+        images: dict[str, list[float | None]]
+
+    # Other metrics may stand beside.
+    _Cell.__pydantic_config__ = {"extra": "allow"}
+
+
 @dataclass(frozen=True)
 class RunRecord:
     """One finished run and everything that its numbers must be able to say of themselves.
@@ -92,7 +109,7 @@ class RunRecord:
     level: str
     seed: int
     key: str
-    metrics: dict[str, dict[str, dict[str, dict[str, Any]]]]
+    metrics: dict[str, dict[str, dict[str, _Cell]]]
     parameters: int
     macs_720p: int
     steps: int
@@ -304,12 +321,12 @@ def measured_metrics(cell: Mapping[str, Any]) -> list[str]:
     return [name for name in METRICS if name in cell]
 
 
-def _metrics(run: Path) -> dict[str, dict[str, dict[str, dict[str, Any]]]]:
+def _metrics(run: Path) -> dict[str, dict[str, dict[str, _Cell]]]:
     summary = RunFolder(run).summary()
-    metrics: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
+    metrics: dict[str, dict[str, dict[str, _Cell]]] = {}
     for row in summary["means"]:
         group = f"{row['set']}_x{row['scale']:g}"
-        cell = {name: row.get(name) for name in _USUAL} | {
+        cell: _Cell = {name: row.get(name) for name in _USUAL} | {
             name: row[name] for name in METRICS if name in row
         }
         cell["images"] = {}

@@ -37,6 +37,7 @@ from sr_lightning.data.catalog import find_set, known_set
 from sr_lightning.data.sample import find_photographs
 from sr_lightning.data.store import PixelStore
 from sr_lightning.errors import StoppedError, UserError
+from sr_lightning.files import write_whole
 from sr_lightning.studies.ledger import Failure, Ledger, RunRecord, entry_of_run
 from sr_lightning.studies.study import Cell, Study, load_study
 
@@ -256,7 +257,7 @@ class Runner:
         except Timeout:
             raise UserError(f"Another training is running in {folder}; stop it first.") from None
         folder.mkdir(parents=True, exist_ok=True)
-        noted.write_text(key)
+        write_whole(noted, key)
 
     def _call(self, state: CellState, commands: list[list[str]], folder: Path) -> None:
         threads = max(1, (os.cpu_count() or 1) // self.jobs)

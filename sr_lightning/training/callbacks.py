@@ -28,7 +28,7 @@ from torch import Tensor
 from sr_lightning.data.batch import Batch
 from sr_lightning.data.images import read_photo, to_pixels, write_image
 from sr_lightning.errors import UserError
-from sr_lightning.files import write_json, write_whole
+from sr_lightning.files import write_json, write_whole, written_whole
 from sr_lightning.inference.evaluate import Evaluator, Measured, Row, means, place_of
 from sr_lightning.inference.photographs import write_upscaled
 from sr_lightning.inference.pictures import comparison, save_crops, upscaled_lr
@@ -365,10 +365,10 @@ class ImageStrips(Callback):
 def _saved(image: Image.Image, path: Path) -> bool:
     """Whether a picture could be written; numbers and checkpoints matter more."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(path)
-    except OSError as error:
-        rank_zero_warn(f"The picture {path} cannot be written ({error.strerror}).")
+        with written_whole(path) as part:
+            image.save(part)
+    except UserError as error:
+        rank_zero_warn(f"{error} Training and testing go on without that picture.")
         return False
     return True
 

@@ -237,7 +237,7 @@ class LastCheckpoint(Checkpoint):
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
         if trainer.is_global_zero:
             for old in self.folder.glob("last_*.ckpt"):
-                if old != path:
+                if old != path and not old.is_dir():
                     old.unlink(missing_ok=True)
 
     def _is_time(self, trainer: pl.Trainer) -> bool:

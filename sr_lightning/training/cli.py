@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import traceback
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ from sr_lightning.weights.formats.pytorch import is_whole
 
 __all__ = ["SRCLI", "run_trainer_command"]
 
+_RESTORING = "lightning.pytorch.trainer.connectors.checkpoint_connector"
 _SUITE = __name__.partition(".")[0]
 
 
@@ -66,7 +68,8 @@ class SaveRunConfig(SaveConfigCallback):
             path = path.with_name(f"config-{TrainerFn(stage).value}.yaml")
         elif path.exists() and path.read_text() != text:
             earlier = len(list(path.parent.glob("config-earlier-*.yaml")))
-            path.rename(path.with_name(f"config-earlier-{earlier + 1}.yaml"))
+            # Written anew, not renamed: the run has a config at every moment.
+            write_whole(path.with_name(f"config-earlier-{earlier + 1}.yaml"), path.read_bytes())
         write_whole(path, text)
         config = yaml.safe_load(text)
         assert isinstance(pl_module, SRModule)
@@ -301,12 +304,38 @@ def run_trainer_command(given: list[str]) -> None:
         raise
     except MisconfigurationException as error:
         raise UserError(f"The config cannot be used: {error}") from error
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        if not (checkpoint := _checkpoint_of(args)) or not _is_of_restoring(error):
+            raise
+        first = " ".join(str(error).split())
+        raise UserError(
+            f"A part of the checkpoint {checkpoint} is not as a training leaves it "
+            f"({type(error).__name__}: {first:.200}); name an earlier one with --ckpt_path, or "
+            "take its weights alone with --model.init_from."
+        ) from error
     finally:
         sys.argv = program
         RunFolder.stop_handing_down()
         _finish_wandb()
     if stopped_by is not None and stopped_by != signal.SIGINT:
         raise SystemExit(128 + stopped_by)
+
+
+def _checkpoint_of(args: list[str]) -> str:
+    """The checkpoint that a command starts from; empty if there is none."""
+    found = ""
+    for arg, following in pairwise([*args, ""]):
+        name, equals, value = arg.partition("=")
+        if name == "--ckpt_path":
+            found = value if equals else following
+    return found
+
+
+def _is_of_restoring(error: Exception) -> bool:
+    """Whether an error comes of a checkpoint: of handing out its parts, or of an optimiser's."""
+    frames = traceback.walk_tb(error.__traceback__)
+    modules = [str(frame.f_globals.get("__name__")) for frame, _ in frames]
+    return any(name == _RESTORING or name.startswith("torch.optim.") for name in modules)
 
 
 def _signal_of(cli: SRCLI) -> signal.Signals | None:

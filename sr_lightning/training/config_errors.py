@@ -26,6 +26,12 @@ _HOW_TO_ADAPT = (
     r"\1 is no subclass of SRNetwork; a plain torch module goes into "
     "sr_lightning.nn.adapter.Adapted, which says its scale and colour"
 )
+# What they say of values that are nothing of the kind.
+_PLAIN = {
+    r"^Expected a dot import path string:.*": "expected the dotted path of a class, such as "
+    "torch.optim.Adam",
+    r"^unhashable type: '(\w+)'": r"a \1 stands where a name or a number belongs",
+}
 _DENIED = re.compile(r"Importing '([^']+)' is not allowed")
 
 
@@ -65,6 +71,8 @@ def in_plain_words(message: str, options: list[str]) -> str:
     text = re.sub(r"\. Got value: Namespace\(.*\)$", "", text)
     text = re.sub(r"Expected a (?:typing\.)?(.+?)\. Got value: (.+)$", r"expected \1, got \2", text)
     text = re.sub(r"<class '([^']+)'>", r"\1", text)
+    for theirs, plain in _PLAIN.items():
+        text = re.sub(theirs, plain, text)
     refused = re.search(r"Option '([^']+)' is not accepted", text)
     if refused:
         name = refused.group(1)

@@ -102,5 +102,5 @@ def _rows_of(path: Path) -> dict[int, dict[str, Any]]:
             step = int(row.pop("step"))
             rows[step] = {key: float(value) for key, value in row.items() if value}
     except (csv.Error, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path} is damaged ({error}); move it away to go on.") from error
+        raise UserError(f"{path} is damaged ({error!s:.80}); move it away to go on.") from error
     return rows

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from sr_lightning.errors import UserError
-from sr_lightning.files import user_path, write_json
+from sr_lightning.files import json_text, user_path, write_all
 from sr_lightning.nn.complexity import parameter_count
 from sr_lightning.nn.network import SRNetwork
-from sr_lightning.weights.files import describe_network, save_network
+from sr_lightning.weights.files import describe_network, network_bytes
 from sr_lightning.weights.formats import ExternalWeights, read_external
 from sr_lightning.weights.state_dict_maps import RELEASES, Release, recognised
 
@@ -137,12 +137,12 @@ def convert(
     release = RELEASES[name]
     _, bare = recognised(weights, name) or (name, weights)
     chosen = {**release.choices(bare), **arguments}
-    save_network(network, out)
+    content = network_bytes(network)
     record = ConversionRecord(
         network=describe_network(network),
         scales=network.scales,
         parameters=parameter_count(network, trainable=False),
-        sha256=_sha256(out),
+        sha256=hashlib.sha256(content).hexdigest(),
         source=weights.path.name,
         source_sha256=_sha256(weights.path),
         source_format=weights.format,
@@ -151,7 +151,7 @@ def convert(
         licence=release.licence,
         choices={key: network.config.get(key, value) for key, value in chosen.items()},
     )
-    write_json(out.with_suffix(".json"), asdict(record))
+    write_all({out: content, out.with_suffix(".json"): json_text(asdict(record))})
     return record
 
 

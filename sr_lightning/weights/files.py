@@ -35,6 +35,7 @@ __all__ = [
     "check_fit",
     "describe_network",
     "load_network",
+    "network_bytes",
     "read_weights",
     "save_network",
 ]
@@ -93,12 +94,17 @@ def save_network(network: SRNetwork, path: str | Path) -> None:
     Raises:
         UserError: it cannot be written.
     """
+    # Its save_file makes files that only their owner can read.
+    write_whole(Path(path), network_bytes(network))
+
+
+def network_bytes(network: SRNetwork) -> bytes:
+    """The content of a weight file: a network's weights in float32, and what builds it again."""
     tensors = {
         name: value.detach().to("cpu", torch.float32).contiguous()
         for name, value in network.state_dict().items()
     }
-    # Its save_file makes files that only their owner can read.
-    write_whole(Path(path), save(tensors, {"network": json.dumps(describe_network(network))}))
+    return save(tensors, {"network": json.dumps(describe_network(network))})
 
 
 def describe_network(network: SRNetwork) -> dict[str, Any]:
@@ -156,6 +162,10 @@ def _network_class(description: Any, source: Path) -> type[SRNetwork]:
     for path in named_classes(description):
         if not is_allowed(path, allowed):
             module = path.rpartition(".")[0]
+            if not module:
+                raise UserError(
+                    f"{source} belongs to '{path:.80}', which is no class; fetch it again."
+                )
             raise UserError(
                 f"{source} belongs to '{path}', which is neither of this suite nor named by the "
                 f"config of a run around it; if you trust the code of '{module}', add --plugin "

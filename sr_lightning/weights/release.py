@@ -7,15 +7,16 @@ but notes.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from sr_lightning.errors import UserError
-from sr_lightning.files import read_yaml
+from sr_lightning.files import as_type, read_yaml
 from sr_lightning.nn.complexity import parameter_count
 from sr_lightning.runs import RunFolder
-from sr_lightning.weights.files import load_network, save_network
-from sr_lightning.weights.zoo import PROTOCOL, ZOO, Stage, WeightRecord, find_weights
+from sr_lightning.weights.files import load_network, network_bytes
+from sr_lightning.weights.zoo import PROTOCOL, Stage, WeightRecord, find_weights
 
 __all__ = ["release"]
 
@@ -44,39 +45,48 @@ def release(
     facts = RunFolder(run).provenance()
     config = read_yaml(run / "config.yaml", "config")
     network = load_network(checkpoint)
-    measured = _measured(summary)
-    stages = _stages(facts)
+    content = network_bytes(network)
+    digest = hashlib.sha256(content).hexdigest()
     known = find_weights(name)
-    if known is not None:
-        _refuse_worse(known, measured)
-    path = ZOO / f"{name}.safetensors"
-    save_network(network, path)
-    sittings = facts["sittings"]
-    data = config["data"]["init_args"]
-    record = WeightRecord(
-        name=name,
-        network=type(network).__name__,
-        scales=tuple(network.scales),
-        parameters=parameter_count(network),
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        training_data=", ".join(
-            f"{group} ({fact['images']})" for group, fact in facts["data"]["train"].items()
-        ),
-        data_licence=data_licence,
-        recipe=recipe,
-        steps=int(checkpoint.name.partition("step=")[2].partition("_")[0]),
-        batch=data["batch_size"],
-        patch=data["patch_size"],
-        hours=round(sum(sitting["seconds"] for sitting in sittings) / 3600, 2),
-        hardware="; ".join(dict.fromkeys(sitting["hardware"] for sitting in sittings)),
-        commit=sittings[-1]["commit"],
-        measured=measured,
-        preview=_is_preview(measured),
-        notes=notes,
-        arbitrary_scale=network.arbitrary_scale,
-        stages=stages,
-    )
-    record.write()
+    if known is not None and known.sha256 == digest:
+        # As by an earlier call that was broken off afterwards.
+        return known
+    try:
+        measured = _measured(summary)
+        if known is not None:
+            _refuse_worse(known, measured)
+        sittings, data = facts["sittings"], config["data"]["init_args"]
+        record = WeightRecord(
+            name=name,
+            network=type(network).__name__,
+            scales=tuple(network.scales),
+            parameters=parameter_count(network),
+            sha256=digest,
+            training_data=", ".join(
+                f"{group} ({fact['images']})" for group, fact in facts["data"]["train"].items()
+            ),
+            data_licence=data_licence,
+            recipe=recipe,
+            steps=int(checkpoint.name.partition("step=")[2].partition("_")[0]),
+            batch=data["batch_size"],
+            patch=data["patch_size"],
+            hours=round(sum(sitting["seconds"] for sitting in sittings) / 3600, 2),
+            hardware="; ".join(dict.fromkeys(sitting["hardware"] for sitting in sittings)),
+            commit=sittings[-1]["commit"],
+            measured=measured,
+            preview=_is_preview(measured),
+            notes=notes,
+            arbitrary_scale=network.arbitrary_scale,
+            stages=_stages(facts),
+        )
+        # As its reader will look at it.
+        as_type(asdict(record), WeightRecord, "The record")
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"The files of the run {run} do not tell all that a record needs ({error}): its "
+            "config, provenance and results must be as training and test left them."
+        ) from error
+    record.write(content)
     return record
 
 

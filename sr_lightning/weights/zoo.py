@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from sr_lightning.errors import UserError
-from sr_lightning.files import read_record, user_path, write_json
+from sr_lightning.files import json_text, read_record, user_path, write_all
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.runs import RunFolder
 from sr_lightning.weights.files import load_network
@@ -63,6 +63,9 @@ class Stage:
     commit: str
     measured: dict[str, dict[str, dict[str, int | float]]] = field(default_factory=dict)
     notes: str = ""
+
+
+_OF_A_CELL = ("psnr", "ssim", "images")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,10 +126,19 @@ class WeightRecord(Stage):
         own = {f.name: getattr(self, f.name) for f in fields(Stage)}
         return (*self.stages, Stage(**own))
 
-    def write(self) -> Path:
-        """Write the record beside its weights."""
+    def write(self, weights: bytes | None = None) -> Path:
+        """Write the record beside its weights.
+
+        Args:
+            weights: The content of the weight file, where that is new, too.
+
+        Raises:
+            UserError: one of them cannot be written; both are as before then.
+        """
         path = ZOO / f"{self.name}.json"
-        write_json(path, asdict(self))
+        write_all(
+            {**({} if weights is None else {self.file: weights}), path: json_text(asdict(self))}
+        )
         return path
 
     @classmethod
@@ -136,7 +148,17 @@ class WeightRecord(Stage):
         Raises:
             UserError: it is damaged or has other fields.
         """
-        return read_record(path, cls, "weight record")
+        record = read_record(path, cls, "weight record")
+        for stage in (record, *record.stages):
+            for protocol, cells in stage.measured.items():
+                for group, cell in cells.items():
+                    lacking = [key for key in _OF_A_CELL if not cell.get(key, 0) > 0]
+                    if lacking:
+                        raise UserError(
+                            f"The weight record {path} is damaged: measured.{protocol}.{group} "
+                            f"has no sound '{lacking[0]}'; install the package again."
+                        )
+        return record
 
 
 def records() -> list[WeightRecord]:

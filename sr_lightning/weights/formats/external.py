@@ -23,13 +23,17 @@ def check_numbers(weights: Mapping[str, Any], source: str | Path) -> None:
         source: File to name in errors.
 
     Raises:
-        UserError: one is complex, quantised or sparse, or is not finite in float32.
+        UserError: one is complex, quantised or sparse, is larger than what the file has of it, or
+            is not finite in float32.
     """
     for name, value in weights.items():
         if not isinstance(value, Tensor):
             continue
         if value.is_complex() or value.is_quantized or value.layout != torch.strided:
             raise UserError(not_real(source, name, value))
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            # A few bytes can stand for any number of weights.
+            raise UserError(f"{source}: '{name}' repeats its numbers; weights have their own each.")
         if value.is_floating_point() and not value.float().isfinite().all():
             raise UserError(
                 f"{source} holds NaN or infinity in '{name}': the training that made it broke "
@@ -78,7 +82,10 @@ class ExternalWeights:
             UserError: there is no such tensor, or it has another shape or no real numbers.
         """
         if name not in self.tensors:
-            raise UserError(f"{self.path} lacks the tensor '{name}'.")
+            raise UserError(
+                f"{self.path} lacks the tensor '{name}'; is it of that --arch, whole, and are the "
+                "arguments of its network given by --set?"
+            )
         value = self.tensors[name]
         if self.format.startswith("matlab"):
             if len(shape) == 4:
@@ -87,7 +94,10 @@ class ExternalWeights:
                 value = value.flatten()
         if tuple(value.shape) != tuple(shape):
             found = tuple(self.tensors[name].shape)
-            raise UserError(f"{self.path}: '{name}' is {found} and does not fit {tuple(shape)}.")
+            raise UserError(
+                f"{self.path}: '{name}' is {found} and does not fit {tuple(shape)}; give the "
+                "arguments of its network by --set, or fetch it again."
+            )
         check_numbers({name: value}, self.path)
         if not value.is_floating_point():
             raise UserError(not_real(self.path, name, value))
