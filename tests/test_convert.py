@@ -287,7 +287,7 @@ def test_a_reader_that_crashes_does_not_take_the_command_along(tmp_path, monkeyp
     _, path, arguments = made("vdsr", tmp_path)
     monkeypatch.setattr(io, "loadmat", lambda *_, **__: os.kill(os.getpid(), signal.SIGSEGV))
     with pytest.raises(UserError, match=r"vdsr\.mat is damaged"):
-        convert(path, "vdsr", tmp_path / "out.safetensors", **arguments)
+        convert(path, tmp_path / "out.safetensors", "vdsr", **arguments)
 
 
 def test_a_matlab_file_that_would_be_unpacked_without_bound_is_refused(tmp_path):

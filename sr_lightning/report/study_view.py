@@ -12,7 +12,7 @@ import pandas as pd
 
 from sr_lightning.data.images import read_rgb, to_tensor
 from sr_lightning.inference.pictures import save_crops
-from sr_lightning.metrics.quality import METRICS
+from sr_lightning.metrics.quality import METRICS, numbers_text
 from sr_lightning.report.document import (
     Comparison,
     Curves,
@@ -398,7 +398,9 @@ def _pictures(
 ) -> tuple[Comparison, ...]:
     """One image of some sets by all levels, from the run folders of the first seed."""
     found = []
-    note = f"PSNR / SSIM of the whole image under {study.measure.protocol}, first seed."
+    metric = study.measure.metric
+    label = METRICS[metric].label
+    note = f"{label} of the whole image under {study.measure.protocol}, first seed."
     first = {entry.level: entry for entry in reversed(entries)}
     shown = [first[level] for level in study.levels if level in first]
     for group in groups:
@@ -406,7 +408,8 @@ def _pictures(
         for image in sorted(set(measured["image"])):
             of_image = measured[measured["image"] == image].drop_duplicates("level")
             texts = {
-                row.level: f"{row.psnr:.2f} dB / {row.ssim:.4f}" for row in of_image.itertuples()
+                level: numbers_text({metric: value})
+                for level, value in zip(of_image["level"], of_image[metric], strict=True)
             }
             crops = [folder / run.name / "images" / group / image for run in shown]
             if not all((crop / "sr.png").is_file() for crop in crops):
@@ -415,7 +418,7 @@ def _pictures(
             files |= {run.level: crop / "sr.png" for run, crop in zip(shown, crops, strict=True)}
             files["HR (original)"] = crops[0] / "hr.png"
             panels = [
-                Panel(label, texts.get(label, ""), png) for label, png in _narrowed(files).items()
+                Panel(name, texts.get(name, ""), png) for name, png in _narrowed(files).items()
             ]
             found.append(Comparison(f"{image}, {group_text(group)}", tuple(panels), note))
             break
