@@ -204,7 +204,7 @@ def _made(folder: Path, writer: Writer) -> dict[str, bytes]:
         str(path.relative_to(folder)): path.read_bytes()
         for pattern in writer.results
         for path in sorted(folder.glob(pattern))
-        if path.is_file() and ".part" not in path.name
+        if path.is_file() and ".part" not in str(path.relative_to(folder))
     }
 
 
