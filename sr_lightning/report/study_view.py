@@ -398,19 +398,13 @@ def _pictures(
 ) -> tuple[Comparison, ...]:
     """One image of some sets by all levels, from the run folders of the first seed."""
     found = []
-    metric = study.measure.metric
-    label = METRICS[metric].label
-    note = f"{label} of the whole image under {study.measure.protocol}, first seed."
+    note = f"Numbers of the whole image under {study.measure.protocol}, first seed."
     first = {entry.level: entry for entry in reversed(entries)}
     shown = [first[level] for level in study.levels if level in first]
     for group in groups:
         measured = _by_image(study, shown, group)
         for image in sorted(set(measured["image"])):
-            of_image = measured[measured["image"] == image].drop_duplicates("level")
-            texts = {
-                level: numbers_text({metric: value})
-                for level, value in zip(of_image["level"], of_image[metric], strict=True)
-            }
+            texts = _numbers_of(study, shown, group, image)
             crops = [folder / run.name / "images" / group / image for run in shown]
             if not all((crop / "sr.png").is_file() for crop in crops):
                 continue
@@ -423,6 +417,23 @@ def _pictures(
             found.append(Comparison(f"{image}, {group_text(group)}", tuple(panels), note))
             break
     return tuple(found[:_COMPARED_SETS])
+
+
+def _numbers_of(
+    study: Study, entries: Sequence[RunRecord], group: str, image: str
+) -> dict[str, str]:
+    """All numbers of an image in words, by level and for bicubic."""
+    texts: dict[str, str] = {}
+    for run in entries:
+        cells = run.metrics.get(study.measure.protocol, {}).get(group, {})
+        for method, cell in cells.items():
+            numbers = zip(
+                measured_metrics(cell), cell.get("images", {}).get(image, []), strict=False
+            )
+            texts.setdefault(
+                "bicubic" if method == "bicubic" else run.level, numbers_text(dict(numbers))
+            )
+    return texts
 
 
 def _narrowed(files: dict[str, Path]) -> dict[str, bytes]:
