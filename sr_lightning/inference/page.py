@@ -55,7 +55,7 @@ def page_of(uploads: Uploads, *, alone: bool = True) -> FastAPI:
 
     app = FastAPI(openapi_url=None)
     app.middleware("http")(guard)
-    return gr.mount_gradio_app(
+    mounted: FastAPI = gr.mount_gradio_app(
         app,
         _blocks(uploads),
         "/",
@@ -65,6 +65,7 @@ def page_of(uploads: Uploads, *, alone: bool = True) -> FastAPI:
         ssr_mode=False,
         theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
     )
+    return mounted
 
 
 def _blocks(uploads: Uploads) -> gr.Blocks:
@@ -127,7 +128,8 @@ def _blocks(uploads: Uploads) -> gr.Blocks:
         blocks.unload(end)
     # Otherwise Gradio takes any path of this machine for an upload.
     blocks.has_launched = True
-    return blocks.queue(api_open=False, max_size=_MOST_WAITING)
+    queued: gr.Blocks = blocks.queue(api_open=False, max_size=_MOST_WAITING)
+    return queued
 
 
 def _most_bytes(uploads: Uploads) -> int:

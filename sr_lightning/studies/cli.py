@@ -325,39 +325,42 @@ def results_table(study: Study, ledger: Ledger, budget: str) -> Table:
             values = level_values(study, entries, group)[level]
             mean, deviation = mean_and_deviation(values)
             counts.append(len(values))
-            spread = f" ± {deviation:.3f}" if deviation is not None else ""
-            cells.append("not run" if mean is None else f"{mean:.3f}{spread}")
+            digits = study.measure.digits + 1
+            spread = f" ± {deviation:.{digits}f}" if deviation is not None else ""
+            cells.append("not run" if mean is None else f"{mean:.{digits}f}{spread}")
             if study.reference is not None:
-                cells.append(_signed(against_reference(study, level, entries, group)))
+                cells.append(_signed(against_reference(study, level, entries, group), digits))
         table.add_row(level, *cells, str(max(counts)))
     return table
 
 
-def _signed(found: Difference | None) -> str:
+def _signed(found: Difference | None, digits: int) -> str:
     """A measured difference with its interval; nothing where there is none."""
     if found is None:
         return ""
-    half = "" if found.half_width is None else f" ± {found.half_width:.3f}"
-    return f"{found.mean:+.3f}{half}"
+    half = "" if found.half_width is None else f" ± {found.half_width:.{digits}f}"
+    return f"{found.mean:+.{digits}f}{half}"
 
 
 def _print_verdicts(console: Console, study: Study, ledger: Ledger, budget: str) -> None:
     entries = ledger.entries(study.name, budget)
     heads = ("claim", "published", "measured", "corrected", "p", "p (Holm)", "n", "verdict")
     table = Table(*heads, "primary set")
+    digits = study.measure.digits
     for verdict in judge(study, entries):
         claim, own, primary = verdict.claim, verdict.own, verdict.primary
-        published = "-" if claim.published is None else f"{claim.published:+.2f}"
+        published = "-" if claim.published is None else f"{claim.published:+.{digits}f}"
+        beside = f"{primary.group}: {_signed(primary, digits + 1)}" if primary else "-"
         table.add_row(
             f"{claim.better} > {claim.worse}",
             f"{published} ({claim.set})",
-            _signed(own) or "-",
-            _digits(own.corrected_half_width if own else None, "±{:.3f}"),
+            _signed(own, digits + 1) or "-",
+            _digits(own.corrected_half_width if own else None, f"±{{:.{digits + 1}f}}"),
             _digits(own.p if own else None, "{:.3f}"),
             _digits(own.corrected_p if own else None, "{:.3f}"),
             str(len(own.seeds) if own else 0),
             f"{verdict.word}: {verdict.reason}" if verdict.reason else verdict.word,
-            f"{primary.group}: {_signed(primary)}, {verdict.primary_word}" if primary else "-",
+            f"{beside}, {verdict.primary_word}" if primary else beside,
         )
     console.print(table)
     console.print(RULE, style="dim")
@@ -378,12 +381,13 @@ def _print_plan(console: Console, study: Study, entries: Sequence[RunRecord], bu
     )
     for need in planned:
         claim, found = need.claim, need.found
-        published = "-" if claim.published is None else f"{claim.published:+.2f}"
+        digits = study.measure.digits
+        published = "-" if claim.published is None else f"{claim.published:+.{digits}f}"
         table.add_row(
             f"{claim.better} > {claim.worse}",
             f"{published} ({claim.set})",
-            _digits(need.deviation, "{:.3f}"),
-            _digits(found.half_width if found else None, "±{:.3f}"),
+            _digits(need.deviation, f"{{:.{digits + 1}f}}"),
+            _digits(found.half_width if found else None, f"±{{:.{digits + 1}f}}"),
             str(len(found.seeds) if found else 0),
             _needed(need),
             _digits(need.hours, "{:.2f}"),

@@ -43,9 +43,9 @@ PAIRED = (
     "not corrected for their number."
 )
 RULE = (
-    "All levels of a study share patches and their order within a seed; PSNR is fitted as level + "
-    "seed, with one residual variance over all levels, and differences get Student's t-intervals. "
-    "The unit of replication is the seed; images are fixed. The verdict goes by the corrected "
+    "All levels of a study share patches and their order within a seed; the metric is fitted as "
+    "level + seed, with one residual variance over all levels, and differences get Student's "
+    "t-intervals. The unit of replication is the seed; images are fixed. The verdict goes by the corrected "
     "interval: the one at the step of Holm's procedure, over the claims of a study at one budget, "
     "at which the claim is decided (Holm has no simple simultaneous intervals); it leaves out zero "
     "exactly if the corrected p is at most 0.05. Agrees: the interval lies above zero and contains "
