@@ -43,19 +43,19 @@ PAIRED = (
     "not corrected for their number."
 )
 RULE = (
-    "All levels of a study share patches and their order within a seed; the metric is fitted as "
-    "level + seed, with one residual variance over all levels, and differences get Student's "
-    "t-intervals. The unit of replication is the seed; images are fixed. The verdict goes by the corrected "
-    "interval: the one at the step of Holm's procedure, over the claims of a study at one budget, "
-    "at which the claim is decided (Holm has no simple simultaneous intervals); it leaves out zero "
-    "exactly if the corrected p is at most 0.05. Agrees: the interval lies above zero and contains "
-    "the published difference. Same sign, other size: above zero without it; same sign: no "
-    "size is published. Null: it contains zero and not the published difference. Reversed: it "
-    "lies below zero. Inconclusive: it contains zero and the published difference if there is one, "
-    "or there is only one seed. Not converged: a "
+    "All levels of a study share patches and their order within a seed; the metric is fitted as"
+    " level + seed, with one residual variance over all levels, and differences get Student's "
+    "t-intervals. The unit of replication is the seed; images are fixed. The verdict goes by "
+    "the corrected interval: the one at the step of Holm's procedure, over the claims of a "
+    "study at one budget, at which the claim is decided (Holm has no simple simultaneous "
+    "intervals); it leaves out zero exactly if the corrected p is at most 0.05. Agrees: the "
+    "interval lies above zero and contains the published difference. Same sign, other size: "
+    "above zero without it; same sign: no size is published. Null: it contains zero and not the"
+    " published difference. Reversed: it lies below zero. Inconclusive: it contains zero and "
+    "the published difference if there is one, or there is only one seed. Not converged: a "
     f"level has not passed bicubic by {CONVERGED_DB:g} dB on that set; it is not judged and not "
-    "part of the fit. A claim is judged on the set that it was published on; beside it stands the "
-    "primary set of many images, corrected over all pairs there."
+    "part of the fit. A claim is judged on the set that it was published on; beside it stands "
+    "the primary set of many images, corrected over all pairs there."
 )
 
 Word = Literal[
