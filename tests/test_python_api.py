@@ -305,7 +305,7 @@ def test_hr_image_is_cropped_to_the_scale_as_benchmarks_are():
     ("arguments", "words"),
     [
         ((RGB, RGB, 4, "psnr2000"), "no protocol 'psnr2000'; choose from edsr2017"),
-        ((RGB, RGB, 4, "edsr2017", ["lpips"]), "no metric 'lpips'; choose from psnr"),
+        ((RGB, RGB, 4, "edsr2017", ["pnsr"]), "no metric 'pnsr'; choose from psnr"),
         ((RGB[:10], RGB, 4), "SR is 24 x 10 and HR 24 x 20"),
         ((RGB[:8], RGB[:8], 4), "cannot be measured: Nothing is left"),
         ((torch.stack([TENSOR] * 2), torch.stack([TENSOR] * 2), 4), "2 images of 24 x 20"),

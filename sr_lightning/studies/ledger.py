@@ -49,6 +49,8 @@ ASIDE = (
     # A trained network for others: it neither trains nor measures here.
     "load_network",
     "perceptual_hash",
+    # Weights that a training starts from are told by their checksum, whoever wrote them.
+    "recognised",
     "references",
 )
 """Definitions of the suite that decide no number, though what trains and tests uses them."""

@@ -639,7 +639,7 @@ def _fsrcnn_prepare(weights: ExternalWeights) -> ExternalWeights:
         bias = tensors[f"{layer}.bias"] = weights.tensors[f"biases_conv.{index}"].flatten()
         if index < last:
             slopes = weights.tensors[f"prelu_conv.{index}"].flatten()
-            tensors[f"features.{2 * index + 1}.weight"] = slopes.expand(bias.shape)
+            tensors[f"features.{2 * index + 1}.weight"] = slopes.expand(bias.shape).clone()
     return replace(weights, tensors=tensors, format="pytorch")
 
 
