@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -109,6 +110,15 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_nothing_else(tmp_path, mon
         writer.save_checkpoint({"state_dict": {"a": torch.zeros(3)}}, path)
     assert path.read_bytes() == before
     assert [one.name for one in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_pipe_in_the_place_of_a_checkpoint_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "last_step=4.ckpt")
+    signal.alarm(20)
+    try:
+        assert not is_whole(tmp_path / "last_step=4.ckpt")
+    finally:
+        signal.alarm(0)
 
 
 def test_a_preview_picture_that_cannot_be_written_does_not_end_training(fit, monkeypatch, recwarn):

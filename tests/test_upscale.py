@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -333,3 +334,15 @@ def test_choice_of_weights_is_said(tmp_path, capsys):
     assert f"({choose_weights(4, 'quick')[0].name})" in said
     assert "over 119 images" in said
     assert "noise into texture" in said
+
+
+def test_a_pipe_is_no_photograph_and_is_not_waited_for(tmp_path, capsys):
+    os.mkfifo(tmp_path / "a.png")
+    signal.alarm(60)
+    try:
+        with pytest.raises(SystemExit) as end:
+            main(["upscale", str(tmp_path / "a.png"), "--weights", "fsrcnn_x4"])
+    finally:
+        signal.alarm(0)
+    assert end.value.code != 0
+    assert "is a pipe or a device" in capsys.readouterr().err

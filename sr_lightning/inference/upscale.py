@@ -165,6 +165,9 @@ def _run(
 
 def _pixels(path: Path) -> float:
     """Pixels of a photograph by its head alone; many where only its plugin reads that."""
+    if not path.is_file():
+        # A pipe would be waited for; who upscales it says so.
+        return 0
     try:
         with Image.open(path) as image:
             return image.width * image.height

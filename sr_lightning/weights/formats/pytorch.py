@@ -52,6 +52,9 @@ def is_whole(path: Path) -> bool:
 
     Parts that are packed, which could be far larger than the file, it never wrote.
     """
+    if not path.is_file():
+        # Whoever opened a pipe would wait.
+        return False
     try:
         with zipfile.ZipFile(path) as parts:
             packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts.infolist())
