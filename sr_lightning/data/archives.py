@@ -33,6 +33,8 @@ _DAMAGE = (
     zlib.error,
     lzma.LZMAError,
     EOFError,
+    # A version of the format, or a method, that Python does not know.
+    NotImplementedError,
 )
 
 # Images are packed already; only plain ones of one colour shrink as far.

@@ -501,7 +501,7 @@ def origin_of_runs(runs: Sequence[RunRecord], title: str, protocol: str) -> Prov
 
 def _data(run: RunRecord) -> str:
     return ", ".join(
-        f"{role} {name} ({facts.get('images')}) {facts.get('sha256', '')[:12]}"
+        f"{role} {name} ({facts.get('images')}) {str(facts.get('sha256', ''))[:12]}"
         for role, sets in run.data.items()
         for name, facts in sets.items()
     )
