@@ -503,5 +503,7 @@ def _data(run: RunRecord) -> str:
     return ", ".join(
         f"{role} {name} ({facts.get('images')}) {str(facts.get('sha256', ''))[:12]}"
         for role, sets in run.data.items()
+        if isinstance(sets, dict)
         for name, facts in sets.items()
+        if isinstance(facts, dict)
     )

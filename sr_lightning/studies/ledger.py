@@ -119,7 +119,7 @@ class RunRecord:
     hardware: str
     commit: str
     code: str
-    data: dict[str, dict[str, dict[str, Any]]]
+    data: dict[str, Any]
     config: dict[str, Any]
     curve: dict[str, list[float]] = field(default_factory=dict)
     run: str = ""
