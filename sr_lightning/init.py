@@ -41,7 +41,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             if (folder / path).read_bytes() != content:
                 changed.append(path)
             continue
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
         write_whole(folder / path, content)
         made += 1
     print(f"{folder}: {made} files made, {kept} were there.")

@@ -31,8 +31,9 @@ _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
     """Multi-scale SSIM (Wang, Simoncelli and Bovik 2003), mean over channels: (N, C, H, W) to (N,).
 
-    As the authors' ``msssim.m``: windows that fit in, halved by averages of 2 x 2 pixels, an odd
-    last row or column with itself. NaN if a side has fewer than :data:`MS_SSIM_SIDE` pixels.
+    Not torchmetrics', which pads borders. As the authors' ``msssim.m``: windows that fit in, halved
+    by averages of 2 x 2 pixels, an odd last row or column with itself. NaN if a side has fewer than
+    :data:`MS_SSIM_SIDE` pixels.
     """
     if min(a.shape[-2:]) < MS_SSIM_SIDE:
         return a.new_full(a.shape[:1], math.nan)
@@ -55,17 +56,14 @@ def _parts(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     def blur(image: Tensor) -> Tensor:
         planes = image.flatten(0, 1)[:, None]
         down = F.conv2d(planes, taps.view(1, 1, -1, 1))
-        return F.conv2d(down, taps.view(1, 1, 1, -1)).view(*image.shape[:2], *_inner(image))
+        means = F.conv2d(down, taps.view(1, 1, 1, -1))
+        return means.view(*image.shape[:2], *means.shape[-2:])
 
     mean_a, mean_b = blur(a), blur(b)
     variances = blur(a * a) + blur(b * b) - mean_a.square() - mean_b.square()
     covariance = blur(a * b) - mean_a * mean_b
     luminance = (2 * mean_a * mean_b + _C1) / (mean_a.square() + mean_b.square() + _C1)
     return (2 * covariance + _C2) / (variances + _C2), luminance
-
-
-def _inner(image: Tensor) -> tuple[int, int]:
-    return image.shape[-2] - 10, image.shape[-1] - 10
 
 
 def _halved(image: Tensor) -> Tensor:

@@ -357,7 +357,7 @@ def _by_image(study: Study, entries: Sequence[RunRecord], group: str) -> pd.Data
             if metric in cell
             for place in [measured_metrics(cell).index(metric)]
             for image, numbers in cell.get("images", {}).items()
-            if place < len(numbers)
+            if place < len(numbers) and numbers[place] is not None
         ],
         columns=["image", "level", metric],
     )

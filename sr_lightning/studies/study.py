@@ -214,9 +214,10 @@ class Cell:
         """Changed values as dotted keys: the budget's, then the level's, then the seed."""
         budget = self.study.budgets[self.budget]
         sets = budget.test if budget.test is not None else self.study.measure.sets
-        further = {self.study.measure.metric} - {"psnr", "ssim"}
+        usual, metric = ["psnr", "ssim"], self.study.measure.metric
         return {
-            **({"model.metrics": ["psnr", "ssim", *further]} if further else {}),
+            # What every test measures is left unsaid, so that its cells keep their identity.
+            **({} if metric in usual else {"model.metrics": [*usual, metric]}),
             **budget.set,
             "data.test": list(sets),
             **self.study.levels[self.level],

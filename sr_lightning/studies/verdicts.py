@@ -215,6 +215,15 @@ def level_values(
     return values
 
 
+def _gains(study: Study, entries: Iterable[RunRecord], group: str) -> dict[str, dict[int, float]]:
+    """The same with distances negated, so that more is better of every metric."""
+    sign = study.measure.sign
+    return {
+        level: {seed: sign * value for seed, value in values.items()}
+        for level, values in level_values(study, entries, group).items()
+    }
+
+
 def mean_and_deviation(values: Mapping[int, float]) -> tuple[float | None, float | None]:
     """Mean and standard deviation over seeds; None where there are too few."""
     numbers = list(values.values())
@@ -253,15 +262,8 @@ def fit_of(study: Study, entries: Sequence[RunRecord], group: str) -> AdditiveFi
         group: Set and scale that were measured.
     """
     failing = unconverged(study, entries, group)
-    values = level_values(study, entries, group)
-    sign = study.measure.sign
-    return fit_additive(
-        {
-            level: {seed: sign * value for seed, value in found.items()}
-            for level, found in values.items()
-            if level not in failing
-        }
-    )
+    values = _gains(study, entries, group)
+    return fit_additive({level: v for level, v in values.items() if level not in failing})
 
 
 def differences(
@@ -275,7 +277,7 @@ def differences(
         entries: Entries of one budget.
         group: Set and scale that were measured.
     """
-    values = level_values(study, entries, group)
+    values = _gains(study, entries, group)
     failing = unconverged(study, entries, group)
     fit = fit_of(study, entries, group)
     found = {}
@@ -283,8 +285,7 @@ def differences(
         seeds = tuple(sorted(values[better].keys() & values[worse].keys()))
         if not seeds:
             continue
-        sign = study.measure.sign
-        gaps = [sign * (values[better][seed] - values[worse][seed]) for seed in seeds]
+        gaps = [values[better][seed] - values[worse][seed] for seed in seeds]
         estimate = fit.difference(better, worse)
         found[better, worse] = Difference(
             better,

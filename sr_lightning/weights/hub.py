@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from sr_lightning.errors import UserError
-from sr_lightning.files import user_path, write_json, write_whole
+from sr_lightning.files import json_text, user_path, write_all
 from sr_lightning.nn.complexity import parameter_count
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.weights.authors import find_released
 from sr_lightning.weights.community import CommunityNetwork
-from sr_lightning.weights.files import describe_network, save_network
+from sr_lightning.weights.files import describe_network, network_bytes
 from sr_lightning.weights.zoo import WeightRecord, find_weights, load_weights
 
 __all__ = ["fetched", "push", "save_pretrained"]
@@ -64,9 +64,13 @@ def save_pretrained(weights: str | SRNetwork, folder: str | Path) -> Path:
             f"{name} is a {type(network).__name__} of spandrel, which files of this suite cannot "
             "describe; pass its own file on."
         )
-    save_network(network, folder / _FILE)
-    write_json(folder / "config.json", describe_network(network))
-    write_whole(folder / "README.md", _card(name, network))
+    write_all(
+        {
+            folder / _FILE: network_bytes(network),
+            folder / "config.json": json_text(describe_network(network)),
+            folder / "README.md": _card(name, network),
+        }
+    )
     return folder
 
 

@@ -52,7 +52,7 @@ def _nothing(weights: ExternalWeights) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Release:
-    """Released weights of one architecture; its facts are data, in ``releases.yaml``.
+    """Released weights of one architecture; its facts are data, in ``architectures.yaml``.
 
     Attributes:
         title: The network's name, for people.
@@ -766,6 +766,6 @@ RELEASES = {
         **facts,
         **_BESIDES.get(name, {}),
     )
-    for name, facts in read_yaml(Path(__file__).parent / "releases.yaml").items()
+    for name, facts in read_yaml(Path(__file__).parent / "architectures.yaml").items()
 }
 """By the name that ``sr-lightning weights convert --arch`` takes."""
