@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import pickle
 import shutil
@@ -14,6 +15,7 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT, save_pictures
+from lightning.pytorch.loggers import MLFlowLogger
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -371,6 +373,18 @@ def test_a_run_can_write_where_it_sends_a_logger_and_ask_for_wandb(here, capsys,
     monkeypatch.setenv("HOME", str(here))
     edited(here / "run", "wandb.mode", "online")
     assert "no W&B API key" in refused(capsys, "test", "--run", "run")
+
+
+def test_a_run_can_send_its_numbers_where_a_logger_of_its_config_does(here, capsys, monkeypatch):
+    @functools.wraps(MLFlowLogger.__init__)
+    def connect(self, **given):
+        raise UserError(f"connected to {given['tracking_uri']}")
+
+    monkeypatch.setattr(MLFlowLogger, "__init__", connect)
+    logger = "lightning.pytorch.loggers.MLFlowLogger"
+    value = {"class_path": logger, "init_args": {"tracking_uri": "http://192.0.2.1"}}
+    edited(here / "run", "trainer.logger", value)
+    assert "connected to http://192.0.2.1" in refused(capsys, "test", "--run", "run")
 
 
 # ---- weight files -------------------------------------------------------------------------------

@@ -150,7 +150,14 @@ def test_help_of_a_module_lists_its_own_arguments_and_those_of_all_modules(capsy
         (["--trainer.limit_val_batches", "-1"], "The config cannot be used: .*limit_val_batches"),
         (["--seed_everything", str(10**30)], "seed_everything: 10+ is not in bounds"),
         (["--data.scale", "1.5"], "data.scale is 1.5, which HFDN is not made for"),
+        (["--data.val_scale", "[4, 3]"], "data.val_scale is 3, which HFDN is not made for"),
+        (["--data.val_crop", "8"], "is 8 x 8, too small to be measured at x4 under edsr2017"),
         (["--data.num_workers", "-1"], "data.num_workers is -1; give 0 or more"),
+        (["--data.num_workers", "null"], "num_workers is null; give a value, or leave it out"),
+        (["--trainer.max_steps", "null"], "trainer.max_steps: expected int, got None"),
+        (["--model.tile", "[1]"], "model.tile: expected int"),
+        (["--trainer", "7"], "trainer: a section of options belongs here, not "),
+        (["--wandb", "[]"], "wandb: a section of options belongs here, not "),
         (["--model.optimizer.lr", "-1"], "Invalid learning rate: -1"),
         (["--ckpt_path", "best"], "The checkpoint best does not exist"),
         (["--ckpt_path", "/dev/zero"], "The checkpoint /dev/zero is a pipe or a device"),
@@ -172,6 +179,21 @@ def test_a_config_that_jsonargparse_would_not_survive_is_refused(tmp_path, capsy
     assert str(tmp_path / "x.yaml") in message
 
 
+def a_counter(loops):
+    return loops["fit_loop"]["epoch_loop.batch_progress"]["current"]
+
+
+@pytest.mark.parametrize(
+    "value", ["5", "null", "[]", "x", "{class_path: os.system}", "{class_path: torch.nn.Conv2d}"]
+)
+@pytest.mark.parametrize("section", ["trainer", "model", "data", "output", "wandb"])
+def test_a_section_that_is_none_is_refused_in_one_sentence(tmp_path, capsys, section, value):
+    (tmp_path / "x.yaml").write_text(f"{section}: {value}")
+    message = refused(capsys, "fit", "--config", HFDN, "--config", str(tmp_path / "x.yaml"))
+    assert "unforeseen" not in message
+    assert message.count(section) < 3
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
@@ -182,6 +204,7 @@ def test_a_config_that_jsonargparse_would_not_survive_is_refused(tmp_path, capsy
         (lambda c: c.update(optimizer_states="x"), "no sound 'optimizer_states'"),
         (lambda c: c.update(optimizer_states=[]), "no state of an optimiser to go on with"),
         (lambda c: c.update(loops=7), "no sound 'loops'"),
+        (lambda c: a_counter(c["loops"]).update(ready="2"), "no sound 'loops'"),
         (lambda c: c.pop("pytorch-lightning_version"), "no sound 'pytorch-lightning_version'"),
     ],
 )

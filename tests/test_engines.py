@@ -30,7 +30,7 @@ pytest.importorskip("openvino")
 pytest.importorskip("onnxruntime")
 COMPILED = [name for name in ENGINES if name not in {"auto", "torch"}]
 # What no engine runs.
-BY_PYTORCH = {"asdn", "cirn_x4"}
+BY_PYTORCH = {"asdn"}
 
 
 @pytest.fixture(autouse=True)

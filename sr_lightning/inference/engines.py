@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, redirect_stdout, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +43,7 @@ _FEW, _MANY = 2**16, 2**18
 _TOLERANCE, _FAST_TOLERANCE = 0.1 / 255, 0.05
 _PROBE = 64
 _KEPT = 40
+_OPSET = 18
 
 _Run = Callable[[Tensor], Tensor]
 _Key = TypeVar("_Key")
@@ -361,6 +362,9 @@ def _translated(part: _Part, path: Path) -> bytes:
             # Where it fails, it writes its graph to the standard output, as a photograph may be.
             stack.callback(setattr, torch._C, "_jit_onnx_log", torch._C._jit_onnx_log)
             torch._C._jit_onnx_log = lambda *_: None
+            known: Any = torch.onnx
+            known.register_custom_op_symbolic("aten::diag", _diagonal, _OPSET)
+            stack.callback(known.unregister_custom_op_symbolic, "aten::diag", _OPSET)
             torch.onnx.export(
                 part,
                 (image,),
@@ -369,7 +373,7 @@ def _translated(part: _Part, path: Path) -> bytes:
                 input_names=["lr"],
                 output_names=["sr"],
                 dynamic_axes={"lr": {2: "height", 3: "width"}},
-                opset_version=18,
+                opset_version=_OPSET,
             )
     except Exception as error:
         name = type(part.network).__name__
@@ -380,6 +384,15 @@ def _translated(part: _Part, path: Path) -> bytes:
         for old in files[:-_KEPT]:
             old.unlink()
     return file.getvalue()
+
+
+def _diagonal(graph: Any, values: Any, diagonal: Any) -> Any:
+    """What ``torch.diag`` of a vector is in ONNX, which has no such operator."""
+    length = graph.op("Shape", values)
+    zeros = graph.op("ConstantOfShape", graph.op("Concat", length, length, axis_i=0))
+    on_it = graph.op("Cast", graph.op("EyeLike", zeros), to_i=torch.onnx.TensorProtoDataType.BOOL)
+    column = graph.op("Unsqueeze", values, graph.op("Constant", value_t=torch.tensor([1])))
+    return graph.op("Where", on_it, column, zeros)
 
 
 def _cache(network: SRNetwork, scale: float, more: str, suffix: str) -> Path:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sr_lightning.data.batch import Batch
 from sr_lightning.data.degradation import bicubic_up, degrade
+from sr_lightning.errors import UserError
 from sr_lightning.inference.upscaler import Upscaler
 from sr_lightning.metrics.protocol import Protocol
 from sr_lightning.metrics.quality import METRICS
@@ -25,6 +26,7 @@ __all__ = [
     "Evaluator",
     "Measured",
     "Row",
+    "check_measurable",
     "evaluate",
     "evaluate_set",
     "means",
@@ -146,6 +148,7 @@ def evaluate(
     """
     rows: list[Row] = []
     for batch in images:
+        check_measurable(batch, evaluator.protocols)
         lr, hr = batch["lr"].to(device), batch["hr"].to(device)
         rows += rows_of(batch, evaluator.measure({**batch, "lr": lr, "hr": hr}))
         advance()
@@ -188,6 +191,27 @@ def evaluate_set(
         return evaluate(evaluator, loader, lambda: progress.advance(task), device)
     finally:
         progress.remove_task(task)
+
+
+def check_measurable(batch: Batch, protocols: Iterable[Protocol]) -> None:
+    """Refuse an image of which protocols leave nothing to measure.
+
+    Args:
+        batch: Batch of one image.
+        protocols: Protocols of the measurement.
+
+    Raises:
+        UserError: the image is too small.
+    """
+    height, width = batch["hr"].shape[-2:]
+    for protocol in protocols:
+        border = protocol.border(batch["scale"])
+        if min(height, width) <= 2 * border:
+            raise UserError(
+                f"{batch['name'][0]} is {width} x {height}, too small to be measured at "
+                f"x{batch['scale']:g} under {protocol.name}, which leaves out {border} pixels at "
+                "each side; take it out of the images, or crop them less (data.val_crop)."
+            )
 
 
 def place_of(batch: Batch) -> Row:

@@ -21,7 +21,7 @@ from sr_lightning.studies.published_cells import Cell
 from sr_lightning.studies.study import BUDGETS, Study, studies
 from sr_lightning.studies.verdicts import Verdict, judge, mean_and_deviation, tested_groups
 from sr_lightning.training.complexity import network_of_config
-from sr_lightning.weights.files import load_network
+from sr_lightning.weights.files import network_to_count
 from sr_lightning.weights.zoo import WeightRecord, records
 
 __all__ = [
@@ -98,7 +98,7 @@ class Evidence:
         self._networks: dict[str, SRNetwork | None] = {}
         self._loaded: dict[str, SRNetwork] = {}
         self._verdicts: dict[tuple[Path, str], list[Verdict]] = {}
-        self._costs: dict[tuple[str, tuple[int, int], float | None], Complexity] = {}
+        self._costs: dict[tuple[type, str, tuple[int, int], float], Complexity] = {}
 
     @cached_property
     def published(self) -> PublishedNumbers:
@@ -314,12 +314,17 @@ class Evidence:
         experiment = cell.experiment.removesuffix("+")
         if experiment == record.name:
             return True
-        if any(other.experiment == record.name for other in self.published.cells):
+        if record.name in self._printed:
             return False
         paper = record.name.partition("_")[0]
         if experiment not in (paper, group_name(paper, cell.scale)):
             return False
         return type(self.network(experiment)).__name__ == record.network
+
+    @cached_property
+    def _printed(self) -> set[str | None]:
+        """The experiments that published cells are about."""
+        return {cell.experiment for cell in self.published.cells}
 
     def _of_runs(self, cell: Cell) -> Iterator[Measurement]:
         group = group_name(cell.set, cell.scale)
@@ -369,7 +374,7 @@ class Evidence:
         if record is None:
             return None
         if record.name not in self._loaded and record.file.is_file():
-            self._loaded[record.name] = load_network(record.file)
+            self._loaded[record.name] = network_to_count(record.file)
         return self._loaded.get(record.name)
 
     def cost(
@@ -385,11 +390,7 @@ class Evidence:
         network = self.network(experiment)
         if network is None:
             return None
-        scale = network.scales[0] if scale is None else scale
-        key = (experiment.removesuffix("+"), hr_size, scale)
-        if key not in self._costs:
-            self._costs[key] = complexity(network, hr_size, scale)
-        return self._costs[key]
+        return self._cost(network, hr_size, network.scales[0] if scale is None else scale)
 
     def cost_of_weights(self, record: WeightRecord, scale: float) -> Complexity | None:
         """Parameters, and MACs for a 1280 x 720 output, of the network in a weight file.
@@ -401,7 +402,14 @@ class Evidence:
             scale: Scale that the network can do.
         """
         network = self._network_of_weights(record)
-        return None if network is None else complexity(network, HR_720P, scale)
+        return None if network is None else self._cost(network, HR_720P, scale)
+
+    def _cost(self, network: SRNetwork, hr_size: tuple[int, int], scale: float) -> Complexity:
+        """The cost of a network, counted once for all of its kind and size."""
+        key = (type(network), repr(network.config), hr_size, scale)
+        if key not in self._costs:
+            self._costs[key] = complexity(network, hr_size, scale)
+        return self._costs[key]
 
     def counted(self, cell: Cell) -> Number | None:
         """The parameters or MACs of a cell's experiment, with how far they are from the cell."""

@@ -91,13 +91,24 @@ class SafeCheckpointIO(TorchCheckpointIO):
         content = load_plain(path)
         for key, kind in _PARTS.items():
             found = content.get(key, kind()) if isinstance(content, dict) else None
-            if not isinstance(found, kind) or (key in _NEEDED and not found):
+            sound = isinstance(found, kind) and (key not in _NEEDED or bool(found))
+            if not sound or (key == "loops" and not _are_counts(found)):
                 raise UserError(
                     f"{path} is no checkpoint of a run: it has no sound '{key}'. Weights alone "
                     "are given as --model.init_from."
                 )
         check_numbers(content["state_dict"], path)
         return dict(content)
+
+
+def _are_counts(progress: Any, inside: bool = False) -> bool:
+    """Whether what loops have counted are numbers, which they go on from only while they run."""
+    if isinstance(progress, dict):
+        return all(
+            _are_counts(value, inside or key in {"current", "total"})
+            for key, value in progress.items()
+        )
+    return not inside or (isinstance(progress, int) and progress >= 0)
 
 
 def _what_is_in(folder: Path) -> str:

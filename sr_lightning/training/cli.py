@@ -37,7 +37,7 @@ from sr_lightning.training.checkpoints import (
 from sr_lightning.training.config_errors import PlainParser, refusal
 from sr_lightning.training.metrics_file import MetricsFile
 from sr_lightning.training.module import SRModule
-from sr_lightning.training.named_classes import check_classes, restrict_names
+from sr_lightning.training.named_classes import check_classes, check_nulls, restrict_names
 from sr_lightning.training.precision import MeasuredPrecision
 from sr_lightning.training.provenance import Provenance
 from sr_lightning.training.wandb_logging import (
@@ -99,8 +99,12 @@ class SRCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Refuse what cannot work before anything is built."""
         config = self.config[self.subcommand]
-        for section in ("model", "data", "trainer"):
+        for section in ("model", "data", "trainer", "output", "wandb"):
+            if not isinstance(config[section], Namespace):
+                # Of sections that are no classes to choose, the parser lets it through.
+                raise UserError(f"{section}: a section of options belongs here, not one value.")
             check_classes(config[section], section)
+            check_nulls(config[section], pl.Trainer if section == "trainer" else None, section)
         _refuse_wandb_settings(config.trainer.logger)
         if mode_of(WandbOptions(**config.wandb.as_dict())) == "online":
             require_key()
@@ -143,6 +147,18 @@ class SRCLI(LightningCLI):
     def before_fit(self) -> None:
         """Refuse a network that cannot be trained before the run has a folder."""
         check_network(self.model.network)
+        self.before_validate()
+
+    def before_validate(self) -> None:
+        """Refuse scales of the validation that the network is not made for."""
+        asked = getattr(self.datamodule, "val_scale", None)
+        network = self.model.network
+        for scale in asked if isinstance(asked, list) else [] if asked is None else [asked]:
+            if not network.supports_scale(scale):
+                raise UserError(
+                    f"data.val_scale is {scale:g}, which {type(network).__name__} is not made for; "
+                    "give another, or leave it out to validate at data.scale."
+                )
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer with the suite's loggers and callbacks.
@@ -173,6 +189,8 @@ class SRCLI(LightningCLI):
             ]
             if config["logger"]:
                 added.append(LearningRateMonitor("step"))
+        if self.subcommand != "predict":
+            added.append(callbacks.SmallImageGuard())
         if self.subcommand == "test":
             added.append(callbacks.ResultTables(folder, pictures=options.log_images))
         if self.subcommand == "predict":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
 from lightning.pytorch.cli import LightningArgumentParser
@@ -30,13 +30,32 @@ _HOW_TO_ADAPT = (
 _PLAIN = {
     r"^Expected a dot import path string:.*": "expected the dotted path of a class, such as "
     "torch.optim.Adam",
+    r"^argument of type '\w+' is not iterable": "expected the dotted path of a class",
+    r"^Unable to load config '(.*?)' Unable.*": r"a section of options belongs here, not '\1'",
     r"^unhashable type: '(\w+)'": r"a \1 stands where a name or a number belongs",
 }
+_TYPE = r"[Ee]xpected an? (\w+)"
+_TYPES = re.compile(rf"(?:{_TYPE}\.?\s*)+")
 _DENIED = re.compile(r"Importing '([^']+)' is not allowed")
 
 
 class PlainParser(LightningArgumentParser):
     """LightningCLI's parser, whose errors are one sentence instead of the usage and a tree."""
+
+    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
+        """Parse a command line; what may not be imported is refused as any mistake is."""
+        try:
+            return super().parse_args(*args, **kwargs)
+        except ImportError as error:
+            # From sections of the config that are no classes to choose, jsonargparse lets it out.
+            self.error(str(error), error)
+
+    def parse_object(self, *args: Any, **kwargs: Any) -> Any:
+        """Parse the content of a config; see :meth:`parse_args`."""
+        try:
+            return super().parse_object(*args, **kwargs)
+        except ImportError as error:
+            self.error(str(error), error)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise what is wrong as a :class:`UserError`."""
@@ -56,6 +75,8 @@ def in_plain_words(message: str, options: list[str]) -> str:
     lines = [line for line in message.splitlines() if line.strip() and not _FILLER.match(line)]
     text = " ".join(line.strip().removeprefix("- ") for line in lines)
     keys = re.findall(r'Parser key "([^"]+)":', text)
+    # A section that is given as one value is named twice.
+    keys = [key for key, before in zip(keys, [None, *keys], strict=False) if key != before]
     where = f"{'.'.join(keys)}: " if keys else ""
     if denied := _DENIED.search(text):
         return f"{where}{import_refusal(denied.group(1))}."
@@ -71,6 +92,8 @@ def in_plain_words(message: str, options: list[str]) -> str:
     text = re.sub(r"\. Got value: Namespace\(.*\)$", "", text)
     text = re.sub(r"Expected a (?:typing\.)?(.+?)\. Got value: (.+)$", r"expected \1, got \2", text)
     text = re.sub(r"<class '([^']+)'>", r"\1", text)
+    if _TYPES.fullmatch(text):
+        text = f"expected {' or '.join(dict.fromkeys(re.findall(_TYPE, text)))}"
     for theirs, plain in _PLAIN.items():
         text = re.sub(theirs, plain, text)
     refused = re.search(r"Option '([^']+)' is not accepted", text)

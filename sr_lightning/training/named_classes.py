@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from jsonargparse import Namespace, set_parsing_settings
 from sr_lightning.classes import find_class, own_modules, trusted_modules
 from sr_lightning.errors import UserError
 
-__all__ = ["check_classes", "restrict_names"]
+__all__ = ["check_classes", "check_nulls", "restrict_names"]
 
 
 def restrict_names(run: Path | None = None) -> None:
@@ -53,3 +54,48 @@ def check_classes(config: Any, key: str = "") -> None:
     elif callable(config) and not isinstance(config, type):
         name = getattr(config, "__qualname__", type(config).__name__)
         raise UserError(f"{key}: '{name}' is a function; name a class.")
+
+
+def check_nulls(config: Any, kind: type | None = None, key: str = "") -> None:
+    """Refuse null where an argument is no option to leave empty, which jsonargparse takes anywhere.
+
+    Args:
+        config: Whole or a part, as parsed and before anything is built.
+        kind: Class whose arguments it holds.
+        key: Key of the part.
+
+    Raises:
+        UserError: an argument is null whose type has no None.
+    """
+    if isinstance(config, list):
+        for value in config:
+            check_nulls(value, None, key)
+    if not isinstance(config, Namespace):
+        return
+    if "class_path" in config and isinstance(config["class_path"], str):
+        inner = find_class(config["class_path"], object)
+        check_nulls(config.get("init_args"), inner, key)
+        return
+    known = {} if kind is None else _defaults(kind)
+    for name, value in vars(config).items():
+        if value is None and known.get(name) is not None:
+            raise UserError(
+                f"{key}.{name} is null; give a value, or leave it out for {known[name]!r}."
+            )
+        check_nulls(value, None, f"{key}.{name}")
+
+
+def _defaults(kind: type) -> dict[str, Any]:
+    """Defaults of a class's arguments by name, of those whose type has no None."""
+    found: dict[str, Any] = {}
+    for base in kind.__mro__:
+        # Arguments that are handed on by ** are those of a base.
+        constructor = vars(base).get("__init__")
+        if constructor is None or not inspect.isfunction(constructor):
+            continue
+        for name, argument in inspect.signature(constructor).parameters.items():
+            words = str(argument.annotation)
+            empty = argument.default in (inspect.Parameter.empty, None)
+            optional = any(word in words for word in ("None", "Optional", "Any", "_empty"))
+            found.setdefault(name, None if empty or optional else argument.default)
+    return found

@@ -36,6 +36,7 @@ __all__ = [
     "describe_network",
     "load_network",
     "network_bytes",
+    "network_to_count",
     "read_weights",
     "save_network",
 ]
@@ -82,6 +83,26 @@ def load_network(path: str | Path) -> SRNetwork:
     check_fit(network.state_dict(), content.tensors, content.path)
     network.load_state_dict(content.tensors)
     return network.eval()
+
+
+def network_to_count(path: str | Path) -> SRNetwork:
+    """Build the network that a weight file of this suite names, without memory for its weights.
+
+    Args:
+        path: As :func:`load_network` takes it; of other files the weights are loaded, too.
+
+    Raises:
+        UserError: see :func:`load_network`.
+    """
+    content = read_external(user_path(path))
+    if content.network is not None:
+        try:
+            with torch.device("meta"):
+                return build_network(content.network, content.path)
+        except (UserError, NotImplementedError):
+            # Some constructors look at numbers, which are not there on the meta device.
+            pass
+    return load_network(path)
 
 
 def save_network(network: SRNetwork, path: str | Path) -> None:
