@@ -21,6 +21,7 @@ __all__ = [
     "YamlLoader",
     "as_type",
     "check_place",
+    "check_type",
     "check_types",
     "json_text",
     "read_json",
@@ -157,6 +158,29 @@ def as_type(content: Any, kind: Any, where: str) -> Any:
         raise UserError(f"{where}: {key}{': ' * bool(key)}{said}.") from error
 
 
+def check_type(content: Any, kind: Any, where: str) -> None:
+    """Check that plain data is of a type as it stands, without text in the place of numbers.
+
+    Args:
+        content: Content as read from a file.
+        kind: Kind that it should be.
+        where: Where it stands, for the message.
+
+    Raises:
+        UserError: it is something else.
+    """
+    from pydantic import ValidationError
+
+    as_type(content, kind, where)
+    try:
+        # As JSON, for there a dataclass is written as a mapping.
+        _adapter(kind).validate_json(json.dumps(content, default=str), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise UserError(f"{where}: {key}: {first['msg']}, got {first['input']!r:.60}.") from error
+
+
 @lru_cache
 def _adapter(kind: Any) -> Any:
     # The import is late because few commands need it; what it makes is dear.
@@ -178,7 +202,7 @@ def check_types(content: Mapping[str, Any], kinds: Mapping[str, Any], where: str
     """
     for key, kind in kinds.items():
         if key in content:
-            as_type(content[key], kind, f"{where}: '{key}'")
+            check_type(content[key], kind, f"{where}: '{key}'")
 
 
 class YamlLoader(yaml.SafeLoader):

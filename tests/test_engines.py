@@ -53,7 +53,7 @@ def image_of(*size: int) -> Tensor:
 
 
 @pytest.mark.parametrize("engine", COMPILED)
-@pytest.mark.parametrize("name", ["lesrcnn_x4", "hfdn_x2", "fsrcnn_x4"])
+@pytest.mark.parametrize("name", ["lesrcnn_x4", "hfdn_x2", "fsrcnn_x4", "cirn_x4"])
 def test_engine_gives_the_networks_image_of_any_size(name, engine):
     network = load_weights(name)
     scale = network.scales[0]
@@ -62,6 +62,7 @@ def test_engine_gives_the_networks_image_of_any_size(name, engine):
     run, said = with_engine(network, scale, engine)
     assert said == {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime"}[engine]
     assert run.receptive_field == network.receptive_field
+    assert type(run).__name__ == type(network).__name__
     with torch.inference_mode():
         for size in ((40, 56), (33, 21)):
             lr = torch.cat([image_of(*size), image_of(*size).flip(-1)])

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,9 @@ from conftest import ROOT, SMALL_HFDN, only_run, tiny_fit
 from PIL import Image
 
 from sr_lightning.cli import main
+from sr_lightning.errors import UserError
 from sr_lightning.papers.hfdn.network import HFDN
+from sr_lightning.runs import RunFolder
 from sr_lightning.training.wandb_logging import WandbOptions, mode_of
 from sr_lightning.weights.files import save_network
 
@@ -268,3 +271,12 @@ def test_provenance_says_code_data_machine_and_time(finished_run, train_folder):
     assert {"hardware", "commit", "data"} <= set(summary)
     ((_, test),) = summary["data"].items()
     assert test["images"] == 3
+
+
+def test_text_in_the_place_of_a_result_is_named(finished_run, tmp_path):
+    run = RunFolder(shutil.copytree(finished_run, tmp_path / "run"))
+    content = run.summary()
+    content["means"][0]["psnr"] = "31.5"
+    (run.results / "summary.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"summary\.json is damaged: means\.0\.psnr: .*test --run"):
+        run.summary()

@@ -136,7 +136,7 @@ def with_engine(
         if number is None:
             return network, f"PyTorch{why}"
         said = f"PyTorch in {str(number).removeprefix('torch.')}{why}"
-        return EngineNetwork(network, lambda scale: _by_torch(network, scale, number)), said
+        return _by_engine(network, lambda scale: _by_torch(network, scale, number)), said
 
     def start(scale: float) -> _Run:
         try:
@@ -145,7 +145,13 @@ def with_engine(
             _log.warning("PyTorch upscales by x%g, for %s.", scale, error)
             return lambda lr: network.upscale(lr, scale)
 
-    return EngineNetwork(network, start), _TITLES[engine]
+    return _by_engine(network, start), _TITLES[engine]
+
+
+def _by_engine(network: SRNetwork, start: Callable[[float], _Run]) -> EngineNetwork:
+    # Messages about a network name its class.
+    kind: type[EngineNetwork] = type(type(network).__name__, (EngineNetwork,), {})
+    return kind(network, start)
 
 
 def _versions() -> dict[str, str]:
