@@ -192,7 +192,9 @@ def test_failed_runs_are_in_the_exit_status(failing, tmp_path, monkeypatch, caps
         ({"experimnet": "x"}, "unknown key 'experimnet'"),
         ({"experiment": "nothing"}, r"experiments/nothing\.yaml, which does not exist"),
         ({"after": "nobody"}, "unknown weights, 'nobody'"),
+        ({"experiment": "/dev/zero"}, r"/dev/zero\.yaml, which is not in experiments"),
         ({"minutes": None}, "lacks 'minutes'"),
+        ({"minutes": {"cpu": "5"}}, "'minutes': cpu: .*got '5'"),
     ],
 )
 def test_mistakes_in_the_queue_are_named(tiny, change, message):
@@ -205,6 +207,13 @@ def test_mistakes_in_the_queue_are_named(tiny, change, message):
             run[key] = value
     path.write_text(yaml.safe_dump(content))
     with pytest.raises(UserError, match=message):
+        load_campaign(path, root)
+
+
+def test_an_empty_queue_is_named(tiny):
+    path, root, content = tiny
+    path.write_text(yaml.safe_dump(content | {"runs": []}))
+    with pytest.raises(UserError, match="'runs' has none"):
         load_campaign(path, root)
 
 

@@ -104,6 +104,7 @@ def test_every_level_of_a_study_can_be_built(study, budget, tmp_path):
         ("factor: unit", "factr: unit", "no key 'factr'"),
         ("base: hfdn_x4", "base: hfdn_x9", r"no experiment hfdn_x9\.yaml"),
         ("better: full", "better: fool", "level 'fool', which is not one of plain, full"),
+        ("better: full", "better: [full]", "a claim: 'better': .*got"),
         (
             "full: {}",
             "full: {data.batch_size: 99}",

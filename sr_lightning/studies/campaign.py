@@ -171,10 +171,13 @@ def load_campaign(path: Path, root: Path) -> Campaign:
             raise UserError(f"{path}: {name} lacks '{missing[0]}'.")
         if name in {run.name for run in runs}:
             raise UserError(f"{path}: {name} is there twice.")
+        config = experiment_file(root, given["experiment"])
+        if not config.is_relative_to(root):
+            raise UserError(f"{path}: {name} names {config}, which is not in experiments.")
         run = Run(
             name=name,
             priority=given["priority"],
-            config=experiment_file(root, given["experiment"]).relative_to(root).as_posix(),
+            config=config.relative_to(root).as_posix(),
             options=given.get("set", {}),
             overlays=tuple(given.get("overlays", content.get("overlays", []))),
             after=given.get("after", ""),
@@ -188,6 +191,8 @@ def load_campaign(path: Path, root: Path) -> Campaign:
             if not (root / file).is_file():
                 raise UserError(f"{path}: {name} names {file}, which does not exist.")
         runs.append(run)
+    if not runs:
+        raise UserError(f"{path}: 'runs' has none; name at least one.")
     made = {run.weights for run in runs}
     for run in runs:
         if run.after and run.after not in made and find_weights(run.after) is None:

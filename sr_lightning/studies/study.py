@@ -407,6 +407,10 @@ _TYPES: dict[str, Any] = {
     "scale": float | None,
     "printed": dict[str, dict[str, str]],
 }
+_TYPES_OF_A_CLAIM: dict[str, Any] = {
+    **dict.fromkeys(("better", "worse", "set", "source"), str),
+    "published": float | None,
+}
 
 
 def load_study(path: Path, root: Path) -> Study:
@@ -575,7 +579,8 @@ def _with_claims(path: Path, study: Study, content: Mapping[str, Any]) -> Study:
             printed.setdefault(str(cell.set), {})[level] = cell
     study = replace(study, printed=printed)
     for entry in content.get("claims", ()):
-        _check_keys(path, "a claim", entry, {"better", "worse", "set", "source", "published"})
+        _check_keys(path, "a claim", entry, set(_TYPES_OF_A_CLAIM))
+        check_types(entry, _TYPES_OF_A_CLAIM, f"{path}: a claim")
         for side in ("better", "worse"):
             _check_level(path, "a claim", entry.get(side), study.levels)
         better, worse, name = (
@@ -610,7 +615,7 @@ def _about(study: Study, cells: Iterable[PublishedCell]) -> list[PublishedCell]:
     ]
 
 
-def _check_level(path: Path, what: str, level: Any, levels: Iterable[str]) -> None:
+def _check_level(path: Path, what: str, level: str | None, levels: Mapping[str, Any]) -> None:
     if level not in levels:
         raise UserError(
             f"{path}: {what} names the level '{level}', which is not one of {', '.join(levels)}."
