@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-from annotated_types import Len
+from annotated_types import Gt, Len
 
 from sr_lightning.errors import UserError
 from sr_lightning.files import check_type, read_json, user_path
@@ -42,7 +42,7 @@ class _Mean:
     """What every row of a test's means has; other metrics may stand beside."""
 
     set: str
-    scale: float
+    scale: Annotated[float, Gt(0)]
     method: str
     protocol: str
     images: int

@@ -273,10 +273,11 @@ def test_provenance_says_code_data_machine_and_time(finished_run, train_folder):
     assert test["images"] == 3
 
 
-def test_text_in_the_place_of_a_result_is_named(finished_run, tmp_path):
+@pytest.mark.parametrize(("name", "value"), [("psnr", "31.5"), ("scale", -1), ("images", True)])
+def test_results_of_other_kinds_are_named(finished_run, tmp_path, name, value):
     run = RunFolder(shutil.copytree(finished_run, tmp_path / "run"))
     content = run.summary()
-    content["means"][0]["psnr"] = "31.5"
+    content["means"][0][name] = value
     (run.results / "summary.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"summary\.json is damaged: means\.0\.psnr: .*test --run"):
+    with pytest.raises(UserError, match=rf"summary\.json is damaged: means\.0\.{name}: .*test --run"):
         run.summary()
