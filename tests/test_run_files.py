@@ -279,5 +279,5 @@ def test_results_of_other_kinds_are_named(finished_run, tmp_path, name, value):
     content = run.summary()
     content["means"][0][name] = value
     (run.results / "summary.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match=rf"summary\.json is damaged: means\.0\.{name}: .*test --run"):
+    with pytest.raises(UserError, match=rf"json is damaged: means\.0\.{name}: .*test --run"):
         run.summary()

@@ -55,6 +55,8 @@ _ODD: tuple[Any, ...] = (
         ["a", None],
         [-1],
         "1e999",
+        "31.5",
+        {"a": 1},
     ),
 )
 # What commands that are broken off may leave for the next one.
