@@ -155,6 +155,7 @@ def test_help_of_a_module_lists_its_own_arguments_and_those_of_all_modules(capsy
         (["--data.num_workers", "-1"], "data.num_workers is -1; give 0 or more"),
         (["--data.num_workers", "null"], "num_workers is null; give a value, or leave it out"),
         (["--trainer.max_steps", "null"], "trainer.max_steps: expected int, got None"),
+        (["--trainer.max_steps", str(10**30)], "max_steps is 10+, which is beyond reason"),
         (["--model.tile", "[1]"], "model.tile: expected int"),
         (["--trainer", "7"], "trainer: a section of options belongs here, not "),
         (["--wandb", "[]"], "wandb: a section of options belongs here, not "),
@@ -172,11 +173,21 @@ def test_odd_numbers_and_places_are_refused_in_one_sentence(
     assert re.search(words, refused(capsys, *given))
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, "a: &a [*a]", "- a", "a: 1\n b: 2"])
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "a: &a [*a]", "- a", "a: 1\n b: 2", r'trainer: "\0"']
+)
 def test_a_config_that_jsonargparse_would_not_survive_is_refused(tmp_path, capsys, text):
     (tmp_path / "x.yaml").write_text(text)
     message = refused(capsys, "fit", "--config", HFDN, "--config", str(tmp_path / "x.yaml"))
     assert str(tmp_path / "x.yaml") in message
+
+
+def test_a_scale_that_no_image_fits_is_refused_before_it_is_tried(
+    tmp_path, train_folder, val_folder, capsys
+):
+    given = tiny_fit("fsrcnn_x4_fast", tmp_path, train_folder, val_folder)
+    message = refused(capsys, *given, "--model.network.scale", "4096")
+    assert "FSRCNN is made for x4096; scales go to x64" in message
 
 
 def a_counter(loops):

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,9 @@ __all__ = ["SRCLI", "run_trainer_command"]
 
 _RESTORING = "lightning.pytorch.trainer.connectors.checkpoint_connector"
 _SUITE = __name__.partition(".")[0]
+# Whole numbers from here on are no more counted one by one, and no scale comes near the other:
+# of a photograph of 12 megapixels at x64, the result would have 49 gigapixels.
+_LARGEST, _LARGEST_SCALE = 2**53, 64
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -105,6 +109,9 @@ class SRCLI(LightningCLI):
                 raise UserError(f"{section}: a section of options belongs here, not one value.")
             check_classes(config[section], section)
             check_nulls(config[section], pl.Trainer if section == "trainer" else None, section)
+            for key, value in _leaves(config[section].as_dict(), section):
+                if isinstance(value, int) and abs(value) > _LARGEST and not key.endswith("seed"):
+                    raise UserError(f"{key} is {value}, which is beyond reason.")
         _refuse_wandb_settings(config.trainer.logger)
         if mode_of(WandbOptions(**config.wandb.as_dict())) == "online":
             require_key()
@@ -143,6 +150,13 @@ class SRCLI(LightningCLI):
             wrapped = str(error).startswith("Does not validate")
             said = refusal(error) if wrapped else f"The config cannot be used: {error}"
             raise UserError(said) from error
+        scales = getattr(self.model.network, "scales", ())
+        largest = max((s for s in scales if isinstance(s, int | float)), default=1)
+        if largest > _LARGEST_SCALE:
+            raise UserError(
+                f"{type(self.model.network).__name__} is made for x{largest:g}; scales go to "
+                f"x{_LARGEST_SCALE}."
+            )
 
     def before_fit(self) -> None:
         """Refuse a network that cannot be trained before the run has a folder."""
@@ -411,9 +425,25 @@ def _checked(config: str | Path) -> str | Path:
         UserError: it cannot be read, is not YAML, or is no mapping.
     """
     check_config(config)
-    if not isinstance(read_yaml(config, "config"), dict | None):
+    content = read_yaml(config, "config")
+    if not isinstance(content, dict | None):
         raise UserError(f"The config {config} has no keys with values; is it a config?")
+    for key, value in _leaves(content):
+        if isinstance(value, str) and "\0" in value:
+            raise UserError(f"{config}: {key} holds a NUL character; take it out.")
     return config
+
+
+def _leaves(content: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Values of a config by their dotted keys."""
+    if isinstance(content, dict):
+        for name, value in content.items():
+            yield from _leaves(value, f"{key}.{name}".lstrip("."))
+    elif isinstance(content, list):
+        for value in content:
+            yield from _leaves(value, key)
+    else:
+        yield key, content
 
 
 def _newest_whole(folder: RunFolder) -> Path:
