@@ -86,6 +86,7 @@ def test_one_bad_file_does_not_stop_the_others(tmp_path, weights, capsys):
         (["--size", "big"], "--size is width x height"),
         (["--out", "a.gif"], "use one of .jpg, .png, .tif, .webp"),
         (["--device", "warp"], "device 'warp' is not there"),
+        (["--device", "meta"], "device 'meta' is not there"),
     ],
 )
 def test_mistakes_are_said_in_one_sentence(tmp_path, capsys, extra, words):

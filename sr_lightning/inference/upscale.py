@@ -268,7 +268,8 @@ def device_of(name: str) -> torch.device:
         return accelerator or torch.device("cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        # Also of a device that computes nothing, as meta.
+        torch.ones(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"The device '{name}' is not there; name another, as cpu.") from error
     return device
