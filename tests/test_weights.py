@@ -114,6 +114,17 @@ def test_warm_start_takes_what_fits_and_leaves_the_rest(saved):
     assert torch.equal(after["deconvolution.s.weight"], before)
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "module._orig_mod."])
+def test_warm_start_looks_behind_the_prefixes_of_wrappers(tmp_path, saved, prefix):
+    network, _ = saved
+    state = {f"{prefix}{name}": value for name, value in network.state_dict().items()}
+    torch.save({"epoch": 3, "state_dict": state}, tmp_path / "x.pth")
+    other = HFDN(**SMALL)
+    load_matching(other, str(tmp_path / "x.pth"))
+    for name, value in network.state_dict().items():
+        assert torch.equal(other.state_dict()[name], value)
+
+
 def test_warm_start_from_another_architecture_is_refused(tmp_path, saved):
     _, path = saved
     with pytest.raises(UserError, match="another architecture"):

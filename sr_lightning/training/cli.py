@@ -151,7 +151,13 @@ class SRCLI(LightningCLI):
             said = refusal(error) if wrapped else f"The config cannot be used: {error}"
             raise UserError(said) from error
         scales = getattr(self.model.network, "scales", ())
-        largest = max((s for s in scales if isinstance(s, int | float)), default=1)
+        # What are none is told with the network's other faults.
+        known = (
+            [s for s in scales if isinstance(s, int | float)]
+            if isinstance(scales, tuple | list)
+            else []
+        )
+        largest = max(known, default=1)
         if largest > _LARGEST_SCALE:
             raise UserError(
                 f"{type(self.model.network).__name__} is made for x{largest:g}; scales go to "

@@ -7,10 +7,11 @@ from dataclasses import asdict
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info
-from torch import nn
+from torch import Tensor, nn
 
 from sr_lightning.errors import UserError
 from sr_lightning.weights.files import check_fit, read_weights
+from sr_lightning.weights.formats.external import unwrapped
 from sr_lightning.weights.zoo import records, weight_file
 
 __all__ = ["load_matching", "start_facts"]
@@ -18,6 +19,8 @@ __all__ = ["load_matching", "start_facts"]
 
 def load_matching(network: nn.Module, path: str) -> None:
     """Copy every tensor whose name and shape the network has; leave the others as they are.
+
+    Names may stand behind the prefixes of wrappers, as DataParallel and compiled networks have.
 
     Args:
         network: Network to be trained.
@@ -27,9 +30,15 @@ def load_matching(network: nn.Module, path: str) -> None:
         UserError: there are no such weights, not one tensor fits, or one is not finite.
     """
     file = weight_file(path)
-    weights = read_weights(file)
     own = network.state_dict()
-    fitting = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
+    fitting: dict[str, Tensor] = max(
+        (
+            {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
+            for weights in unwrapped(read_weights(file))
+        ),
+        key=len,
+        default={},
+    )
     if not fitting:
         raise UserError(f"No tensor of {path} fits this network; it is another architecture.")
     check_fit({name: own[name] for name in fitting}, fitting, file)

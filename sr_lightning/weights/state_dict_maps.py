@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from sr_lightning.files import read_yaml
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.papers.lesrcnn import LESRCNN, from_release
 from sr_lightning.weights.formats import ExternalWeights
+from sr_lightning.weights.formats.external import unwrapped
 
 __all__ = ["RELEASES", "Release", "recognised"]
 
@@ -141,7 +142,6 @@ class Release:
 
 
 # What wrappers and trainers put before all names.
-_PREFIXES = ("module.", "_orig_mod.", "model.", "net_g.", "netG.", "generator.", "network.", "net.")
 
 
 def recognised(
@@ -153,23 +153,12 @@ def recognised(
         weights: Weights of the file.
         arch: One of `RELEASES`, where it is known.
     """
-    for bare in _unwrapped(weights):
+    for tensors in unwrapped(weights.tensors):
+        bare = replace(weights, tensors=tensors)
         for name in RELEASES if arch is None else [arch]:
             if RELEASES[name].fits(bare):
                 return name, bare
     return None
-
-
-def _unwrapped(weights: ExternalWeights) -> Iterator[ExternalWeights]:
-    """The weights, and again without each prefix that all names have in common."""
-    tensors: dict[str, Tensor] | None = weights.tensors
-    while tensors:
-        yield replace(weights, tensors=tensors)
-        common = (p for p in _PREFIXES if all(name.startswith(p) for name in tensors))
-        prefix = next(common, None)
-        if prefix is None:
-            return
-        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
 
 
 # ---- VDSR and DnCNN -----------------------------------------------------------------------------

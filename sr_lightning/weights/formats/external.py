@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +12,10 @@ from torch import Tensor
 
 from sr_lightning.errors import UserError
 
-__all__ = ["ExternalWeights", "check_numbers", "not_real"]
+__all__ = ["ExternalWeights", "check_numbers", "not_real", "unwrapped"]
+
+# Of torch's DataParallel and compile, and of training scripts' modules.
+_PREFIXES = ("module.", "_orig_mod.", "model.", "net_g.", "netG.", "generator.", "network.", "net.")
 
 
 def check_numbers(weights: Mapping[str, Any], source: str | Path) -> None:
@@ -45,6 +48,22 @@ def not_real(source: str | Path, name: str, value: Tensor) -> str:
     """Why a tensor is refused that does not hold real floating-point numbers."""
     kind = str(value.dtype).removeprefix("torch.")
     return f"{source}: '{name}' is of {kind}, but weights are plain floating-point numbers."
+
+
+def unwrapped(tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    """Weights as they are, and again without each prefix of a wrapper that all names share.
+
+    Args:
+        tensors: Weights by name.
+    """
+    inner = dict(tensors)
+    while inner:
+        yield inner
+        common = (p for p in _PREFIXES if all(name.startswith(p) for name in inner))
+        prefix = next(common, None)
+        if prefix is None:
+            return
+        inner = {name.removeprefix(prefix): value for name, value in inner.items()}
 
 
 @dataclass(frozen=True)
