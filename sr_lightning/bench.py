@@ -461,7 +461,7 @@ def inference(patch: int) -> list[tuple[str, list[Row]]]:
     lr = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None] / 255
     last = lr.contiguous(memory_format=torch.channels_last)
     tables = []
-    for name in ("lesrcnn_x4", "hfdn_x4", "edsr_baseline_x4"):
+    for name in ("lesrcnn_x4", "hfdn_x4", "edsr_baseline_x4", "cirn_x4"):
         plain, network = load_weights(name), network_for(name, 4, torch.device("cpu"))
         ways: dict[str, Callable[[], Tensor]] = {
             "PyTorch, NCHW": partial(plain.upscale, lr, 4),
