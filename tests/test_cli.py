@@ -194,6 +194,14 @@ def a_counter(loops):
     return loops["fit_loop"]["epoch_loop.batch_progress"]["current"]
 
 
+@pytest.mark.parametrize("key", ["wandb.mode", "output.name", "trainer.max_steps"])
+def test_null_where_it_means_nothing_is_refused_in_one_sentence(tmp_path, capsys, key):
+    section, _, name = key.partition(".")
+    (tmp_path / "x.yaml").write_text(f"{section}: {{{name}: null}}")
+    message = refused(capsys, "fit", "--config", HFDN, "--config", str(tmp_path / "x.yaml"))
+    assert f"{key} is null; give a value, or leave it out." in message
+
+
 @pytest.mark.parametrize(
     "value", ["5", "null", "[]", "x", "{class_path: os.system}", "{class_path: torch.nn.Conv2d}"]
 )

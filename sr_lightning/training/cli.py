@@ -103,12 +103,13 @@ class SRCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Refuse what cannot work before anything is built."""
         config = self.config[self.subcommand]
-        for section in ("model", "data", "trainer", "output", "wandb"):
+        kinds = {"trainer": pl.Trainer, "output": OutputOptions, "wandb": WandbOptions}
+        for section in ("model", "data", *kinds):
             if not isinstance(config[section], Namespace):
                 # Of sections that are no classes to choose, the parser lets it through.
                 raise UserError(f"{section}: a section of options belongs here, not one value.")
             check_classes(config[section], section)
-            check_nulls(config[section], pl.Trainer if section == "trainer" else None, section)
+            check_nulls(config[section], kinds.get(section), section)
             for key, value in _leaves(config[section].as_dict(), section):
                 if isinstance(value, int) and abs(value) > _LARGEST and not key.endswith("seed"):
                     raise UserError(f"{key} is {value}, which is beyond reason.")

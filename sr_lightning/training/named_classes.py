@@ -79,9 +79,7 @@ def check_nulls(config: Any, kind: type | None = None, key: str = "") -> None:
     known = {} if kind is None else _defaults(kind)
     for name, value in vars(config).items():
         if value is None and known.get(name) is not None:
-            raise UserError(
-                f"{key}.{name} is null; give a value, or leave it out for {known[name]!r}."
-            )
+            raise UserError(f"{key}.{name} is null; give a value, or leave it out.")
         check_nulls(value, None, f"{key}.{name}")
 
 
