@@ -21,7 +21,6 @@ __all__ = [
     "YamlLoader",
     "as_type",
     "check_place",
-    "check_type",
     "check_types",
     "json_text",
     "read_json",
@@ -132,13 +131,14 @@ def read_record(path: str | Path, kind: type[_Kind], what: str = "file") -> _Kin
     return found
 
 
-def as_type(content: Any, kind: Any, where: str) -> Any:
+def as_type(content: Any, kind: Any, where: str, *, as_it_stands: bool = False) -> Any:
     """Plain data as a type or dataclass.
 
     Args:
         content: Content as read from a file.
         kind: Kind that it should be.
         where: Where it stands, for the message.
+        as_it_stands: The content itself will be used: text is no number, though it reads like one.
 
     Raises:
         UserError: it is something else.
@@ -146,7 +146,11 @@ def as_type(content: Any, kind: Any, where: str) -> Any:
     from pydantic import ValidationError
 
     try:
-        return _adapter(kind).validate_python(content)
+        found = _adapter(kind).validate_python(content)
+        if as_it_stands:
+            # As JSON, for there a dataclass is written as a mapping.
+            _adapter(kind).validate_json(json.dumps(content, default=str), strict=True)
+        return found
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
@@ -156,29 +160,6 @@ def as_type(content: Any, kind: Any, where: str) -> Any:
         elif first["type"] in {"dataclass_type", "dict_type"}:
             said = f"keys with values belong there, not {str(first['input'])[:60]!r}"
         raise UserError(f"{where}: {key}{': ' * bool(key)}{said}.") from error
-
-
-def check_type(content: Any, kind: Any, where: str) -> None:
-    """Check that plain data is of a type as it stands, without text in the place of numbers.
-
-    Args:
-        content: Content as read from a file.
-        kind: Kind that it should be.
-        where: Where it stands, for the message.
-
-    Raises:
-        UserError: it is something else.
-    """
-    from pydantic import ValidationError
-
-    as_type(content, kind, where)
-    try:
-        # As JSON, for there a dataclass is written as a mapping.
-        _adapter(kind).validate_json(json.dumps(content, default=str), strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise UserError(f"{where}: {key}: {first['msg']}, got {first['input']!r:.60}.") from error
 
 
 @lru_cache
@@ -202,7 +183,7 @@ def check_types(content: Mapping[str, Any], kinds: Mapping[str, Any], where: str
     """
     for key, kind in kinds.items():
         if key in content:
-            check_type(content[key], kind, f"{where}: '{key}'")
+            as_type(content[key], kind, f"{where}: '{key}'", as_it_stands=True)
 
 
 class YamlLoader(yaml.SafeLoader):

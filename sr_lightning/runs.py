@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from annotated_types import Gt, Len
 
 from sr_lightning.errors import UserError
-from sr_lightning.files import check_type, read_json, user_path
+from sr_lightning.files import as_type, read_json, user_path
 
 __all__ = ["OutputOptions", "RunFolder"]
 
@@ -193,7 +193,7 @@ class RunFolder:
             raise UserError(f"{self.path} {missing}.")
         try:
             content: dict[str, Any] = read_json(file)
-            check_type(content, kind, f"The file {file} is damaged")
+            as_type(content, kind, f"The file {file} is damaged", as_it_stands=True)
         except UserError as error:
             raise UserError(f"{str(error).rstrip('.')}; {remedy}.") from error
         return content

@@ -106,13 +106,16 @@ def test_two_processes_make_one_store(files, tmp_path):
         lambda m: m | {"pixels": "many"},
         lambda m: m | {"images": [{**m["images"][0], "height": -1}, *m["images"][1:]]},
         lambda m: m | {"images": [{**m["images"][0], "offset": 10**30}, *m["images"][1:]]},
+        lambda m: m | {"images": [{**m["images"][0], "phash": ""}, *m["images"][1:]]},
         lambda m: {},
     ],
 )
 def test_a_record_that_cannot_be_believed_has_the_store_made_again(files, tmp_path, change):
-    manifest = make(files, tmp_path).folder / "manifest.json"
+    before = make(files, tmp_path)
+    manifest = before.folder / "manifest.json"
     manifest.write_text(json.dumps(change(json.loads(manifest.read_text()))))
     store = make(files, tmp_path)
+    assert store.images == before.images
     assert np.array_equal(store.rgb(0), read_rgb(files[0]))
 
 

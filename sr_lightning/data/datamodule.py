@@ -165,15 +165,15 @@ class PatchDataModule(pl.LightningDataModule):
         """The scales that batches are made at: given, or those of the network."""
         module = self.trainer.lightning_module if self.trainer else None
         network = getattr(module, "network", None)
-        if self.scale is not None:
-            scales = _as_scales(self.scale)
-            for scale in scales:
+        for name in ("scale", "val_scale"):
+            for scale in _as_scales(getattr(self, name) or []):
                 if isinstance(network, SRNetwork) and not network.supports_scale(scale):
                     raise UserError(
-                        f"data.scale is {scale:g}, which {type(network).__name__} is not made for; "
-                        "give another scale, or the network's own model.network.scale."
+                        f"data.{name} is {scale:g}, which {type(network).__name__} is not made "
+                        "for; give another scale, or the network's own model.network.scale."
                     )
-            return scales
+        if self.scale is not None:
+            return _as_scales(self.scale)
         own = getattr(network, "scales", None)
         if not own:
             raise UserError("Give data.scale: there is no network to take the scale from.")

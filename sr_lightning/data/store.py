@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -214,6 +215,8 @@ def _is_finished(folder: Path) -> bool:
     end = 0
     for image in manifest.images:
         if image.offset != end or min(image.height, image.width) < 1:
+            return False
+        if not re.fullmatch("[0-9a-f]{16}", image.phash):
             return False
         end += image.height * image.width
     return manifest.version == _VERSION and size == 4 * manifest.pixels == 4 * end

@@ -26,7 +26,6 @@ __all__ = [
     "Evaluator",
     "Measured",
     "Row",
-    "check_measurable",
     "evaluate",
     "evaluate_set",
     "means",
@@ -94,10 +93,21 @@ class Evaluator:
 
         Args:
             batch: Batch of one image.
+
+        Raises:
+            UserError: a protocol leaves nothing of it to measure.
         """
         hr, scale, grey = batch["hr"], batch["scale"], bool(batch.get("grey"))
         known: dict[tuple[str, ...], Tensor] = {}
         for protocol in self.protocols:
+            height, width = hr.shape[-2:]
+            border = protocol.border(scale)
+            if min(height, width) <= 2 * border:
+                raise UserError(
+                    f"{batch['name'][0]} is {width} x {height}, too small to be measured at "
+                    f"x{scale:g} under {protocol.name}, which leaves out {border} pixels at each "
+                    "side; take it out of the images, or crop them less (data.val_crop)."
+                )
             lr = batch["lr"]
             if protocol.lr != "rgb_uint8":
                 lr = degrade(hr, scale, protocol.lr, grey=grey)
@@ -148,7 +158,6 @@ def evaluate(
     """
     rows: list[Row] = []
     for batch in images:
-        check_measurable(batch, evaluator.protocols)
         lr, hr = batch["lr"].to(device), batch["hr"].to(device)
         rows += rows_of(batch, evaluator.measure({**batch, "lr": lr, "hr": hr}))
         advance()
@@ -191,27 +200,6 @@ def evaluate_set(
         return evaluate(evaluator, loader, lambda: progress.advance(task), device)
     finally:
         progress.remove_task(task)
-
-
-def check_measurable(batch: Batch, protocols: Iterable[Protocol]) -> None:
-    """Refuse an image of which protocols leave nothing to measure.
-
-    Args:
-        batch: Batch of one image.
-        protocols: Protocols of the measurement.
-
-    Raises:
-        UserError: the image is too small.
-    """
-    height, width = batch["hr"].shape[-2:]
-    for protocol in protocols:
-        border = protocol.border(batch["scale"])
-        if min(height, width) <= 2 * border:
-            raise UserError(
-                f"{batch['name'][0]} is {width} x {height}, too small to be measured at "
-                f"x{batch['scale']:g} under {protocol.name}, which leaves out {border} pixels at "
-                "each side; take it out of the images, or crop them less (data.val_crop)."
-            )
 
 
 def place_of(batch: Batch) -> Row:

@@ -25,18 +25,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from sr_lightning.data.batch import Batch, check_batch
+from sr_lightning.data.batch import Batch
 from sr_lightning.data.images import read_photo, to_pixels, write_image
 from sr_lightning.errors import UserError
 from sr_lightning.files import write_json, write_whole, written_whole
-from sr_lightning.inference.evaluate import (
-    Evaluator,
-    Measured,
-    Row,
-    check_measurable,
-    means,
-    place_of,
-)
+from sr_lightning.inference.evaluate import Evaluator, Measured, Row, means, place_of
 from sr_lightning.inference.photographs import write_upscaled
 from sr_lightning.inference.pictures import comparison, save_crops, upscaled_lr
 from sr_lightning.metrics.protocol import PROTOCOLS
@@ -52,7 +45,6 @@ __all__ = [
     "PlainProgress",
     "PredictionWriter",
     "ResultTables",
-    "SmallImageGuard",
     "StepProgress",
     "Throughput",
     "print_means",
@@ -89,29 +81,6 @@ class NonFiniteGuard(Callback):
 def logged_step(trainer: pl.Trainer) -> int:
     """Where Lightning logs the losses and validations of this moment: it counts steps from 0."""
     return max(0, trainer.global_step - 1)
-
-
-class SmallImageGuard(Callback):
-    """Names an image that is too small to be measured, before a metric stumbles over it."""
-
-    def on_validation_batch_start(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Look at the image.
-
-        Raises:
-            UserError: a protocol leaves nothing of it, or it is no image to measure.
-        """
-        assert isinstance(pl_module, SRModule)
-        check_batch(batch)
-        check_measurable(batch, pl_module.protocols)
-
-    on_test_batch_start = on_validation_batch_start
 
 
 class Throughput(Callback):

@@ -151,14 +151,10 @@ class SRCLI(LightningCLI):
             wrapped = str(error).startswith("Does not validate")
             said = refusal(error) if wrapped else f"The config cannot be used: {error}"
             raise UserError(said) from error
-        scales = getattr(self.model.network, "scales", ())
+        scales = getattr(self.model.network, "scales", None)
         # What are none is told with the network's other faults.
-        known = (
-            [s for s in scales if isinstance(s, int | float)]
-            if isinstance(scales, tuple | list)
-            else []
-        )
-        largest = max(known, default=1)
+        listed = scales if isinstance(scales, tuple | list) else ()
+        largest = max((s for s in listed if isinstance(s, int | float)), default=1)
         if largest > _LARGEST_SCALE:
             raise UserError(
                 f"{type(self.model.network).__name__} is made for x{largest:g}; scales go to "
@@ -168,18 +164,6 @@ class SRCLI(LightningCLI):
     def before_fit(self) -> None:
         """Refuse a network that cannot be trained before the run has a folder."""
         check_network(self.model.network)
-        self.before_validate()
-
-    def before_validate(self) -> None:
-        """Refuse scales of the validation that the network is not made for."""
-        asked = getattr(self.datamodule, "val_scale", None)
-        network = self.model.network
-        for scale in asked if isinstance(asked, list) else [] if asked is None else [asked]:
-            if not network.supports_scale(scale):
-                raise UserError(
-                    f"data.val_scale is {scale:g}, which {type(network).__name__} is not made for; "
-                    "give another, or leave it out to validate at data.scale."
-                )
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer with the suite's loggers and callbacks.
@@ -210,8 +194,6 @@ class SRCLI(LightningCLI):
             ]
             if config["logger"]:
                 added.append(LearningRateMonitor("step"))
-        if self.subcommand != "predict":
-            added.append(callbacks.SmallImageGuard())
         if self.subcommand == "test":
             added.append(callbacks.ResultTables(folder, pictures=options.log_images))
         if self.subcommand == "predict":

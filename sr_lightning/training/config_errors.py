@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from itertools import groupby
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
@@ -76,7 +77,7 @@ def in_plain_words(message: str, options: list[str]) -> str:
     text = " ".join(line.strip().removeprefix("- ") for line in lines)
     keys = re.findall(r'Parser key "([^"]+)":', text)
     # A section that is given as one value is named twice.
-    keys = [key for key, before in zip(keys, [None, *keys], strict=False) if key != before]
+    keys = [key for key, _ in groupby(keys)]
     where = f"{'.'.join(keys)}: " if keys else ""
     if denied := _DENIED.search(text):
         return f"{where}{import_refusal(denied.group(1))}."

@@ -141,9 +141,6 @@ class Release:
         return state | counters
 
 
-# What wrappers and trainers put before all names.
-
-
 def recognised(
     weights: ExternalWeights, arch: str | None = None
 ) -> tuple[str, ExternalWeights] | None:
