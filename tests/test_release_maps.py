@@ -101,6 +101,43 @@ def rcan(file, lr, scale):
     return file.shift("add_mean", x, 1) / 255
 
 
+def basicsr(file, lr, scale, body):
+    """What BasicSR's EDSR and RCAN have around their bodies; it keeps the mean in no tensor."""
+    head = file.conv("conv_first", 255 * (lr - MEAN), 8, 3)
+    x = head + file.conv("conv_after_body", body(head), 8, 3)
+    return file.conv("conv_last", file.upsampler("upsample", x, scale), 3, 3) / 255 + MEAN
+
+
+def edsr_basicsr(file, lr, scale):
+    def body(x):
+        for block in range(3):
+            inner = file.conv(f"body.{block}.conv1", x, 8, 3).relu()
+            x = x + file.conv(f"body.{block}.conv2", inner, 8, 3)
+        return x
+
+    return basicsr(file, lr, scale, body)
+
+
+def rcan_basicsr(file, lr, scale):
+    def body(x):
+        for group in range(2):
+            start = x
+            for block in range(2):
+                name = f"body.{group}.residual_group.{block}.rcab"
+                inner = file.conv(f"{name}.0", x, 8, 3).relu()
+                inner = file.conv(f"{name}.2", inner, 8, 3)
+                if f"{name}.3.attention.1.weight" not in file:
+                    # So small that the sigmoid is not at its ends.
+                    file.tensor(f"{name}.3.attention.1.weight", 4, 8, 1, 1).mul_(0.003)
+                gate = inner.mean((2, 3), keepdim=True)
+                gate = file.conv(f"{name}.3.attention.1", gate, 4, 1).relu()
+                x = x + inner * file.conv(f"{name}.3.attention.3", gate, 8, 1).sigmoid()
+            x = start + file.conv(f"body.{group}.conv", x, 8, 3)
+        return x
+
+    return basicsr(file, lr, scale, body)
+
+
 def rdn(file, lr, scale):
     first = file.conv("SFENet1", 255 * lr, 8, 3)
     x, outputs = file.conv("SFENet2", first, 8, 3), []
@@ -186,6 +223,10 @@ CASES = [
     ("mdsr", mdsr, 3),
     ("mdsr", mdsr, 4),
     ("rcan", rcan, 4),
+    ("edsr_basicsr", edsr_basicsr, 2),
+    ("edsr_basicsr", edsr_basicsr, 3),
+    ("edsr_basicsr", edsr_basicsr, 4),
+    ("rcan_basicsr", rcan_basicsr, 4),
     ("rdn", rdn, 2),
     ("rdn", rdn, 3),
     ("rdn", rdn, 4),

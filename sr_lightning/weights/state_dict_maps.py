@@ -491,6 +491,58 @@ def _rdn_names(network: SRNetwork, weights: ExternalWeights) -> Names:
     return _weights_and_biases(layers | _steps("upsample", "UPNet", network.upsample))
 
 
+# ---- EDSR and RCAN as BasicSR names them, and what keeps its names ------------------------------
+
+
+def _basicsr_edsr_arguments(weights: ExternalWeights) -> dict[str, Any]:
+    return {
+        "scale": _scale_of(weights, "upsample"),
+        "channels": weights.tensors["conv_first.weight"].shape[0],
+        "blocks": _count(weights, r"body\.(\d+)\.conv1\.weight"),
+    }
+
+
+def _basicsr_edsr_choices(weights: ExternalWeights) -> dict[str, Any]:
+    wide = weights.tensors["conv_first.weight"].shape[0] >= 256
+    return {"residual_scale": 0.1 if wide else 1.0, "levels": 255}
+
+
+def _basicsr_ends(network: SRNetwork, after_body: int) -> dict[str, str]:
+    layers = {"head": "conv_first", f"body.{after_body}": "conv_after_body", "tail": "conv_last"}
+    return layers | _steps("upsample", "upsample", network.upsample)
+
+
+def _basicsr_edsr_names(network: SRNetwork, weights: ExternalWeights) -> Names:
+    blocks = network.config["blocks"]
+    same = {f"body.{block}.conv{conv}" for block in range(blocks) for conv in (1, 2)}
+    return _weights_and_biases(_basicsr_ends(network, blocks) | {name: name for name in same})
+
+
+def _basicsr_rcan_arguments(weights: ExternalWeights) -> dict[str, Any]:
+    channels = weights.tensors["conv_first.weight"].shape[0]
+    first = "body.0.residual_group.0.rcab.3.attention.1.weight"
+    return {
+        "scale": _scale_of(weights, "upsample"),
+        "channels": channels,
+        "groups": _count(weights, r"body\.(\d+)\.conv\.weight"),
+        "blocks": _count(weights, r"body\.0\.residual_group\.(\d+)\.rcab\.0\.weight"),
+        "reduction": channels // max(1, weights.tensors[first].shape[0]),
+    }
+
+
+def _basicsr_rcan_names(network: SRNetwork, weights: ExternalWeights) -> Names:
+    groups, blocks = network.config["groups"], network.config["blocks"]
+    layers = _basicsr_ends(network, groups)
+    for group in range(groups):
+        layers[f"body.{group}.{blocks}"] = f"body.{group}.conv"
+        for block in range(blocks):
+            ours, theirs = f"body.{group}.{block}", f"body.{group}.residual_group.{block}.rcab"
+            layers[f"{ours}.conv1"], layers[f"{ours}.conv2"] = f"{theirs}.0", f"{theirs}.2"
+            layers[f"{ours}.attention.squeeze"] = f"{theirs}.3.attention.1"
+            layers[f"{ours}.attention.excite"] = f"{theirs}.3.attention.3"
+    return _weights_and_biases(layers)
+
+
 # ---- DBPN and AWSRN -----------------------------------------------------------------------------
 
 
@@ -727,6 +779,8 @@ _MAPS: dict[str, tuple[type[SRNetwork], Arguments, Callable[..., Names]]] = {
     "mdsr": (MDSR, _mdsr_arguments, _mdsr_names),
     "rcan": (RCAN, _rcan_arguments, _rcan_names),
     "rdn": (RDN, _rdn_arguments, _rdn_names),
+    "edsr_basicsr": (EDSR, _basicsr_edsr_arguments, _basicsr_edsr_names),
+    "rcan_basicsr": (RCAN, _basicsr_rcan_arguments, _basicsr_rcan_names),
     "dbpn": (DBPN, _dbpn_arguments, _dbpn_names),
     "awsrn": (AWSRN, _awsrn_arguments, _awsrn_names),
     "srcnn": (SRCNN, _srcnn_arguments, _as_prepared),
@@ -736,6 +790,8 @@ _MAPS: dict[str, tuple[type[SRNetwork], Arguments, Callable[..., Names]]] = {
 _BESIDES: dict[str, dict[str, Any]] = {
     "vdsr": {"choices": lambda weights: {"clip": True}},
     "edsr": {"choices": _edsr_choices},
+    "edsr_basicsr": {"choices": _basicsr_edsr_choices},
+    "rcan_basicsr": {"choices": lambda weights: {"levels": 255}},
     "rdn": {"choices": lambda weights: {"levels": 255}, "ends": ("trunk.first", "tail")},
     "dbpn": {"prepare": _dbpn_prepare},
     "awsrn": {"prepare": _awsrn_prepare},
