@@ -484,25 +484,33 @@ def inference(patch: int) -> list[tuple[str, list[Row]]]:
 
 
 def photographs(patch: int) -> list[tuple[str, list[Row]]]:
-    """The whole command: time and memory for photographs of 0.5, 2 and 12 megapixels."""
-    rows: list[Row] = []
+    """The whole command: time and memory for photographs of 0.5 to 48 megapixels."""
+    cases: list[tuple[str, float, str, str]] = [
+        *(("", 0.5, engine, ".png") for engine in ("torch", "auto")),
+        *(("fsrcnn_x4", size, e, ".jpg") for size in (0.5, 2, 12) for e in ("torch", "auto")),
+        ("fsrcnn_x4", 48, "auto", ".png"),
+    ]
+    tables: dict[str, list[Row]] = {}
+    (path, *_) = find_photographs("sample-val").files  # type: ignore[union-attr]
     with tempfile.TemporaryDirectory() as folder:
-        photo, made = Path(folder) / "photo.jpg", Path(folder) / "made.jpg"
-        for megapixels in (0.5, 2, 12):
+        photo = Path(folder) / "photo.jpg"
+        for weights, megapixels, engine, suffix in cases:
             side = round((megapixels * 1e6) ** 0.5)
-            (path, *_) = find_photographs("sample-val").files  # type: ignore[union-attr]
             Image.fromarray(read_rgb(path)).resize((side, side)).save(photo)
-            for engine in ("torch", "auto"):
-                command = [sys.executable, "-m", "sr_lightning", "upscale", str(photo)]
-                command += ["--weights", "fsrcnn_x4", "--engine", engine, "--out", str(made)]
-                begin = time.perf_counter()
-                child = subprocess.Popen([*command, "--overwrite"], stdout=subprocess.DEVNULL)
-                _, status, usage = os.wait4(child.pid, 0)
-                child.returncode = os.waitstatus_to_exitcode(status)
-                what = f"{megapixels:g} MP, --engine {engine}"
-                rows.append((what, time.perf_counter() - begin, "s", None))
-                rows.append((f"{what}, peak memory", usage.ru_maxrss / 2**10, "MiB", None))
-    return [("sr-lightning upscale photo.jpg --weights fsrcnn_x4", rows)]
+            options = ["--weights", weights] if weights else []
+            command = [sys.executable, "-m", "sr_lightning", "upscale", str(photo), *options]
+            command += ["--engine", engine, "--out", str(Path(folder) / f"made{suffix}")]
+            begin = time.perf_counter()
+            child = subprocess.Popen([*command, "--overwrite"], stdout=subprocess.DEVNULL)
+            _, status, usage = os.wait4(child.pid, 0)
+            child.returncode = os.waitstatus_to_exitcode(status)
+            if child.returncode:
+                raise UserError(f"{' '.join(command)} ended with status {child.returncode}.")
+            rows = tables.setdefault(" ".join(["sr-lightning upscale photo.jpg", *options]), [])
+            what = f"{megapixels:g} MP to {suffix[1:].upper()}, --engine {engine}"
+            rows.append((what, time.perf_counter() - begin, "s", None))
+            rows.append((f"{what}, peak memory", usage.ru_maxrss / 2**10, "MiB", None))
+    return list(tables.items())
 
 
 # ---- papers beside the most direct expression of their mathematics ----------------------------
