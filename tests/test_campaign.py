@@ -17,7 +17,8 @@ from rich.console import Console
 
 from sr_lightning.errors import UserError
 from sr_lightning.studies import campaign as module
-from sr_lightning.studies.campaign import Session, load_campaign, state_of
+from sr_lightning.studies.campaign import TrainingJob, campaign_jobs, load_campaign, state_of
+from sr_lightning.studies.queue import Queue
 from sr_lightning.weights import zoo
 from sr_lightning.weights.zoo import find_weights, load_weights
 
@@ -74,21 +75,20 @@ def tiny(tmp_path, train_folder, val_folder, test_folder, monkeypatch):
     return path, root, content
 
 
-def sitting(tiny, tmp_path, minutes: float = 30) -> Session:
+def queue_of(tiny, tmp_path, minutes: float = 30) -> Queue:
     path, root, _ = tiny
-    queue = load_campaign(path, root)
-    return Session(queue, tmp_path / "runs", "cpu", minutes, [], Console(quiet=True))
+    jobs = campaign_jobs(load_campaign(path, root), tmp_path / "runs", "cpu", [])
+    return Queue(jobs, minutes=minutes)
 
 
 def test_run_without_a_budget_for_a_device_is_left_to_others(tiny, tmp_path, monkeypatch):
-    path, _, content = tiny
+    path, root, content = tiny
     content["runs"][0]["minutes"] = {"gpu": 5}
     path.write_text(yaml.safe_dump(content))
-    monkeypatch.setattr(Session, "_call", lambda self, args: pytest.fail("it was run"))
-    one = sitting(tiny, tmp_path)
-    one.console = Console(width=200, record=True, file=io.StringIO())
-    one.work()
-    assert "small is too long for a cpu" in one.console.export_text()
+    assert queue_of(tiny, tmp_path).jobs == []
+    monkeypatch.chdir(root)
+    with pytest.raises(UserError, match="small is too long for a cpu"):
+        module.main(["train", "--only", "small"])
 
 
 def test_listing_never_shortens_names(tiny, tmp_path):
@@ -105,8 +105,8 @@ def test_run_is_broken_off_resumed_tested_and_kept_once(tiny, tmp_path, monkeypa
     run = load_campaign(*tiny[:2]).runs[0]
     assert state_of(run, tmp_path / "runs") == "waiting"
     # The time is over from the start: nothing may begin.
-    sitting(tiny, tmp_path, minutes=0).work()
-    assert state_of(run, tmp_path / "runs") == "waiting"
+    (job,) = queue_of(tiny, tmp_path, minutes=0).run()
+    assert (job.state, state_of(run, tmp_path / "runs")) == ("waiting", "waiting")
 
     # Ctrl-C at the first checkpoint reaches the training, which saves itself.
     def interrupt():
@@ -119,17 +119,20 @@ def test_run_is_broken_off_resumed_tested_and_kept_once(tiny, tmp_path, monkeypa
 
     watcher = threading.Thread(target=interrupt, daemon=True)
     watcher.start()
-    with pytest.raises(UserError, match="goes on from here"):
-        sitting(tiny, tmp_path).work()
+    queue = queue_of(tiny, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        queue.run()
     watcher.join()
+    assert queue.jobs[0].state == "stopped"
 
-    calls = []
-    original = Session._call
-    monkeypatch.setattr(
-        Session, "_call", lambda self, args: calls.append(list(args)) or original(self, args)
-    )
-    sitting(tiny, tmp_path).work()
-    assert [call[:2] for call in calls] == [["fit", "--run"], ["test", "--run"]]
+    queue = queue_of(tiny, tmp_path)
+    assert [command[:2] for command in queue.jobs[0].commands()] == [
+        ["fit", "--run"],
+        ["test", "--run"],
+    ]
+    (job,) = queue.run()
+    assert job.state == "done"
+    assert re.fullmatch(r"kept as .*small\.safetensors", job.reason)
     assert state_of(run, tmp_path / "runs") == "finished"
     record = find_weights("small")
     assert record is not None
@@ -138,13 +141,25 @@ def test_run_is_broken_off_resumed_tested_and_kept_once(tiny, tmp_path, monkeypa
     assert load_weights("small").scales == (4,)
     ledger = json.loads((tiny[1] / "experiments/results/campaign/small.json").read_text())
     assert ledger["steps"] == 300
-    sitting(tiny, tmp_path).work()
-    assert len(calls) == 2
+    assert queue_of(tiny, tmp_path).jobs == []
     # Where the run folder is not, the weights that came with the package speak for the run.
     shutil.rmtree(tmp_path / "runs")
     assert state_of(run, tmp_path / "runs") == "shipped"
-    sitting(tiny, tmp_path).work()
-    assert len(calls) == 2
+    assert queue_of(tiny, tmp_path).jobs == []
+
+
+@pytest.mark.slow
+def test_run_whose_time_is_over_saves_itself(tiny, tmp_path, monkeypatch):
+    path, _, content = tiny
+    content["runs"][0]["set"]["trainer.max_steps"] = 100_000
+    path.write_text(yaml.safe_dump(content))
+    monkeypatch.setattr("sr_lightning.studies.queue.GRACE_S", 0)
+    (job,) = queue_of(tiny, tmp_path, minutes=0.5).run()
+    assert (job.state, job.reason) == (
+        "stopped",
+        "the time is over; it goes on from here next time",
+    )
+    assert re.fullmatch(r"at step [\d,]+", state_of(job.run, tmp_path / "runs"))
 
 
 @pytest.fixture
@@ -161,29 +176,21 @@ def failing(tiny):
     return path, root, content
 
 
-def test_failing_run_is_told_of_and_the_others_go_on(failing, tmp_path, monkeypatch):
-    advance = Session._advance
+def test_failing_run_is_told_of_and_the_others_go_on(failing, tmp_path, monkeypatch, capsys):
+    apart = TrainingJob.commands
     monkeypatch.setattr(
-        Session, "_advance", lambda self, run: run.name == "apart" or advance(self, run)
+        TrainingJob, "commands", lambda job: None if job.name == "apart" else apart(job)
     )
-    one = sitting(failing, tmp_path)
-    one.console = Console(width=2000, record=True, file=io.StringIO())
-    assert one.work() == ["small"]
-    said = one.console.export_text()
-    assert re.search(r"small failed: .*--model.network.chanels=3.*failed with status 2", said)
-    assert "next waits for small" in said
-
-
-def test_failed_runs_are_in_the_exit_status(failing, tmp_path, monkeypatch, capsys):
-    def advance(self, run):
-        raise UserError("It broke.")
-
-    monkeypatch.setattr(Session, "_advance", advance)
     monkeypatch.chdir(failing[1])
     with pytest.raises(SystemExit) as ended:
         module.main(["train", "--runs", str(tmp_path / "runs")])
     assert ended.value.code == 1
-    assert "Failed: small, apart" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "next  waiting: waits for small\n" in said
+    assert "apart  in ledger\n" in said
+    log = tmp_path / "runs" / "small" / "log.txt"
+    assert re.search(rf"small failed: .*chanels.* \(log: {log}\)\n$", said)
+    assert "fit --config experiments/hfdn_x4.yaml" in log.read_text()
 
 
 @pytest.mark.parametrize(

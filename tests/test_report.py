@@ -689,8 +689,8 @@ def test_reproduce_runs_the_studies_that_name_the_budget(checkout, monkeypatch, 
     (checkout / "experiments" / "studies" / "c_third.yaml").write_text(third)
     seen = []
 
-    class FakeRunner:
-        def __init__(self, study, budget, ledger, runs, *, seeds, jobs, extra):
+    class FakeQueue:
+        def __init__(self, study, budget, ledger, runs, *, seeds, workers, extra):
             seen.append((study.name, budget, seeds))
 
         def run(self):
@@ -700,7 +700,7 @@ def test_reproduce_runs_the_studies_that_name_the_budget(checkout, monkeypatch, 
         def failures(self):
             return []
 
-    monkeypatch.setattr(study_cli, "Runner", FakeRunner)
+    monkeypatch.setattr(study_cli, "StudyQueue", FakeQueue)
     monkeypatch.chdir(checkout)
     with pytest.raises(SystemExit) as ended:
         main(["study", "reproduce", "--budget", "quick"])

@@ -111,16 +111,17 @@ def test_requeued_job_goes_on_bit_for_bit(tmp_path, train_folder, val_folder, un
 
 def test_study_runs_as_jobs(tmp_path, monkeypatch):
     from sr_lightning.studies.ledger import Ledger
-    from sr_lightning.studies.runner import Runner
+    from sr_lightning.studies.runner import StudyQueue
     from sr_lightning.studies.slurm import run_on_slurm
     from sr_lightning.studies.study import find_study
 
     study = find_study("hfdn_supervision", ROOT)
+    asked = {"timeout_min": 10, "cpus_per_task": 1}
     ledger = Ledger(tmp_path / "ledger")
-    runner = Runner(study, "quick", ledger, tmp_path / "runs", seeds=1)
-    run_on_slurm(runner, {"timeout_min": 10, "cpus_per_task": 1}, poll_s=1)
-    assert {s.state for s in runner.states} == {"done"}, [s.reason for s in runner.states]
+    queue = StudyQueue(study, "quick", ledger, tmp_path / "runs", seeds=1)
+    run_on_slurm(queue, tmp_path / "logs", study.name, asked, poll_s=1)
+    assert {s.state for s in queue.jobs} == {"done"}, [s.reason for s in queue.jobs]
     assert len(ledger.entries()) == 3
-    again = Runner(study, "quick", ledger, tmp_path / "runs", seeds=1)
-    run_on_slurm(again, {"timeout_min": 10, "cpus_per_task": 1}, poll_s=1)
-    assert {s.state for s in again.states} == {"in ledger"}
+    again = StudyQueue(study, "quick", ledger, tmp_path / "runs", seeds=1)
+    run_on_slurm(again, tmp_path / "logs", study.name, asked, poll_s=1)
+    assert {s.state for s in again.jobs} == {"in ledger"}

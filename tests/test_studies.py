@@ -25,7 +25,7 @@ from sr_lightning.errors import UserError
 from sr_lightning.experiments import experiment_files
 from sr_lightning.nn.complexity import parameter_count
 from sr_lightning.studies.ledger import Ledger, RunRecord
-from sr_lightning.studies.runner import Runner, data_digest
+from sr_lightning.studies.runner import StudyQueue, data_digest
 from sr_lightning.studies.study import Cell, find_study, load_study, studies
 from sr_lightning.training.complexity import module_of_config
 
@@ -281,7 +281,7 @@ def test_a_damaged_entry_is_named_once_and_the_others_are_read(tmp_path, caplog,
     assert "It is left out; remove it." in caplog.text
 
 
-# ---- runner -------------------------------------------------------------------------------------
+# ---- queue --------------------------------------------------------------------------------------
 
 FAKE = """
 import json, os, signal, sys, time
@@ -299,8 +299,14 @@ print("step 1/2  loss 0.1", flush=True)
 
 
 def fake_runner(
-    tmp_path, body: str, monkeypatch, psnr: float = 30.0, data: str = "", **options
-) -> Runner:
+    tmp_path,
+    body: str,
+    monkeypatch,
+    psnr: float = 30.0,
+    data: str = "",
+    text: str = STUDY,
+    **options,
+) -> StudyQueue:
     script = tmp_path / "fake.py"
     script.write_text(FAKE.replace("{body}", textwrap.dedent(body)))
     from sr_lightning.studies import runner as module
@@ -316,8 +322,8 @@ def fake_runner(
         )
 
     monkeypatch.setattr(module, "entry_of_run", made)
-    return Runner(
-        study_of(tmp_path),
+    return StudyQueue(
+        study_of(tmp_path, text),
         "quick",
         Ledger(tmp_path / "ledger"),
         tmp_path / "runs",
@@ -409,7 +415,7 @@ def test_the_same_numbers_under_a_config_said_otherwise_stand(tmp_path, monkeypa
 
 def test_one_cell_of_a_level_speaks_first_however_many_run_at_a_time(tmp_path, monkeypatch):
     run_with_code(tmp_path, monkeypatch, "a")
-    found, _ = run_with_code(tmp_path, monkeypatch, "b", jobs=4)
+    found, _ = run_with_code(tmp_path, monkeypatch, "b", workers=4)
     assert sorted(found) == ["done", "done", "in ledger", "in ledger"]
 
 
@@ -436,17 +442,17 @@ def test_change_of_data_runs_every_cell_again(tmp_path, monkeypatch):
 )
 def test_failing_cell_is_noted_and_the_others_go_on(tmp_path, monkeypatch, body, reason):
     guarded = f"if 'plain' in folder and 'seed0' in folder:\n    {body}"
-    runner = fake_runner(tmp_path, guarded, monkeypatch, jobs=2)
-    states = {s.cell.name: s for s in runner.run()}
+    runner = fake_runner(tmp_path, guarded, monkeypatch, workers=2)
+    states = {s.name: s for s in runner.run()}
     broken = "a_study/quick/plain/seed0"
     assert states[broken].state == "failed"
     assert reason in states[broken].reason
     assert sum(s.state == "done" for s in states.values()) == 3
-    assert reason in runner.ledger.failure(broken).reason
-    mended = {s.cell.name: s.state for s in fake_runner(tmp_path, "", monkeypatch).run()}
+    assert reason in runner.shared.ledger.failure(broken).reason
+    mended = {s.name: s.state for s in fake_runner(tmp_path, "", monkeypatch).run()}
     assert mended[broken] == "done"
     assert list(mended.values()).count("in ledger") == 3
-    assert runner.ledger.failure(broken) is None
+    assert runner.shared.ledger.failure(broken) is None
 
 
 @pytest.fixture
@@ -463,7 +469,7 @@ def checkout(tmp_path, monkeypatch):
     (root / "experiments" / "studies" / "a_study.yaml").write_text(text)
     body = "if 'plain' in folder and 'seed0' in folder: raise ValueError('[a] bug')"
     fake = fake_runner(tmp_path, body, monkeypatch)
-    monkeypatch.setattr(cli, "Runner", partial(Runner, program=fake.program))
+    monkeypatch.setattr(cli, "StudyQueue", partial(StudyQueue, program=fake.program))
     monkeypatch.chdir(root)
     return root
 
@@ -514,8 +520,7 @@ def test_change_in_a_helper_of_a_users_network_is_noticed(tmp_path, monkeypatch)
     text = STUDY.replace("plain: {", "plain: {model.network.class_path: mynet.MyNet, ")
 
     def run(psnr: float) -> list[str]:
-        runner = fake_runner(tmp_path, "", monkeypatch, psnr)
-        runner = replace(runner, study=study_of(tmp_path, text))
+        runner = fake_runner(tmp_path, "", monkeypatch, psnr, text=text)
         return [f"{s.cell.level} {s.state}" for s in runner.run()]
 
     run(30.0)
@@ -578,10 +583,10 @@ def test_ctrl_c_lets_cells_save_themselves(tmp_path, monkeypatch, request):
     with pytest.raises(KeyboardInterrupt):
         runner.run()
     assert (folder / "saved").exists()
-    assert [s.state for s in runner.states] == ["stopped", "stopped"] or runner.states[
+    assert [s.state for s in runner.jobs] == ["stopped", "stopped"] or runner.jobs[
         1
     ].state == "waiting"
-    assert runner.ledger.entries() == []
+    assert runner.shared.ledger.entries() == []
 
 
 WATCHED = """
@@ -602,11 +607,11 @@ RUNNING = """
 import sys
 from pathlib import Path
 from sr_lightning.studies.ledger import Ledger
-from sr_lightning.studies.runner import Runner
+from sr_lightning.studies.runner import StudyQueue
 from sr_lightning.studies.study import load_study
 here = Path({here!r})
 study = load_study(here / "a_study.yaml", Path({root!r}))
-Runner(study, "quick", Ledger(here / "ledger"), here / "runs", seeds=1,
+StudyQueue(study, "quick", Ledger(here / "ledger"), here / "runs", seeds=1,
        program=(sys.executable, str(here / "watched.py"))).run()
 """
 
@@ -676,11 +681,9 @@ def test_real_cells_of_a_study_end_in_the_ledger(tmp_path, monkeypatch, capsys):
     )
     study = study_of(tmp_path, text.replace("    test: [", f"    {small}\n    test: ["))
     ledger = Ledger(tmp_path / "ledger")
-    runner = Runner(study, "quick", ledger, tmp_path / "runs", seeds=1)
+    runner = StudyQueue(study, "quick", ledger, tmp_path / "runs", seeds=1)
     states = {s.cell.level: s for s in runner.run()}
-    assert states["plain"].state == states["full"].state == "done", [
-        s.reason for s in runner.states
-    ]
+    assert states["plain"].state == states["full"].state == "done", [s.reason for s in runner.jobs]
     assert states["broken"].state == "failed"
     first = ledger.read("a_study/quick/plain/seed0")
     assert first.value("psnr", "edsr2017", "sample-test_x4") > 15
@@ -692,7 +695,7 @@ def test_real_cells_of_a_study_end_in_the_ledger(tmp_path, monkeypatch, capsys):
     assert "root" not in json.dumps(first.config["data"])
     images = first.metrics["edsr2017"]["sample-test_x4"]["HFDN"]["images"]
     assert list(images) == ["astronaut"]
-    again = Runner(study, "quick", ledger, tmp_path / "runs", seeds=1).run()
+    again = StudyQueue(study, "quick", ledger, tmp_path / "runs", seeds=1).run()
     assert [s.state for s in again] == ["in ledger", "in ledger", "failed"]
 
 

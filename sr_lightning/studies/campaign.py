@@ -10,10 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,14 +23,14 @@ from sr_lightning.experiments import experiment_file, project_root
 from sr_lightning.files import as_type, check_types, read_yaml, user_path, write_whole
 from sr_lightning.init import check_writable
 from sr_lightning.studies.ledger import Ledger, code_of, entry_of_run
+from sr_lightning.studies.queue import Job, Queue, State
+from sr_lightning.studies.screen import add_queue_options, end_with, run_queue
 from sr_lightning.weights.release import release
 from sr_lightning.weights.zoo import PROTOCOL, find_weights
 
-__all__ = ["Campaign", "Run", "load_campaign", "main"]
+__all__ = ["Campaign", "Run", "TrainingJob", "campaign_jobs", "load_campaign", "main"]
 
 Device = Literal["cpu", "gpu"]
-# A run asked to stop finishes its step and writes a checkpoint; tests may be left to do besides.
-_GRACE_S = 120
 _KEYS = {
     "name",
     "priority",
@@ -201,120 +197,53 @@ def load_campaign(path: Path, root: Path) -> Campaign:
     return Campaign(ordered, tuple(content["test"]), content["data_licence"], root)
 
 
-class Session:
-    """Works through a campaign for a while.
+class TrainingJob(Job):
+    """A run of the queue as a job.
 
     Args:
-        campaign: The queue.
+        run: The run.
+        campaign: The queue's file, read.
         folder: Folder of the run folders; it may be taken to another machine and back.
         device: Device to train on.
-        minutes: Minutes to spend.
         extra: Options of every fit and test, such as ``--data-root``.
-        console: Console to report to.
     """
 
     def __init__(
-        self,
-        campaign: Campaign,
-        folder: Path,
-        device: Device,
-        minutes: float,
-        extra: Sequence[str],
-        console: Console,
+        self, run: Run, campaign: Campaign, folder: Path, device: Device, extra: Sequence[str]
     ) -> None:
+        super().__init__(run.name, folder / run.name)
+        self.run = run
         self.campaign = campaign
-        self.folder = folder
         self.device: Device = device
-        self.end = time.monotonic() + 60 * minutes
         self.extra = list(extra)
-        self.console = console
+        # Files of experiments are named from there.
+        self.place = campaign.root
 
-    def work(self, only: Sequence[str] = ()) -> list[str]:
-        """Run what is not finished, by priority, until the time is over.
+    def waits_for(self) -> str:
+        """The weights that it starts from, until there are any."""
+        after = self.run.after
+        return after if after and find_weights(after) is None else ""
 
-        A run that fails is told of, and those that do not start from its weights go on.
-
-        Returns:
-            Names of the runs that failed.
-
-        Raises:
-            UserError: the user asked to stop.
-        """
-        failed: list[Run] = []
-        for run in self.campaign.runs:
-            if only and run.name not in only:
-                continue
-            # Named, a run whose weights were made elsewhere is made again.
-            if state_of(run, self.folder) in ({"finished"} if only else {"finished", "shipped"}):
-                continue
-            if self.device not in run.minutes:
-                self.console.print(f"{run.name} is too long for a {self.device}.")
-                continue
-            is_made = run.after not in {other.weights for other in failed}
-            if run.after and not (is_made and find_weights(run.after) is not None):
-                self.console.print(f"{run.name} waits for {run.after}.")
-                continue
-            try:
-                if not self._advance(run):
-                    self.console.print(f"Time is over; {run.name} goes on from here next time.")
-                    break
-            except StoppedError:
-                raise
-            except UserError as error:
-                failed.append(run)
-                self.console.print(f"{run.name} failed: {error}", markup=False)
-        return [run.name for run in failed]
-
-    def _advance(self, run: Run) -> bool:
-        """Go on with a run; whether it was finished before the time was over."""
-        folder = self.folder / run.name
+    def commands(self) -> list[list[str]]:
+        """What is left of its training, and its test."""
+        folder, commands = self.folder, []
         if not _is_trained(folder):
-            begun = any((folder / "checkpoints").glob("*.ckpt"))
-            # Named again because the last sitting may have been on another device.
+            # Named again because the last queue may have been on another device.
             device = f"configs/trainer/{self.device}.yaml"
             resume = ["fit", "--run", str(folder), "--config", device]
-            if not self._call(resume if begun else run.fit_arguments(self.device, folder)):
-                return False
-            if not _is_trained(folder):
-                # Somebody else's signal: it saved itself and ended well, but not at its end.
-                return False
-        if not (folder / "results" / "summary.json").is_file():
-            test = ["test", "--run", str(folder), "--data.test", json.dumps(self.campaign.test)]
-            if run.test_scales:
-                test += ["--scale", json.dumps(run.test_scales)]
-            if not self._call(test):
-                return False
-        self._keep(run, folder)
-        return True
+            begun = any((folder / "checkpoints").glob("*.ckpt"))
+            commands = [resume if begun else self.run.fit_arguments(self.device, folder)]
+        test = ["test", "--run", str(folder), "--data.test", json.dumps(self.campaign.test)]
+        if self.run.test_scales:
+            test += ["--scale", json.dumps(self.run.test_scales)]
+        return [[*command, *self.extra] for command in (*commands, test)]
 
-    def _call(self, arguments: Sequence[str]) -> bool:
-        """Run a command; False if the time was over first and it saved itself."""
-        command = [*arguments, *self.extra]
-        left = self.end - time.monotonic() - _GRACE_S
-        if left <= 0:
-            return False
-        child = subprocess.Popen(
-            [sys.executable, "-m", "sr_lightning.studies.worker", json.dumps([command])],
-            cwd=self.campaign.root,
-            # Closed with this process, which ends the run.
-            stdin=subprocess.PIPE,
-            # Ctrl-C reaches this process alone, which passes it on once.
-            start_new_session=True,
-        )
-        try:
-            code = child.wait(timeout=left)
-        except (subprocess.TimeoutExpired, KeyboardInterrupt) as stop:
-            child.send_signal(signal.SIGINT)
-            child.wait()
-            if isinstance(stop, KeyboardInterrupt):
-                raise StoppedError("Stopped; the same command goes on from here.") from None
-            return False
-        if code != 0:
-            said = shlex.join(["sr-lightning", *command])
-            raise UserError(f"'{said}' failed with status {code}.")
-        return True
-
-    def _keep(self, run: Run, folder: Path) -> None:
+    def keep(self) -> str:
+        """Write its entry, and keep its weights if they beat those that are there."""
+        run, folder = self.run, self.folder
+        if not _is_trained(folder):
+            # Somebody else's signal: it saved itself and ended well, but not at its end.
+            raise StoppedError("")
         config = read_yaml(folder / "config.yaml", "config")
         code = code_of(config)
         ledger = Ledger(self.campaign.root / "experiments" / "results")
@@ -329,15 +258,56 @@ class Session:
             code=code,
         )
         ledger.write(entry)
-        licence = self.campaign.data_licence
-        recipe = run.recipe(self.device)
+        licence, recipe = self.campaign.data_licence, run.recipe(self.device)
         try:
             record = release(folder, run.weights, data_licence=licence, recipe=recipe)
             said = f"kept as {record.file}"
         except UserError as error:
             said = f"not kept: {error}"
         write_whole(folder / "shipped.txt", f"{said}\n")
-        self.console.print(f"{run.name} {said}", highlight=False)
+        return said
+
+    def elsewhere(self) -> tuple[Any, ...]:
+        """See :func:`run_training`."""
+        root, folder = str(self.campaign.root), str(self.folder.parent)
+        return run_training, root, self.name, folder, self.device, self.extra
+
+
+def run_training(
+    root: str, name: str, folder: str, device: Device, extra: Sequence[str]
+) -> tuple[State, str]:
+    """Run one training; what a job of a cluster calls.
+
+    Returns:
+        The job's final state, and what there is to say of it.
+    """
+    campaign = load_campaign(Path(root) / "experiments" / "campaign.yaml", Path(root))
+    (run,) = (run for run in campaign.runs if run.name == name)
+    (job,) = Queue([TrainingJob(run, campaign, Path(folder), device, extra)]).run()
+    return job.state, job.reason
+
+
+def campaign_jobs(
+    campaign: Campaign, folder: Path, device: Device, extra: Sequence[str], only: Sequence[str] = ()
+) -> list[TrainingJob]:
+    """Jobs of the runs that are left, by priority.
+
+    Args:
+        campaign: The queue.
+        folder: See :class:`TrainingJob`.
+        device: See :class:`TrainingJob`; runs that are too long for it are left out.
+        extra: See :class:`TrainingJob`.
+        only: Names of the runs to take; default: all. Named, a run whose weights were made
+            elsewhere is made again.
+    """
+    over = {"finished"} if only else {"finished", "shipped"}
+    return [
+        TrainingJob(run, campaign, folder, device, extra)
+        for run in campaign.runs
+        if (not only or run.name in only)
+        and device in run.minutes
+        and state_of(run, folder) not in over
+    ]
 
 
 def _last_step(folder: Path) -> int:
@@ -412,7 +382,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     run.add_argument("--minutes", type=float, default=150, help="time to spend; default 150")
     run.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
     run.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these runs alone")
-    run.add_argument("--data-root", help="where image sets lie; default $SR_DATA or ./data")
+    add_queue_options(run)
     options = parser.parse_args(argv)
     root = project_root()
     campaign = load_campaign(root / "experiments" / "campaign.yaml", root)
@@ -422,13 +392,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         console.print(_listing(campaign, folder))
         return
     check_writable(root)
-    names = {r.name for r in campaign.runs}
-    if unknown := [name for name in options.only if name not in names]:
-        raise UserError(f"No run is called '{unknown[0]}'; see 'sr-lightning zoo list'.")
+    chosen = {run.name: run for run in campaign.runs}
+    for name in options.only:
+        if name not in chosen:
+            raise UserError(f"No run is called '{name}'; see 'sr-lightning zoo list'.")
+        if options.device not in chosen[name].minutes:
+            raise UserError(f"{name} is too long for a {options.device}.")
     extra = ["--data-root", options.data_root] if options.data_root else []
-    sitting = Session(campaign, folder, options.device, options.minutes, extra, console)
-    failed = sitting.work(options.only)
+    jobs = campaign_jobs(campaign, folder, options.device, extra, options.only)
+    queue = Queue(jobs, minutes=options.minutes)
+    run_queue(queue, "run", options, folder / "slurm" / "zoo")
     console.print(_listing(campaign, folder))
-    if failed:
-        console.print(f"Failed: {', '.join(failed)}; what they said stands above.", markup=False)
-        raise SystemExit(1)
+    end_with(queue.failures())

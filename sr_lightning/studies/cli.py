@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from rich.console import Console, Group
-from rich.live import Live
-from rich.progress_bar import ProgressBar
+from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from sr_lightning.errors import StoppedError, UserError
 from sr_lightning.experiments import project_root
@@ -21,7 +16,8 @@ from sr_lightning.files import user_path
 from sr_lightning.init import check_writable
 from sr_lightning.studies.ledger import Failure, Ledger, RunRecord
 from sr_lightning.studies.plan import MOST_SEEDS, Need, needs, seconds_per_seed
-from sr_lightning.studies.runner import CellState, Runner
+from sr_lightning.studies.runner import StudyQueue
+from sr_lightning.studies.screen import add_queue_options, end_with, print_failures, run_queue
 from sr_lightning.studies.starts import starts
 from sr_lightning.studies.study import BUDGETS, Study, find_study, own_studies, studies
 from sr_lightning.studies.verdicts import (
@@ -72,17 +68,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     sweep.add_argument("--seeds", type=_count, help="how many; default the study's")
     for sub in (run, reproduce):
         sub.add_argument("--jobs", type=_count, default=1, help="runs at a time; default 1")
-        sub.add_argument("--launcher", choices=("local", "slurm"), default="local")
-        sub.add_argument("--data-root", help="where image sets lie; default $SR_DATA or ./data")
         sub.add_argument("--runs", type=Path, default=Path("runs/studies"), help="run folders")
-        sub.add_argument(
-            "--slurm",
-            action="append",
-            default=[],
-            metavar="KEY=VALUE",
-            type=_pair,
-            help="submitit parameter, such as slurm_partition=gpu; may be repeated",
-        )
+        add_queue_options(sub)
     options = parser.parse_args(argv)
     root = project_root()
     if options.command == "list":
@@ -119,21 +106,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         failures = [
             ledger.failure(cell.name) for cell in study.cells(options.budget, study.max_seeds)
         ]
-        _print_failures(failure for failure in failures if failure is not None)
-    _end(failed)
-
-
-def _end(failed: Sequence[Failure]) -> None:
-    """Name what failed; the exit status says so, too."""
-    _print_failures(failed)
-    if failed:
-        raise SystemExit(1)
-
-
-def _print_failures(failures: Iterable[Failure]) -> None:
-    for failure in failures:
-        log = f" (log: {failure.log})" if failure.log else ""
-        print(f"{failure.name} failed: {failure.reason}{log}", flush=True)
+        print_failures(failure for failure in failures if failure is not None)
+    end_with(failed)
 
 
 def _print_stale(study: Study, ledger: Ledger, options: argparse.Namespace) -> None:
@@ -158,13 +132,6 @@ def _count(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 1000:
         raise argparse.ArgumentTypeError(f"'{text}' is not a number from 1 to 1000")
     return int(text)
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not key or not equals:
-        raise argparse.ArgumentTypeError(f"'{text}' is not KEY=VALUE")
-    return key, value
 
 
 def _list(root: Path) -> None:
@@ -197,36 +164,25 @@ def _reproduce(root: Path, options: argparse.Namespace) -> None:
         except UserError as error:
             print(f"{study.name}  not run: {error}", flush=True)
             failed.append(Failure(study.name, str(error), ""))
-    _end(failed)
+    end_with(failed)
 
 
 def _run(study: Study, options: argparse.Namespace, seeds: int | None) -> list[Failure]:
     """Run a study; returns the cells that failed."""
     check_writable(study.results)
     extra = ["--data-root", options.data_root] if options.data_root else []
-    runner = Runner(
+    runs = user_path(options.runs).resolve()
+    queue = StudyQueue(
         study,
         options.budget,
         Ledger(study.results),
-        user_path(options.runs).resolve(),
+        runs,
         seeds=seeds,
-        jobs=options.jobs,
         extra=extra,
+        workers=options.jobs,
     )
-    if options.launcher == "slurm":
-        from sr_lightning.studies.slurm import run_on_slurm
-
-        run_on_slurm(runner, dict(options.slurm))
-        return runner.failures()
-    display = _Display(runner)
-    try:
-        with display:
-            runner.run()
-    except KeyboardInterrupt:
-        raise StoppedError(
-            "Stopped; finished cells are in the ledger, and the same command goes on with the rest."
-        ) from None
-    return runner.failures()
+    run_queue(queue, "cell", options, runs / "slurm" / study.name)
+    return queue.failures()
 
 
 def _run_enough(study: Study, options: argparse.Namespace, ledger: Ledger) -> list[Failure]:
@@ -242,66 +198,6 @@ def _run_enough(study: Study, options: argparse.Namespace, ledger: Ledger) -> li
             break
         print(f"{len(open_claims)} claims need more than {seeds} seeds", flush=True)
     return failed
-
-
-class _Display:
-    """One display for all cells: bars on a terminal, a line per change in a file."""
-
-    def __init__(self, runner: Runner) -> None:
-        self.runner = runner
-        self.console = Console(markup=False)
-        self.begun = time.monotonic()
-        self.live: Live | None = None
-        if sys.stdout.isatty():
-            self.live = Live(get_renderable=self._draw, console=self.console, refresh_per_second=4)
-        runner.changed = self._changed
-        self._said: dict[str, str] = {}
-
-    def __enter__(self) -> _Display:
-        if self.live is not None:
-            self.live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.live is not None:
-            self.live.stop()
-
-    def _changed(self, state: CellState) -> None:
-        if self.live is None and self._said.get(state.cell.name) != state.state:
-            self._said[state.cell.name] = state.state
-            reason = f": {state.reason}" if state.reason else ""
-            took = f" after {state.seconds:.0f} s" if state.state in {"done", "failed"} else ""
-            print(f"{state.cell.name}  {state.state}{took}{reason}", flush=True)
-
-    def _draw(self) -> Group:
-        table = Table(box=None, padding=(0, 1))
-        for head in ("cell", "", "state", "time"):
-            table.add_column(head)
-        for state in self.runner.states:
-            if state.state == "running":
-                state.seconds = time.monotonic() - state.begun
-            bar: ProgressBar | str = ""
-            if state.steps:
-                bar = ProgressBar(total=state.steps, completed=state.step, width=24)
-            word = Text(state.state, style=_STYLES.get(state.state, ""))
-            if state.reason:
-                word.append(f"  {state.reason}", style="default")
-            took = f"{state.seconds:.0f} s" if state.seconds else ""
-            table.add_row(state.cell.name, bar, word, took)
-        return Group(table, Text(self._estimate(), style="dim"))
-
-    def _estimate(self) -> str:
-        done = [s for s in self.runner.states if s.state in {"done", "failed", "in ledger"}]
-        timed = [s.seconds for s in self.runner.states if s.state in {"done", "failed"}]
-        left = len(self.runner.states) - len(done)
-        line = f"{len(done)} of {len(self.runner.states)} cells"
-        if timed and left:
-            seconds = sum(timed) / len(timed) * left / self.runner.jobs
-            line += f", about {seconds / 60:.0f} minutes left"
-        return line
-
-
-_STYLES = {"done": "green", "in ledger": "green", "failed": "red", "running": "cyan"}
 
 
 def results_table(study: Study, ledger: Ledger, budget: str) -> Table:
