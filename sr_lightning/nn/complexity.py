@@ -8,20 +8,31 @@ bias additions. The convention is part of every number given here.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from sr_lightning.cubic import upscaled_size
 from sr_lightning.nn.bicubic import uncounted_bicubic
 from sr_lightning.nn.network import SRNetwork
 
-__all__ = ["HR_720P", "HR_HFDN", "Complexity", "complexity", "parameter_count"]
+__all__ = [
+    "HR_720P",
+    "HR_HFDN",
+    "Complexity",
+    "Footprint",
+    "complexity",
+    "footprint",
+    "parameter_count",
+]
 
 HR_720P = (720, 1280)
 """HR image (H, W) of most tables since CARN."""
@@ -127,3 +138,84 @@ def _counting(network: nn.Module, extra: dict[str, int]) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What one forward pass keeps, as the NTIRE challenges on efficient super-resolution count it.
+
+    Attributes:
+        activations: Elements of the outputs of all convolutions and deconvolutions.
+        memory: Most bytes of tensors that are there at a time in float32, weights and input
+            included; without the workspace of the machine's kernels.
+    """
+
+    activations: int
+    memory: int
+
+
+def footprint(network: SRNetwork, lr_size: tuple[int, int], scale: float) -> Footprint:
+    """Count what a network keeps, without computing anything if it can do without (meta device).
+
+    Args:
+        network: Left as it is.
+        lr_size: (H, W) of the input.
+        scale: Scale that it is upscaled by.
+    """
+    try:
+        return _footprint(_on_meta(network), lr_size, scale, torch.device("meta"))
+    except (RuntimeError, NotImplementedError):
+        # As in `complexity`.
+        device = next(network.parameters()).device
+        return _footprint(copy.deepcopy(network).eval(), lr_size, scale, device)
+
+
+def _footprint(
+    twin: SRNetwork, lr_size: tuple[int, int], scale: float, device: torch.device
+) -> Footprint:
+    activations = 0
+
+    def note(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        nonlocal activations
+        activations += output.numel()
+
+    for module in twin.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            module.register_forward_hook(note)
+    lr = torch.zeros(1, 3, *lr_size, device=device)
+    with _LivingTensors((*twin.parameters(), *twin.buffers(), lr)) as living, torch.no_grad():
+        twin.upscale(lr, scale)
+    return Footprint(activations, living.peak)
+
+
+class _LivingTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Adds up the memory of the tensors that are there, and keeps the most of it."""
+
+    def __init__(self, there: tuple[Tensor, ...]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.bytes = self.peak = 0
+        self._known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
+        for tensor in there:
+            self._add(tensor)
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        output = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(output):
+            if isinstance(leaf, Tensor):
+                self._add(leaf)
+        return output
+
+    def _add(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        if storage in self._known:
+            return
+        self._known.add(storage)
+        size = storage.nbytes()
+        self.bytes += size
+        self.peak = max(self.peak, self.bytes)
+        weakref.finalize(storage, self._gone, size)
+
+    def _gone(self, size: int) -> None:
+        self.bytes -= size

@@ -148,17 +148,16 @@ def _place(group: str) -> dict[str, _Fact]:
 def _times(evidence: Evidence) -> Iterator[dict[str, _Fact]]:
     for file in SpeedFile.all(evidence.ledger.folder):
         for row in file.rows:
-            for what, took in (("image", row.speed.image), ("step", row.speed.step)):
-                if took is not None:
+            for what, seconds in (("image", row.image), ("step", row.step), ("ntire", row.ntire)):
+                if seconds is not None:
                     yield {
                         "kind": "measured",
                         "network": row.experiment,
                         "labels": f"{what}, {file.machine.name}",
                         "scale": row.scale,
                         "metric": "seconds",
-                        "value": took.seconds,
+                        "value": seconds,
                         "origin": f"{file.machine.seconds}, PyTorch {row.torch}, code {row.code}",
-                        "remark": "estimated from a part" if took.estimated else "",
                     }
 
 

@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         type=float,
         default=60,
         metavar="SECONDS",
-        help="estimate what takes longer from a part of it; default 60",
+        help="leave out what takes longer, as a part of it tells; default 60",
     )
     options = parser.parse_args(argv)
     try:
@@ -127,10 +127,17 @@ def _times(
         took = speed(network, scale, patch, batch, limit=limit)
     else:
         took = kept.time(Path(name).stem, network, scale, patch, batch, limit).speed
-    step, gain = "", ""
-    if took.step is not None and took.step_plain is not None:
-        step, gain = str(took.step), f"{took.step_plain.seconds / took.step.seconds:.1f}x"
-    return [step, gain, str(took.image), f"{took.image_plain.seconds / took.image.seconds:.1f}x"]
+    return [
+        *_time(took.step, took.step_plain, limit, scale in network.scales),
+        *_time(took.image, took.image_plain, limit, True),
+    ]
+
+
+def _time(seconds: float | None, plain: float | None, limit: float, there: bool) -> list[str]:
+    """A time, and how many times longer the layers take as the paper writes them."""
+    if seconds is None:
+        return [f"over {limit:g}" if there else "", ""]
+    return [f"{seconds:.3g}", "" if plain is None else f"{plain / seconds:.1f}x"]
 
 
 def _kept(names: Iterable[str]) -> SpeedFile:
@@ -360,6 +367,6 @@ def _caption(timed: bool) -> str:
     machine = Machine.here()
     return (
         f"{caption} {machine.seconds} on {machine.name}, float32, with the experiment's batch: a "
-        "step is forward, backward and Adam; '~' is an estimate from a part; 'gain' is over layers "
-        "as the papers write them, channels first."
+        "step is forward, backward and Adam; 'gain' is over layers as the papers write them, "
+        "channels first."
     )

@@ -1,4 +1,4 @@
-"""Times of experiments' networks that are kept: one JSON file per machine.
+"""Times of experiments' networks that are kept: one CSV file per machine.
 
 The files lie in ``experiments/results/speed``. A row is measured again when the code of its
 network, its size, its batch or PyTorch changes, and otherwise kept.
@@ -6,21 +6,26 @@ network, its size, its batch or PyTorch changes, and otherwise kept.
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
+import math
 import re
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import torch
 
 from sr_lightning.code_identity import code_identity
-from sr_lightning.files import read_record, write_whole
-from sr_lightning.nn.complexity import complexity
+from sr_lightning.cubic import upscaled_size
+from sr_lightning.errors import UserError
+from sr_lightning.files import as_type, read_text, write_whole
+from sr_lightning.nn.complexity import complexity, footprint
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.training.provenance import processor
-from sr_lightning.training.speed import Clock, Duration, Speed, clock_here, speed
+from sr_lightning.training.speed import NTIRE_LR, Clock, Speed, clock_here, speed
 
 __all__ = ["Machine", "SpeedFile", "SpeedRow"]
 
@@ -66,26 +71,29 @@ class Machine:
 
 @dataclass(frozen=True)
 class SpeedRow:
-    """Times of an experiment's network at one scale.
+    """Times and counts of an experiment's network at one scale: a line of a file.
+
+    The `ntire` ones are for an LR image of 256 x 256. Times are in seconds, and None where a call
+    would take longer than the limit.
 
     Attributes:
         experiment: Stem of its file.
         scale: Scale of the image and the patches.
         parameters: Parameters of the network that was timed.
         macs_720p: Its multiply-accumulates for a 1280 x 720 output.
-        image: Seconds for one 320 x 180 LR image; and whether that is an estimate, as for the rest.
-        image_estimated: See `image`.
-        step: Seconds of a training step, or None where the network is not trained at the scale.
-        step_estimated: See `image`.
-        image_plain: Seconds for the image with the layers as the paper writes them.
-        step_plain: Seconds of the step with the layers as the paper writes them, or None.
+        ntire_macs: The same for the challenge's image.
+        ntire_activations: See :class:`~sr_lightning.nn.complexity.Footprint`.
+        ntire_memory: The same, bytes.
+        ntire: Time of the challenge's image.
+        image: Time of a 320 x 180 LR image.
+        image_plain: The same with the layers as the paper writes them.
+        step: Time of a training step; None also where the network is not trained at the scale.
+        step_plain: The same with the layers as the paper writes them.
         patch: Side of the LR patches of the step.
         batch: Number of them.
-        limit: Seconds beyond which a call was estimated.
+        limit: Seconds beyond which a call was not made.
         core_share: Processor time over wall time while it was measured; less than 1 where other
             programs used the core. None where the clock is the wall's.
-        precision: Precision of the numbers.
-        layout: Layout of the tensors in memory.
         torch: Version.
         code: Identity of the code of the network and of the measurement.
         key: Key of all that the times depend on.
@@ -95,31 +103,31 @@ class SpeedRow:
     scale: float
     parameters: int
     macs_720p: int
-    image: float
-    image_estimated: bool
+    ntire_macs: int
+    ntire_activations: int
+    ntire_memory: int
+    ntire: float | None
+    image: float | None
+    image_plain: float | None
     step: float | None
-    step_estimated: bool
-    image_plain: float
     step_plain: float | None
     patch: int
     batch: int
     limit: float
     core_share: float | None
-    precision: str
-    layout: str
     torch: str
     code: str
     key: str
 
     @property
-    def estimated(self) -> bool:
-        """Whether any of its times is."""
-        return self.image_estimated or self.step_estimated
-
-    @property
     def counts(self) -> tuple[int, int]:
         """Parameters and multiply-accumulates."""
         return self.parameters, self.macs_720p
+
+    @property
+    def speed(self) -> Speed:
+        """The times."""
+        return Speed(self.image, self.image_plain, self.ntire, self.step, self.step_plain)
 
     def is_of(self, network: SRNetwork) -> bool:
         """Whether it is about a network as its code is now, so that its counts hold.
@@ -130,34 +138,29 @@ class SpeedRow:
         parts = (self.scale, self.patch, self.batch, self.torch, _code(network))
         return self.key == _key(network, *parts)
 
-    @property
-    def speed(self) -> Speed:
-        """The times."""
+    def is_known(self, network: SRNetwork, limit: float) -> bool:
+        """Whether no more would be known under another limit.
 
-        def step(seconds: float | None) -> Duration | None:
-            return None if seconds is None else Duration(seconds, self.step_estimated)
-
-        return Speed(
-            Duration(self.image, self.image_estimated),
-            Duration(self.image_plain, self.image_estimated),
-            step(self.step),
-            step(self.step_plain),
-        )
+        Args:
+            network: Network that it is of.
+            limit: Seconds.
+        """
+        is_whole = None not in (self.image, self.image_plain, self.ntire)
+        if self.scale in network.scales:
+            is_whole = is_whole and None not in (self.step, self.step_plain)
+        return is_whole or self.limit >= limit
 
 
 @dataclass(frozen=True)
-class _Content:
-    """What a file of times holds."""
-
-    machine: Machine
-    rows: list[SpeedRow]
+class _Line(SpeedRow, Machine):
+    """A line as it stands in the file: the machine, then the row."""
 
 
 class SpeedFile:
     """The times of one machine.
 
     Args:
-        path: Path of the JSON file, which need not exist.
+        path: Path of the CSV file, which need not exist.
         machine: Machine that it is of, where it does not exist; default this one.
 
     Raises:
@@ -175,12 +178,12 @@ class SpeedFile:
     def here(cls, results: Path) -> SpeedFile:
         """The file of this machine below a folder of results."""
         machine = Machine.here()
-        return cls(results / "speed" / f"{machine.slug}.json", machine)
+        return cls(results / "speed" / f"{machine.slug}.csv", machine)
 
     @classmethod
     def all(cls, results: Path) -> list[SpeedFile]:
         """The files of all machines below a folder of results, by name."""
-        return [cls(path) for path in sorted((results / "speed").glob("*.json"))]
+        return [cls(path) for path in sorted((results / "speed").glob("*.csv"))]
 
     @property
     def rows(self) -> list[SpeedRow]:
@@ -210,34 +213,32 @@ class SpeedFile:
             scale: See :func:`~sr_lightning.training.speed.speed`, as for the rest.
             patch: Side of LR patches.
             batch: Patches of a step.
-            limit: Estimates that were made under a lower one are made again.
+            limit: What was left out under a lower one is tried again.
         """
         code = _code(network)
         key = _key(network, float(scale), patch, batch, torch.__version__, code)
         equal = (row for row in self._rows.values() if row.key == key)
-        known = next((row for row in equal if not row.estimated or row.limit >= limit), None)
+        known = next((row for row in equal if row.is_known(network, limit)), None)
         if known is None:
             begin, computing = time.perf_counter(), time.process_time()
             took = speed(network, scale, patch, batch, limit=limit)
             share = (time.process_time() - computing) / (time.perf_counter() - begin)
             cost = complexity(network, scale=scale)
+            kept = footprint(network, NTIRE_LR, scale)
+            hr_size = upscaled_size(NTIRE_LR, scale)
             known = SpeedRow(
                 experiment=experiment,
                 scale=float(scale),
                 parameters=cost.parameters,
                 macs_720p=cost.macs,
-                image=_rounded(took.image.seconds),
-                image_estimated=took.image.estimated,
-                image_plain=_rounded(took.image_plain.seconds),
-                step=None if took.step is None else _rounded(took.step.seconds),
-                step_estimated=took.step is not None and took.step.estimated,
-                step_plain=None if took.step_plain is None else _rounded(took.step_plain.seconds),
+                ntire_macs=complexity(network, hr_size, scale).macs,
+                ntire_activations=kept.activations,
+                ntire_memory=kept.memory,
+                **{name: _rounded(seconds) for name, seconds in asdict(took).items()},
                 patch=patch,
                 batch=batch,
                 limit=limit,
                 core_share=round(share, 2) if self.machine.clock == "cpu" else None,
-                precision="float32",
-                layout="channels last",
                 torch=torch.__version__,
                 code=code,
                 key=key,
@@ -258,14 +259,34 @@ class SpeedFile:
         write_whole(self.path, self._text())
 
     def _text(self) -> str:
-        """JSON with a line for each row, so that a change of one is a change of one line."""
-        rows = ",\n".join(f"  {json.dumps(asdict(row))}" for row in self.rows)
-        return f'{{\n "machine": {json.dumps(asdict(self.machine))},\n "rows": [\n{rows}\n ]\n}}\n'
+        out = io.StringIO()
+        writer = csv.DictWriter(out, [f.name for f in fields(_Line)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(self.machine) | asdict(row) for row in self.rows)
+        return out.getvalue()
 
     def _read(self) -> None:
-        read = read_record(self.path, _Content, "file of times")
-        self.machine = read.machine
-        self._rows = {(row.experiment, row.scale): row for row in read.rows}
+        where = f"The file of times {self.path} is damaged"
+        text = read_text(self.path, "file of times")
+        try:
+            read = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+        except csv.Error as error:
+            raise UserError(f"{where}: {error}.") from error
+        # An empty field is a time that was not measured.
+        given = [{key: value or None for key, value in line.items()} for line in read]
+        lines = as_type(given, list[_Line], where)
+        numbers = (value for line in lines for value in vars(line).values())
+        if not all(math.isfinite(n) for n in numbers if isinstance(n, float)):
+            raise UserError(f"{where}: a number of it is not finite.")
+        names = [f.name for f in fields(Machine)]
+        machines = {Machine(*(getattr(line, name) for name in names)) for line in lines}
+        if len(machines) != 1:
+            raise UserError(f"{where}: it holds times of {len(machines)} machines, not of one.")
+        (self.machine,) = machines
+        rows = [
+            SpeedRow(**{f.name: getattr(line, f.name) for f in fields(SpeedRow)}) for line in lines
+        ]
+        self._rows = {(row.experiment, row.scale): row for row in rows}
 
 
 def _code(network: SRNetwork) -> str:
@@ -280,5 +301,5 @@ def _key(network: SRNetwork, *others: str | float) -> str:
     return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _rounded(seconds: float) -> float:
-    return float(f"{seconds:.4g}")
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else float(f"{seconds:.4g}")

@@ -1,22 +1,23 @@
-"""How long a network takes on this machine: a training step, and an image.
+"""How long a network takes on this machine: a training step, and images.
 
-With one thread on a CPU, time is the processor time of the process: what a quiet core would take,
-also where other programs use the core. inferred: no paper says which clock it read, and on a shared
-core the wall clock measures the neighbours. With several threads or a GPU it is wall time.
+Medians of :mod:`torch.utils.benchmark`. With one thread on a CPU, time is the processor time of the
+process: what a quiet core would take, also where other programs use the core. inferred: no paper
+says which clock it read, and on a shared core the wall clock measures the neighbours. With several
+threads or a GPU it is wall time.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.benchmark import Timer
 
 from sr_lightning.cubic import upscaled_size
 from sr_lightning.nn.complexity import complexity
@@ -25,12 +26,19 @@ from sr_lightning.nn.network import SRNetwork
 from sr_lightning.nn.precision import layout_of, set_layout
 from sr_lightning.training.losses import PixelLoss
 
-__all__ = ["Clock", "Duration", "Speed", "clock_here", "speed"]
+__all__ = ["NTIRE_LR", "SMALL_LR", "Clock", "Speed", "clock_here", "speed"]
 
 Clock = Literal["cpu", "wall"]
-_READ: dict[Clock, Callable[[], float]] = {"cpu": time.process_time, "wall": time.perf_counter}
-_TURNS = 3
-_PARTS_OF_A_SIDE = (10, 4, 2, 1)
+
+SMALL_LR = (180, 320)
+"""(H, W) of the LR image whose x4 is 1280 x 720."""
+NTIRE_LR = (256, 256)
+"""(H, W) of the LR image that the NTIRE challenges on efficient super-resolution count for."""
+
+# Repeated for at least as long, in seconds.
+_LEAST = 0.5
+# Side of a smaller image, over the image's, by which is judged whether that takes too long.
+_PART = 8
 
 
 def clock_here() -> Clock:
@@ -40,37 +48,25 @@ def clock_here() -> Clock:
 
 
 @dataclass(frozen=True)
-class Duration:
-    """A measured or estimated time.
-
-    Attributes:
-        seconds: Seconds of one call.
-        estimated: It follows from a part of the work, as all of it would take too long.
-    """
-
-    seconds: float
-    estimated: bool
-
-    def __str__(self) -> str:
-        return f"{'~' if self.estimated else ''}{self.seconds:.3g}"
-
-
-@dataclass(frozen=True)
 class Speed:
-    """Times in float32, by the suite's arrangement and as the papers write their layers.
+    """Median seconds in float32, by the suite's arrangement and as the papers write their layers.
+
+    Each is None where a call would take longer than the limit.
 
     Attributes:
-        image: One image, without gradients.
+        image: One LR image of :data:`SMALL_LR`, without gradients.
         image_plain: The same without fast layers and channels-last memory.
-        step: Forward, L1 of all predictions, backward and Adam; None at a scale that a network for
-            any scale is not trained at.
+        ntire: One LR image of :data:`NTIRE_LR`.
+        step: Forward, L1 of all predictions, backward and Adam; None also at a scale that a network
+            for any scale is not trained at.
         step_plain: The same, plainly.
     """
 
-    image: Duration
-    image_plain: Duration
-    step: Duration | None
-    step_plain: Duration | None
+    image: float | None
+    image_plain: float | None
+    ntire: float | None
+    step: float | None
+    step_plain: float | None
 
 
 def speed(
@@ -78,97 +74,60 @@ def speed(
     scale: float,
     patch: int,
     batch: int,
-    lr_size: tuple[int, int] = (180, 320),
+    lr_size: tuple[int, int] = SMALL_LR,
     limit: float = 60.0,
 ) -> Speed:
     """Time a network on the GPU, if there is one, or the CPU.
 
     Args:
         network: Left as it is; times are of twins with new weights.
-        scale: Scale of the patches and the image.
+        scale: Scale of the patches and the images.
         patch: Side of LR patches.
         batch: Patches of a step.
-        lr_size: (H, W) of the image.
-        limit: Seconds beyond which a call is not made but estimated from the largest part that
-            takes less: some of the patches of a step, or a smaller image by its
-            multiply-accumulates.
+        lr_size: (H, W) of the first image.
+        limit: Seconds beyond which a call is not made, as a part of it tells: a step of one patch,
+            or a smaller image by its multiply-accumulates.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    runs = [_Arrangement(network, device, fast) for fast in (True, False)]
-    image, image_plain = _durations(
-        [
-            _Portion([run.image(scale, size) for run in runs], share)
-            for size, share in _images(network, scale, lr_size)
-        ],
-        limit,
+    fast, plain = (_Arrangement(network, device, fast) for fast in (True, False))
+    part = (max(1, lr_size[0] // _PART), max(1, lr_size[1] // _PART))
+    second = _seconds(fast.image(scale, part)) / _macs(network, part, scale)
+
+    def image(run: _Arrangement, size: tuple[int, int]) -> float | None:
+        is_short = second * _macs(network, size, scale) <= limit
+        return _median(run.image(scale, size)) if is_short else None
+
+    def step(run: _Arrangement) -> float | None:
+        if scale not in network.scales or _seconds(run.step(scale, patch, 1)) * batch > limit:
+            return None
+        return _median(run.step(scale, patch, batch))
+
+    return Speed(
+        image=image(fast, lr_size),
+        image_plain=image(plain, lr_size),
+        ntire=image(fast, NTIRE_LR),
+        step=step(fast),
+        step_plain=step(plain),
     )
-    step = step_plain = None
-    if scale in network.scales:
-        step, step_plain = _durations(
-            [
-                _Portion([run.step(scale, patch, count) for run in runs], count / batch)
-                for count in sorted({1, math.ceil(batch / 8), batch})
-            ],
-            limit,
-        )
-    return Speed(image, image_plain, step, step_plain)
 
 
-def _images(
-    network: SRNetwork, scale: float, lr_size: tuple[int, int]
-) -> list[tuple[tuple[int, int], float]]:
-    """Image sizes, the smallest first, with their shares of the whole image's cost.
-
-    Attention over a whole image costs more than its pixels, so that their number is no measure.
-    """
-    sizes = [(max(1, lr_size[0] // part), max(1, lr_size[1] // part)) for part in _PARTS_OF_A_SIDE]
-    costs = [complexity(network, upscaled_size(size, scale), scale).macs for size in sizes]
-    return [(size, cost / costs[-1]) for size, cost in zip(sizes, costs, strict=True)]
+def _macs(network: SRNetwork, lr_size: tuple[int, int], scale: float) -> int:
+    # Attention over a whole image costs more than its pixels, so that their number is no measure.
+    return complexity(network, upscaled_size(lr_size, scale), scale).macs
 
 
-@dataclass(frozen=True)
-class _Portion:
-    """A share of the work, to be called in each arrangement."""
-
-    calls: list[Callable[[], None]]
-    share: float
-
-
-def _durations(portions: list[_Portion], limit: float) -> list[Duration]:
-    """Times of the last portion, which is the whole, or estimates of it.
-
-    Args:
-        portions: The smallest first.
-        limit: See :func:`speed`.
-    """
-    smallest, *larger = portions
-    seconds, share = _fastest(smallest.calls, limit), smallest.share
-    for portion in reversed(larger):
-        if max(seconds) * portion.share / smallest.share <= limit:
-            seconds, share = _fastest(portion.calls, limit), portion.share
-            break
-    return [Duration(one / share, estimated=share < 1) for one in seconds]
-
-
-def _fastest(calls: list[Callable[[], None]], limit: float) -> list[float]:
-    """Seconds of the fastest of three calls each, or of fewer where they take long.
-
-    The calls take turns, so that other programs disturb all alike. A first one warms up; it counts
-    where it takes longer than the limit by itself.
-    """
-    first = [_seconds(call) for call in calls]
-    if max(first) > limit:
-        return first
-    turns = min(_TURNS, max(1, int(limit / max(first))))
-    rounds = [[_seconds(call) for call in calls] for _ in range(turns)]
-    return [min(times) for times in zip(*rounds, strict=True)]
+def _timer(call: Callable[[], None]) -> Timer:
+    clock: dict[str, Any] = {"timer": time.process_time} if clock_here() == "cpu" else {}
+    return Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads(), **clock)
 
 
 def _seconds(call: Callable[[], None]) -> float:
-    read = _READ[clock_here()]
-    begin = read()
-    call()
-    return read() - begin
+    """Seconds of one call, after two that warm up."""
+    return float(_timer(call).timeit(1).mean)
+
+
+def _median(call: Callable[[], None]) -> float:
+    return float(_timer(call).blocked_autorange(min_run_time=_LEAST).median)
 
 
 class _Arrangement:

@@ -103,7 +103,7 @@ trainer: {accelerator: cpu, max_steps: 2, val_check_interval: 2, log_every_n_ste
 WEIGHTS = ("--weights", "w.safetensors")
 PAIRED = ("--data.lr_source", "paired", "--data.paired_lr.photos", "lr")
 RELEASE = ("weights", "release", "run", "new", "--data-licence", "made up", "--recipe", "none")
-SPEED = "experiments/results/speed/made-up-1-thread.json"
+SPEED = "experiments/results/speed/made-up-1-thread.csv"
 FROM = ("--data-root", "d")
 
 KINDS = {
@@ -249,7 +249,7 @@ KINDS = {
     ),
     "times": Kind(
         SPEED,
-        damage_json,
+        damage_bytes,
         (("report", "--frame", "o.csv"), ("report", "./mine.yaml", "--out", "new")),
     ),
     "comparison": Kind(
@@ -332,9 +332,10 @@ def make(folder: Path) -> None:
         shutil.copyfile(EXPERIMENTS / name, experiments / name)
     (experiments / "campaign.yaml").write_text(CAMPAIGN)
     (folder / SPEED).parent.mkdir(parents=True)
-    times = next((EXPERIMENTS / "results" / "speed").glob("*.json"))
-    rows = [row for row in json.loads(times.read_text())["rows"] if row["experiment"] == "hfdn_x4"]
-    (folder / SPEED).write_text(json.dumps(json.loads(times.read_text()) | {"rows": rows}))
+    times = next((EXPERIMENTS / "results" / "speed").glob("*.csv"))
+    head, *lines = times.read_text().splitlines()
+    kept = [line for line in lines if ",hfdn_x4," in line]
+    (folder / SPEED).write_text("\n".join([head, *kept, ""]))
     before = os.environ["SR_CACHE"]
     os.environ["SR_CACHE"] = str(folder / "cache")
     main([*FIT[:-1], "run"])
