@@ -196,12 +196,18 @@ def test_failing_run_is_told_of_and_the_others_go_on(failing, tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"experimnet": "x"}, "unknown key 'experimnet'"),
+        (
+            {"experimnet": "x"},
+            r"runs > 1 > experimnet\): .*\(did you mean 'experiment'\?\)",
+        ),
         ({"experiment": "nothing"}, r"experiments/nothing\.yaml, which does not exist"),
         ({"after": "nobody"}, "unknown weights, 'nobody'"),
         ({"experiment": "/dev/zero"}, r"/dev/zero\.yaml, which is not in experiments"),
-        ({"minutes": None}, "lacks 'minutes'"),
-        ({"minutes": {"cpu": "5"}}, "'minutes': cpu: .*got '5'"),
+        ({"minutes": None}, r"runs > 1 > minutes\): the key is missing"),
+        (
+            {"minutes": {"cpu": "5"}},
+            r"runs > 1 > minutes > cpu\): .*number, got '5'",
+        ),
     ],
 )
 def test_mistakes_in_the_queue_are_named(tiny, change, message):
@@ -220,7 +226,7 @@ def test_mistakes_in_the_queue_are_named(tiny, change, message):
 def test_an_empty_queue_is_named(tiny):
     path, root, content = tiny
     path.write_text(yaml.safe_dump(content | {"runs": []}))
-    with pytest.raises(UserError, match="'runs' has none"):
+    with pytest.raises(UserError, match=r"\(runs\): name at least one"):
         load_campaign(path, root)
 
 

@@ -26,6 +26,7 @@ from sr_lightning.experiments import experiment_files
 from sr_lightning.nn.complexity import parameter_count
 from sr_lightning.studies.ledger import Ledger, RunRecord
 from sr_lightning.studies.runner import StudyQueue, data_digest
+from sr_lightning.studies.schemas import schemas
 from sr_lightning.studies.study import Cell, find_study, load_study, studies
 from sr_lightning.training.complexity import module_of_config
 
@@ -101,35 +102,66 @@ def test_every_level_of_a_study_can_be_built(study, budget, tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("factor: unit", "factr: unit", "no key 'factr'"),
+        (
+            "factor: unit",
+            "factr: unit",
+            r"\(factr\): unknown key \(did you mean 'factor'\?\)",
+        ),
+        ("title: A study\n", "", r"\(title\): the key is missing"),
         ("base: hfdn_x4", "base: hfdn_x9", r"no experiment hfdn_x9\.yaml"),
         ("better: full", "better: fool", "level 'fool', which is not one of plain, full"),
-        ("better: full", "better: [full]", "a claim: 'better': .*got"),
+        (
+            "better: full",
+            "better: [full]",
+            r"line 12 \(claims > 1 > better\): .*, got",
+        ),
         (
             "full: {}",
             "full: {data.batch_size: 99}",
             r"changes data\.batch_size, but levels",
         ),
         ("full: {}", "full: {trainer.max_steps: 9}", r"changes trainer\.max_steps"),
-        ("quick:", "quik:", "budget 'quik' is not one of quick, short, medium, paper"),
+        (
+            "quick:",
+            "quik:",
+            r"budgets > quik\): .*; known are quick, short, medium, paper",
+        ),
         (
             "data/sample.yaml",
             "data/nothing.yaml",
             r"nothing\.yaml, which does not exist",
         ),
-        ("seeds: 2", "seeds: many", r"'seeds': .*got 'many'"),
-        ("seeds: 2", "seeds: 1000000000", r"'seeds': .*less than or equal to 1000"),
-        ("full: {}", "full: 5", r"'levels': full.*not '5'"),
-        ("levels:", "may_vary: 3\nlevels:", r"'may_vary': .*got '3'"),
-        ("sets: [Set5]", "sets: 7", r"measure: sets: .*got '7'"),
-        ("sets: [Set5]", "sets: []", "names no 'sets'"),
-        ("    test: [", "    set: []\n    test: [", r"budget 'quick': set: keys with values"),
-        ("title: A study", "title: [A]", r"'title': .*got"),
+        ("seeds: 2", "seeds: many", r"line 6 \(seeds\): it should be a valid integer, got 'many'"),
+        ("seeds: 2", "seeds: 1000000000", r"\(seeds\): it should be less than or equal to 1000"),
+        ("full: {}", "full: 5", r"line 10 \(levels > full\): expected keys with values, got '5'"),
+        ("levels:", "may_vary: 3\nlevels:", r"\(may_vary\): .*got '3'"),
+        (
+            "sets: [Set5]",
+            "sets: 7",
+            r"line 7 \(measure > sets\): .*, got '7'",
+        ),
+        ("sets: [Set5]", "sets: []", r"\(measure > sets\): name at least one"),
+        ("metric: psnr", "metric: pnsr", r"\(measure > metric\): .*known are psnr, ssim"),
+        (
+            "    test: [",
+            "    set: []\n    test: [",
+            r"\(budgets > quick > set\): expected keys with values",
+        ),
+        ("title: A study", "title: [A]", r"\(title\): it should be a valid string, got"),
     ],
 )
 def test_mistakes_in_a_study_are_named(tmp_path, old, new, words):
     with pytest.raises(UserError, match=words):
         study_of(tmp_path, STUDY.replace(old, new))
+
+
+def test_the_schemas_for_editors_are_those_of_the_models():
+    found = schemas(ROOT)
+    assert found
+    for file, content in found.items():
+        assert file.read_text() == content, "run: python -m sr_lightning.studies.schemas"
+    for file in (ROOT / "experiments" / "studies").glob("*.yaml"):
+        assert file.read_text().startswith("# yaml-language-server: $schema=../schemas/study.json")
 
 
 COMPARISON = """

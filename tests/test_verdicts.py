@@ -403,8 +403,8 @@ def test_auto_adds_seeds_until_the_interval_is_narrow_enough(checkout, monkeypat
     """Residuals by seed in turn, so that their deviation stays what it is."""
     asked = []
 
-    class FakeRunner:
-        def __init__(self, study, budget, ledger, runs, *, seeds, jobs, extra):
+    class FakeQueue:
+        def __init__(self, study, budget, ledger, runs, *, seeds, workers, extra):
             asked.append(seeds)
             for seed in range(seeds):
                 ledger.write(entry("plain", seed, 30.0))
@@ -416,7 +416,7 @@ def test_auto_adds_seeds_until_the_interval_is_narrow_enough(checkout, monkeypat
         def failures(self):
             return []
 
-    monkeypatch.setattr(study_cli, "Runner", FakeRunner)
+    monkeypatch.setattr(study_cli, "StudyQueue", FakeQueue)
     main(["study", "run", "a_study", "--seeds", "auto"])
     assert asked == (seeds if seeds is not None else list(range(2, 10)))
 

@@ -13,16 +13,19 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from annotated_types import MinLen
+from pydantic import Field
 from rich.console import Console
 from rich.table import Column, Table
 
 from sr_lightning.errors import StoppedError, UserError
 from sr_lightning.experiments import experiment_file, project_root
-from sr_lightning.files import as_type, check_types, read_yaml, user_path, write_whole
+from sr_lightning.files import as_type, read_yaml, user_path, write_whole
 from sr_lightning.init import check_writable
 from sr_lightning.studies.ledger import Ledger, code_of, entry_of_run
+from sr_lightning.studies.located_yaml import FileModel, read_model
 from sr_lightning.studies.queue import Job, Queue, State
 from sr_lightning.studies.screen import add_queue_options, end_with, run_queue
 from sr_lightning.weights.release import release
@@ -31,37 +34,46 @@ from sr_lightning.weights.zoo import PROTOCOL, find_weights
 __all__ = ["Campaign", "Run", "TrainingJob", "campaign_jobs", "load_campaign", "main"]
 
 Device = Literal["cpu", "gpu"]
-_KEYS = {
-    "name",
-    "priority",
-    "experiment",
-    "set",
-    "after",
-    "minutes",
-    "expected",
-    "why",
-    "overlays",
-    "test_scales",
-    "weights",
-}
 
 
-_NEEDED = ("name", "priority", "experiment", "minutes", "why")
-_TYPES: dict[str, Any] = {
-    "runs": list[dict[str, Any]],
-    "test": list[str],
-    "data_licence": str,
-    "overlays": list[str],
-}
-_TYPES_OF_A_RUN: dict[str, Any] = {
-    **dict.fromkeys(("name", "experiment", "after", "why", "weights"), str),
-    "priority": int,
-    "set": dict[str, Any],
-    "minutes": dict[Device, float],
-    "expected": dict[str, float],
-    "overlays": list[str],
-    "test_scales": list[float],
-}
+class RunEntry(FileModel):
+    """A training of the queue, as the file says it."""
+
+    name: str
+    """Name of the run."""
+    priority: int
+    """Lower ones go first."""
+    experiment: str
+    """Name of a file of experiments/."""
+    minutes: dict[Device, float]
+    """Budget by device, from measured speed; a device without one is not for this run."""
+    why: str
+    """What it is good for."""
+    set: dict[str, Any] = Field(default_factory=dict)
+    """Values that differ from the experiment's, by dotted key."""
+    after: str = ""
+    """Name of the weights that it starts from."""
+    expected: dict[str, float] = Field(default_factory=dict)
+    """Set5 PSNR in dB under edsr2017 by scale (x4); hoped for, not measured."""
+    overlays: tuple[str, ...] | None = None
+    """Config files between the experiment's and the values of set; default: the queue's."""
+    test_scales: tuple[float, ...] = ()
+    """Scales to test at, for a network that takes any; default: its own."""
+    weights: str = ""
+    """Name of the weights that it makes, where it is not the run's own."""
+
+
+class QueueFile(FileModel):
+    """experiments/campaign.yaml: the queue of trainings that shipped weights come from."""
+
+    data_licence: str
+    """Rights in the training images, for the records."""
+    test: tuple[str, ...]
+    """Sets that finished runs are tested on."""
+    runs: Annotated[tuple[RunEntry, ...], MinLen(1)]
+    """The trainings."""
+    overlays: tuple[str, ...] = ()
+    """Config files of every run that names none of its own."""
 
 
 @dataclass(frozen=True)
@@ -153,48 +165,39 @@ def load_campaign(path: Path, root: Path) -> Campaign:
     Raises:
         UserError: a key is unknown or missing, a name is there twice, or a file does not exist.
     """
-    content = as_type(read_yaml(path, "queue"), dict[str, Any], str(path))
-    check_types(content, _TYPES, str(path))
-    if missing := [k for k in ("runs", "test", "data_licence") if k not in content]:
-        raise UserError(f"{path}: '{missing[0]}' is missing.")
+    content = read_model(path, QueueFile)
     runs: list[Run] = []
-    for given in content["runs"]:
-        name = given.get("name", "a run without a name")
-        check_types(given, _TYPES_OF_A_RUN, f"{path}: {name}")
-        if surplus := sorted(set(given) - _KEYS):
-            raise UserError(f"{path}: {name} has an unknown key '{surplus[0]}'.")
-        if missing := [k for k in _NEEDED if k not in given]:
-            raise UserError(f"{path}: {name} lacks '{missing[0]}'.")
+    for given in content.runs:
+        name = given.name
         if name in {run.name for run in runs}:
             raise UserError(f"{path}: {name} is there twice.")
-        config = experiment_file(root, given["experiment"])
+        config = experiment_file(root, given.experiment)
         if not config.is_relative_to(root):
             raise UserError(f"{path}: {name} names {config}, which is not in experiments.")
+        overlays = content.overlays if given.overlays is None else given.overlays
         run = Run(
             name=name,
-            priority=given["priority"],
+            priority=given.priority,
             config=config.relative_to(root).as_posix(),
-            options=given.get("set", {}),
-            overlays=tuple(given.get("overlays", content.get("overlays", []))),
-            after=given.get("after", ""),
-            minutes=given["minutes"],
-            expected=given.get("expected", {}),
-            why=given["why"],
-            weights=given.get("weights", name),
-            test_scales=tuple(given.get("test_scales", ())),
+            options=given.set,
+            overlays=overlays,
+            after=given.after,
+            minutes=given.minutes,
+            expected=given.expected,
+            why=given.why,
+            weights=given.weights or name,
+            test_scales=given.test_scales,
         )
         for file in (run.config, *run.overlays):
             if not (root / file).is_file():
                 raise UserError(f"{path}: {name} names {file}, which does not exist.")
         runs.append(run)
-    if not runs:
-        raise UserError(f"{path}: 'runs' has none; name at least one.")
     made = {run.weights for run in runs}
     for run in runs:
         if run.after and run.after not in made and find_weights(run.after) is None:
             raise UserError(f"{path}: {run.name} starts from unknown weights, '{run.after}'.")
     ordered = tuple(sorted(runs, key=lambda run: run.priority))
-    return Campaign(ordered, tuple(content["test"]), content["data_licence"], root)
+    return Campaign(ordered, content.test, content.data_licence, root)
 
 
 class TrainingJob(Job):

@@ -1,19 +1,57 @@
-"""YAML files written by hand: every message names the line, and no key may stand twice."""
+"""YAML files written by hand: every message names the line, and no key may stand twice.
+
+What a kind of file may say is a pydantic model of it, :class:`FileModel`, from which editors get a
+JSON schema, too.
+"""
 
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import yaml
+from annotated_types import GroupedMetadata
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, WithJsonSchema
 
 from sr_lightning.errors import UserError
 from sr_lightning.files import YamlLoader, read_text
 
-__all__ = ["Block", "Place", "meant", "read_yaml"]
+__all__ = ["Block", "FileModel", "OneOf", "Place", "meant", "read_model", "read_yaml"]
+
+
+class FileModel(BaseModel):
+    """What a file, or a part of one, may say: other keys are refused, and text is no number."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True
+    )
+
+
+class OneOf(GroupedMetadata):
+    """Marks a text as one of several names, for readers and for editors.
+
+    Args:
+        known: The names.
+    """
+
+    def __init__(self, known: Iterable[str]) -> None:
+        self.known = list(known)
+
+    def __iter__(self) -> Iterator[object]:
+        yield AfterValidator(self._check)
+        yield WithJsonSchema({"type": "string", "enum": self.known})
+
+    def _check(self, name: str) -> str:
+        if name not in self.known:
+            raise ValueError(f"there is none of that name; known are {', '.join(self.known)}")
+        return name
+
+
+_Model = TypeVar("_Model", bound=FileModel)
 
 
 class Block(dict[Any, Any]):
@@ -92,6 +130,64 @@ def read_yaml(file: Path) -> tuple[Place, Any]:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error)
         Place(file, line=mark.line + 1 if mark else 1).refuse(f"{problem}.")
+
+
+def read_model(file: Path, model: type[_Model]) -> _Model:
+    """The content of a file as a model of it.
+
+    Args:
+        file: Path of the YAML file.
+        model: What it may say.
+
+    Raises:
+        UserError: see :func:`read_yaml`; or a key is unknown or missing, or a value is of another
+            type.
+    """
+    place, content = read_yaml(file)
+    try:
+        # As JSON, where lists are tuples and keys are text.
+        return model.model_validate_json(json.dumps(content, default=str))
+    except ValidationError as error:
+        # A misspelt key says more than that the one which was meant is missing.
+        errors = sorted(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+        first, node = errors[0], content
+        loc = [key for key in first["loc"] if key != "[key]"]
+        for key in loc:
+            name = key + 1 if isinstance(key, int) else key
+            place, node = place.at(node, name), _inside(node, key)
+        known = _known(model, loc)
+        if first["type"] == "extra_forbidden":
+            hint = meant(str(loc[-1]), known)
+            place.refuse(f"unknown key{hint}; known are {', '.join(known)}.")
+        if first["type"] in {"model_type", "dict_type", "dataclass_type"}:
+            place.refuse(f"expected keys with values, got {str(node)[:60]!r}.")
+        said = first["msg"].removeprefix("Value error, ").replace("Input should", "it should")
+        words = {"missing": "the key is missing", "too_short": "name at least one"}
+        place.refuse(words.get(first["type"], f"{said}, got {str(first['input'])[:60]!r}") + ".")
+
+
+def _inside(node: Any, key: int | str) -> Any:
+    """What stands under a key, which JSON has made a text."""
+    if isinstance(node, list) and isinstance(key, int) and key < len(node):
+        return node[key]
+    named = node if isinstance(node, Block) else {}
+    return next((value for name, value in named.items() if str(name) == str(key)), None)
+
+
+def _known(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
+    """The keys that the part of a model has in which a path ends."""
+    for key in path[:-1]:
+        field = model.model_fields.get(str(key))
+        found = None if field is None else _models_in(field.annotation)
+        model = found or model
+    return list(model.model_fields)
+
+
+def _models_in(kind: Any) -> type[BaseModel] | None:
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return kind
+    parts = (_models_in(part) for part in getattr(kind, "__args__", ()))
+    return next((part for part in parts if part is not None), None)
 
 
 def meant(name: str, known: Iterable[str]) -> str:

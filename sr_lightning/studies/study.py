@@ -11,19 +11,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-from annotated_types import Interval
+from annotated_types import Interval, MinLen
+from pydantic import Field
 
 from sr_lightning.errors import UserError
 from sr_lightning.experiments import SUITE, experiment_file
-from sr_lightning.files import as_type, check_types, read_yaml, user_path
+from sr_lightning.files import as_type, read_yaml, user_path
 from sr_lightning.metrics.protocol import PROTOCOLS
 from sr_lightning.metrics.quality import METRICS
 from sr_lightning.studies.claims import Claim, level_of, published_table, table_claims
 from sr_lightning.studies.ledger import code_of
+from sr_lightning.studies.located_yaml import FileModel, OneOf, read_model
 from sr_lightning.studies.published_cells import Cell as PublishedCell
 
 __all__ = [
@@ -38,27 +40,23 @@ __all__ = [
     "studies",
 ]
 
-_Kind = TypeVar("_Kind")
 BUDGETS = ("quick", "short", "medium", "paper")
+_BudgetName = Annotated[str, OneOf(BUDGETS)]
 
 
-@dataclass(frozen=True)
-class Measure:
-    """What is compared.
+class Measure(FileModel):
+    """What is compared."""
 
-    Attributes:
-        metric: Name in :data:`~sr_lightning.metrics.quality.METRICS`.
-        protocol: Name of the protocol.
-        sets: Image sets, those of the paper first.
-        scales: Scales that are measured; none for those of each network.
-        primary: Set of many images on which every claim is judged as well; default the first.
-    """
-
-    metric: str = "psnr"
-    protocol: str = "edsr2017"
-    sets: tuple[str, ...] = ()
+    metric: Annotated[str, OneOf(METRICS)] = "psnr"
+    """Name of the metric."""
+    protocol: Annotated[str, OneOf(PROTOCOLS)] = "edsr2017"
+    """Name of the protocol."""
+    sets: Annotated[tuple[str, ...], MinLen(1)]
+    """Image sets, those of the paper first."""
     scales: tuple[int | float, ...] = ()
+    """Scales that are measured; none for those of each network."""
     primary: str = ""
+    """Set of many images on which every claim is judged as well; default the first."""
 
     @property
     def sign(self) -> int:
@@ -71,19 +69,15 @@ class Measure:
         return METRICS[self.metric].digits
 
 
-@dataclass(frozen=True)
-class Budget:
-    """How much a cell may cost.
-
-    Attributes:
-        overlays: Config files in order, relative to the study's folder or to the checkout.
-        set: Options given to every cell alike, as dotted keys.
-        test: Image sets to test on at this budget; default those of the study.
-    """
+class Budget(FileModel):
+    """How much a cell may cost."""
 
     overlays: tuple[str, ...] = ()
-    set: Mapping[str, Any] = field(default_factory=dict)
+    """Config files in order, relative to the study's folder or to the checkout."""
+    set: dict[str, Any] = Field(default_factory=dict)
+    """Options given to every cell alike, as dotted keys."""
     test: tuple[str, ...] | None = None
+    """Image sets to test on at this budget; default those of the study."""
 
 
 @dataclass(frozen=True)
@@ -374,43 +368,67 @@ def find_study(name: str, root: Path) -> Study:
 
 # A thousand runs of a level are a mistake of typing.
 _Seeds = Annotated[int, Interval(ge=1, le=1000)]
-_KEYS = {
-    "title",
-    "paper",
-    "base",
-    "factor",
-    "levels",
-    "seeds",
-    "measure",
-    "claims",
-    "budgets",
-    "may_vary",
-    "table",
-    "reproduce",
-    "reference",
-    "scale",
-    "printed",
-    "max_seeds",
-}
 
 
-_TYPES: dict[str, Any] = {
-    **dict.fromkeys(("title", "paper", "base", "factor"), str),
-    **dict.fromkeys(("table", "reference"), str | None),
-    "levels": dict[Any, dict[str, Any] | None],
-    "seeds": _Seeds,
-    "max_seeds": _Seeds,
-    "claims": list[dict[str, Any]],
-    "budgets": dict[str, Any],
-    "may_vary": list[str],
-    "reproduce": dict[str, _Seeds],
-    "scale": float | None,
-    "printed": dict[str, dict[str, str]],
-}
-_TYPES_OF_A_CLAIM: dict[str, Any] = {
-    **dict.fromkeys(("better", "worse", "set", "source"), str),
-    "published": float | None,
-}
+class ClaimEntry(FileModel):
+    """A conclusion about two levels."""
+
+    better: str
+    """Level that is said to be better."""
+    worse: str
+    """Level that it is compared with."""
+    set: str = ""
+    """Image set; default: the first that is measured on."""
+    source: str = ""
+    """Where it is said."""
+    published: float | None = None
+    """Difference that is printed, where no published table has it."""
+
+
+class PrintedEntry(FileModel):
+    """What is published of a level."""
+
+    table: str
+    """Name of the published table, such as hfdn/results."""
+    method: str
+    """Its name in that table."""
+
+
+class StudyFile(FileModel):
+    """A study: levels of a factor, trained and measured alike."""
+
+    title: str
+    """Title for people."""
+    paper: str
+    """Paper whose table it answers, or compared."""
+    factor: str
+    """What the levels are levels of."""
+    levels: Annotated[dict[str, dict[str, Any] | None], MinLen(1)]
+    """Options that each level changes, as dotted keys; and its experiment, if it has one."""
+    measure: Measure
+    """What is compared."""
+    budgets: dict[_BudgetName, Budget | None]
+    """How much a cell may cost, by name."""
+    base: str | None = None
+    """Experiment of the levels that name none."""
+    seeds: _Seeds = 3
+    """Default number of seeds."""
+    max_seeds: _Seeds | None = None
+    """Most seeds that --seeds auto takes; default: 10, or more where seeds is."""
+    claims: tuple[ClaimEntry, ...] = ()
+    """Conclusions to judge, beside those of the table."""
+    may_vary: tuple[str, ...] = ()
+    """Keys of data or trainer that levels are allowed to change, as the study is about them."""
+    table: str | None = None
+    """Published table that it answers."""
+    reproduce: dict[_BudgetName, _Seeds] = Field(default_factory=dict)
+    """Seeds by budget that make reproduce-tables runs."""
+    reference: str | None = None
+    """Level that the others are compared with where there is no claim to answer."""
+    scale: float | None = None
+    """Scale that it is about, where the table or the networks have several."""
+    printed: dict[str, PrintedEntry] = Field(default_factory=dict)
+    """What is published of a level, where the table is not the study's."""
 
 
 def load_study(path: Path, root: Path) -> Study:
@@ -419,17 +437,10 @@ def load_study(path: Path, root: Path) -> Study:
     Raises:
         UserError: something is missing, misspelt or unequal between levels.
     """
-    content = read_yaml(path, "study")
-    _check_keys(path, "the study", content, _KEYS)
-    for key in ("title", "paper", "factor", "levels", "measure", "budgets"):
-        if key not in content:
-            raise UserError(f"{path}: '{key}' is missing.")
-    check_types(content, _TYPES, str(path))
-    if not content["levels"]:
-        raise UserError(f"{path}: 'levels' has none; name at least one.")
-    levels = {str(name): dict(changed or {}) for name, changed in content["levels"].items()}
+    content = read_model(path, StudyFile)
+    levels = {name: dict(changed or {}) for name, changed in content.levels.items()}
     experiments = {
-        name: changed.pop("experiment", content.get("base")) for name, changed in levels.items()
+        name: changed.pop("experiment", content.base) for name, changed in levels.items()
     }
     for name, experiment in experiments.items():
         if experiment is None:
@@ -441,60 +452,47 @@ def load_study(path: Path, root: Path) -> Study:
                 f"{path}: there is no experiment {experiment}.yaml, neither beside the study nor "
                 f"in {root / 'experiments'}."
             )
-    may_vary = tuple(content.get("may_vary", ()))
     for name, changed in levels.items():
         for option in changed:
             unequal = option.partition(".")[0] in {"data", "trainer", "seed_everything"}
-            if unequal and option not in may_vary:
+            if unequal and option not in content.may_vary:
                 raise UserError(
                     f"{path}: level '{name}' changes {option}, but levels must share data, order "
                     "and budget. Name it in 'may_vary' if the study is about it."
                 )
-    measured = _as(Measure, content["measure"], path, "measure")
-    if not measured.sets:
-        raise UserError(f"{path}: 'measure' names no 'sets' to measure on.")
-    for key, known in (("metric", METRICS), ("protocol", PROTOCOLS)):
-        if (named := getattr(measured, key)) not in known:
-            raise UserError(
-                f"{path}: 'measure' names the {key} '{named}'; there are {', '.join(known)}."
-            )
-    measured = replace(measured, primary=measured.primary or measured.sets[0])
-    budgets = {}
-    for name, budget in content["budgets"].items():
-        if name not in BUDGETS:
-            raise UserError(f"{path}: budget '{name}' is not one of {', '.join(BUDGETS)}.")
-        budgets[name] = _as(Budget, budget or {}, path, f"budget '{name}'")
-        for overlay in budgets[name].overlays:
+    measured = content.measure
+    measured = measured.model_copy(update={"primary": measured.primary or measured.sets[0]})
+    budgets = {name: budget or Budget() for name, budget in content.budgets.items()}
+    for name, budget in budgets.items():
+        for overlay in budget.overlays:
             if not _overlay(overlay, path, root).is_file():
                 raise UserError(f"{path}: budget '{name}' names {overlay}, which does not exist.")
-    reproduce = content.get("reproduce", {})
-    _check_keys(path, "'reproduce'", reproduce, set(budgets))
+    if unknown := set(content.reproduce) - set(budgets):
+        raise UserError(f"{path}: 'reproduce' names the budget '{min(unknown)}', which it has not.")
     if measured.primary not in measured.sets:
         raise UserError(
             f"{path}: the primary set '{measured.primary}' is not among the sets "
             f"{', '.join(measured.sets)}."
         )
-    seeds = int(content.get("seeds", 3))
-    scale = content.get("scale")
     study = Study(
         name=path.stem,
-        title=content["title"],
-        paper=content["paper"],
+        title=content.title,
+        paper=content.paper,
         experiments=experiments,
-        factor=content["factor"],
+        factor=content.factor,
         levels=levels,
-        seeds=seeds,
+        seeds=content.seeds,
         measure=measured,
         claims=(),
         budgets=budgets,
-        may_vary=may_vary,
-        table=content.get("table"),
-        reproduce={name: int(seeds) for name, seeds in reproduce.items()},
+        may_vary=content.may_vary,
+        table=content.table,
+        reproduce=content.reproduce,
         root=root,
         file=path.absolute(),
-        reference=content.get("reference"),
-        scale=None if scale is None else float(scale),
-        max_seeds=int(content.get("max_seeds", max(seeds, 10))),
+        reference=content.reference,
+        scale=content.scale,
+        max_seeds=content.max_seeds or max(content.seeds, 10),
     )
     study = _with_claims(path, study, content)
     if study.max_seeds < study.seeds:
@@ -548,7 +546,7 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _with_claims(path: Path, study: Study, content: Mapping[str, Any]) -> Study:
+def _with_claims(path: Path, study: Study, content: StudyFile) -> Study:
     """The study with what is published of its levels, and the claims that follow."""
     claims: dict[Claim, None] = {}
     printed: dict[str, dict[str, PublishedCell]] = {}
@@ -565,42 +563,33 @@ def _with_claims(path: Path, study: Study, content: Mapping[str, Any]) -> Study:
             f"{path}: the table {study.table} has claims at several scales; name the study's "
             "under 'scale'."
         )
-    for level, entry in content.get("printed", {}).items():
+    for level, entry in content.printed.items():
         _check_level(path, "'printed'", level, study.levels)
-        _check_keys(path, f"'printed' of '{level}'", entry, {"table", "method"})
-        cells = _about(study, published_table(study.root, str(entry.get("table"))).cells)
-        own = [cell for cell in cells if cell.method == entry.get("method")]
+        cells = _about(study, published_table(study.root, entry.table).cells)
+        own = [cell for cell in cells if cell.method == entry.method]
         if not own:
             raise UserError(
-                f"{path}: {entry.get('table')} prints no {study.measure.metric} of "
-                f"'{entry.get('method')}'."
+                f"{path}: {entry.table} prints no {study.measure.metric} of '{entry.method}'."
             )
         for cell in own:
             printed.setdefault(str(cell.set), {})[level] = cell
     study = replace(study, printed=printed)
-    for entry in content.get("claims", ()):
-        _check_keys(path, "a claim", entry, set(_TYPES_OF_A_CLAIM))
-        check_types(entry, _TYPES_OF_A_CLAIM, f"{path}: a claim")
-        for side in ("better", "worse"):
-            _check_level(path, "a claim", entry.get(side), study.levels)
-        better, worse, name = (
-            entry["better"],
-            entry["worse"],
-            entry.get("set", study.measure.sets[0]),
-        )
-        published = study.published(better, worse, name)
-        if (stated := entry.get("published")) is not None:
-            if published is not None:
-                raise UserError(
-                    f"{path}: the published tables give the difference of '{better}' and '{worse}' "
-                    f"on {name}; take 'published' out of the claim."
-                )
-            published = float(stated)
-        source = entry.get("source", "")
-        if published is not None and stated is None and not source:
-            sources = (printed[name][level].source for level in (better, worse))
+    for said in content.claims:
+        for level in (said.better, said.worse):
+            _check_level(path, "a claim", level, study.levels)
+        name = said.set or study.measure.sets[0]
+        published = study.published(said.better, said.worse, name)
+        source = said.source
+        if published is not None and said.published is not None:
+            raise UserError(
+                f"{path}: the published tables give the difference of '{said.better}' and "
+                f"'{said.worse}' on {name}; take 'published' out of the claim."
+            )
+        if published is not None and not source:
+            sources = (printed[name][level].source for level in (said.better, said.worse))
             source = "; ".join(dict.fromkeys(sources))
-        claims[Claim(better, worse, name, published, source, study.scale)] = None
+        published = said.published if published is None else published
+        claims[Claim(said.better, said.worse, name, published, source, study.scale)] = None
     return replace(study, claims=tuple(claims))
 
 
@@ -615,26 +604,10 @@ def _about(study: Study, cells: Iterable[PublishedCell]) -> list[PublishedCell]:
     ]
 
 
-def _check_level(path: Path, what: str, level: str | None, levels: Mapping[str, Any]) -> None:
+def _check_level(path: Path, what: str, level: str, levels: Mapping[str, Any]) -> None:
     if level not in levels:
         raise UserError(
             f"{path}: {what} names the level '{level}', which is not one of {', '.join(levels)}."
-        )
-
-
-def _as(kind: type[_Kind], content: Any, path: Path, what: str) -> _Kind:
-    _check_keys(path, what, content, {field.name for field in fields(kind)})  # type: ignore[arg-type]
-    found: _Kind = as_type(content, kind, f"{path}: {what}")
-    return found
-
-
-def _check_keys(path: Path, what: str, content: Any, known: set[str]) -> None:
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: {what} must be a mapping.")
-    unknown = sorted(map(str, set(content) - known))
-    if unknown:
-        raise UserError(
-            f"{path}: {what} has no key '{unknown[0]}' (known: {', '.join(sorted(known))})."
         )
 
 
