@@ -11,16 +11,33 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import yaml
 from annotated_types import GroupedMetadata
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    StringConstraints,
+    ValidationError,
+    WithJsonSchema,
+)
 
 from sr_lightning.errors import UserError
 from sr_lightning.files import YamlLoader, read_text
 
-__all__ = ["Block", "FileModel", "OneOf", "Place", "meant", "read_model", "read_yaml"]
+__all__ = [
+    "Block",
+    "FileModel",
+    "OneOf",
+    "Place",
+    "Words",
+    "as_model",
+    "meant",
+    "read_model",
+    "read_yaml",
+]
 
 
 class FileModel(BaseModel):
@@ -50,6 +67,9 @@ class OneOf(GroupedMetadata):
             raise ValueError(f"there is none of that name; known are {', '.join(self.known)}")
         return name
 
+
+Words = Annotated[str, StringConstraints(pattern=r"\S")]
+"""A text that is not blank."""
 
 _Model = TypeVar("_Model", bound=FileModel)
 
@@ -86,15 +106,10 @@ class Place:
         where = f" ({' > '.join(self.path)})" if self.path else ""
         raise UserError(f"{self.file}, line {self.line}{where}: {message}")
 
-    def block(self, node: object, known: Sequence[str] | None = None) -> Block:
-        """The node, if it is a mapping, and has known keys only."""
+    def block(self, node: object) -> Block:
+        """The node, if it is a mapping."""
         if not isinstance(node, Block):
             self.refuse(f"expected keys with values, got {node!r}.")
-        for key in node:
-            if known is not None and key not in known:
-                self.at(node, key).refuse(
-                    f"unknown key{meant(str(key), known)}; known are {', '.join(known)}."
-                )
         return node
 
     def items(self, node: object) -> Iterator[tuple[Place, Any]]:
@@ -104,18 +119,6 @@ class Place:
         for number, item in enumerate(node or (), 1):
             lines = item.lines.values() if isinstance(item, Block) else ()
             yield Place(self.file, (*self.path, str(number)), min(lines, default=self.line)), item
-
-    def text(self, node: object) -> str:
-        """The node, if it is a text."""
-        if not isinstance(node, str) or not node.strip():
-            self.refuse(f"expected words, got {node!r}.")
-        return node
-
-    def flag(self, node: object) -> bool:
-        """The node, if it is true or false."""
-        if not isinstance(node, bool):
-            self.refuse(f"expected true or false, got {node!r}.")
-        return node
 
 
 def read_yaml(file: Path) -> tuple[Place, Any]:
@@ -144,9 +147,23 @@ def read_model(file: Path, model: type[_Model]) -> _Model:
             type.
     """
     place, content = read_yaml(file)
+    return as_model(place, content, model)
+
+
+def as_model(place: Place, content: Any, model: type[_Model]) -> _Model:
+    """What :func:`read_yaml` gives as a model.
+
+    Args:
+        place: Where it stands.
+        content: What was read.
+        model: What it may say.
+
+    Raises:
+        UserError: a key is unknown or missing, or a value is of another type.
+    """
     try:
         # As JSON, where lists are tuples and keys are text.
-        return model.model_validate_json(json.dumps(content, default=str))
+        return model.model_validate_json(json.dumps(_plain(content), default=str))
     except ValidationError as error:
         # A misspelt key says more than that the one which was meant is missing.
         errors = sorted(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
@@ -164,6 +181,12 @@ def read_model(file: Path, model: type[_Model]) -> _Model:
         said = first["msg"].removeprefix("Value error, ").replace("Input should", "it should")
         words = {"missing": "the key is missing", "too_short": "name at least one"}
         place.refuse(words.get(first["type"], f"{said}, got {str(first['input'])[:60]!r}") + ".")
+
+
+def _plain(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {str(key): _plain(value) for key, value in node.items()}
+    return [_plain(value) for value in node] if isinstance(node, list) else node
 
 
 def _inside(node: Any, key: int | str) -> Any:

@@ -45,24 +45,121 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import Field
 
 from sr_lightning.data.catalog import catalog, known_set
 from sr_lightning.metrics.protocol import PROTOCOLS
-from sr_lightning.studies.located_yaml import Block, Place, meant, read_yaml
+from sr_lightning.studies.located_yaml import (
+    Block,
+    FileModel,
+    Place,
+    Words,
+    as_model,
+    meant,
+    read_yaml,
+)
 from sr_lightning.studies.published_cells import METRICS, Cell, Claim, Label
 
-__all__ = ["read_tables", "set_name"]
+__all__ = ["PublishedFile", "read_tables", "set_name"]
 
 # Sets of published tables that the suite does not evaluate on.
 _OTHER_SETS = ("historical",)
 _AXES = ("method", "scale", "set", "metric")
-_WHERE = ("protocol", "certain", "hr", "source", "note", "approximate")
-_TABLE = (
-    *("title", "paper", "axes", "common", "cells", "complete", "where", "errata", "best", "claims"),
-    *_WHERE,
-)
 _SUFFIXES = {"k": 1e3, "M": 1e6, "G": 1e9}
 _COUNTS = ("parameters", "macs", "flops")
+
+
+_Selector = dict[str, Any]
+
+
+class _Facts(FileModel):
+    """What is said of a table, or of some of its cells."""
+
+    protocol: Words | None = None
+    """Name of a protocol of PROTOCOLS, or free text of several words."""
+    certain: bool | None = None
+    """Whether that protocol is known or supposed."""
+    hr: Words | None = None
+    """Output size that MACs and FLOPs are for, as width x height, or unknown."""
+    source: Words | None = None
+    """Where it is printed, if not where the file says."""
+    note: Words | None = None
+    """A remark."""
+    approximate: bool | None = None
+    """Whether the values were read off a figure."""
+
+
+class WhereEntry(_Facts):
+    """An exception: what differs for some cells."""
+
+    at: _Selector
+    """Labels by axis that select the cells; a list is any of its labels."""
+
+
+class Erratum(FileModel):
+    """A misprint, or a remark on one."""
+
+    at: _Selector
+    """Labels by axis that select the cells."""
+    printed: Any = None
+    """What is printed; about one cell."""
+    right: Any = None
+    """What is right, as the cell holds it; without it the cell is doubtful."""
+    why: Words
+    """How that is known."""
+
+
+class TableClaim(FileModel):
+    """A conclusion of the paper."""
+
+    better: _Selector
+    """Labels by axis of what is said to be better."""
+    worse: _Selector
+    """The same axes with the labels of what it is compared with; a list is each of its labels."""
+    at: _Selector | None = None
+    """Cells that it is claimed of; default: wherever both have a cell."""
+    delta: float | None = None
+    """The difference, of a table without cells alone."""
+    says: Words | None = None
+    """What the paper says."""
+
+
+class TableEntry(_Facts):
+    """A published table."""
+
+    title: Words
+    """Title as the source heads it."""
+    paper: Words | None = None
+    """Whose numbers, if not the file's."""
+    axes: list[Words | dict[str, list[Any]]]
+    """What each level of nesting under cells is: a name, or a name with the labels of a list."""
+    common: dict[str, Any] = Field(default_factory=dict)
+    """Labels that all cells share, by axis."""
+    cells: Any = None
+    """The values, nested by the axes."""
+    complete: _Selector | None = None
+    """Labels of the whole method; only such cells are answered by our experiment."""
+    best: list[_Selector] | None = None
+    """Cells that the table marks as best."""
+    where: list[WhereEntry] | None = None
+    """Exceptions."""
+    errata: list[Erratum] | None = None
+    """Misprints."""
+    claims: list[TableClaim] | None = None
+    """Conclusions."""
+
+
+class PublishedFile(FileModel):
+    """Published numbers of one paper."""
+
+    paper: Words
+    """Whose numbers."""
+    source: Words
+    """Where they are printed, in words."""
+    methods: dict[str, Words | None]
+    """Every method, and our experiment for it (* is the scale), if there is one."""
+    tables: dict[str, TableEntry]
+    """The tables by name."""
 
 
 def read_tables(file: Path) -> Iterator[tuple[list[Cell], list[Claim]]]:
@@ -106,8 +203,6 @@ class _Table:
 
     def axes(self) -> list[_Axis]:
         place = self.place.at(self.entry, "axes")
-        if "axes" not in self.entry:
-            self.place.refuse("the key 'axes' is missing; it names what the cells are nested by.")
         found = []
         for inner, axis in place.items(self.entry["axes"]):
             labels = None
@@ -115,10 +210,10 @@ class _Table:
                 if len(axis) != 1:
                     inner.refuse("write one {name: [labels]} for each axis.")
                 ((axis, listed),) = axis.items()
-                names = _split(inner.text(axis))
+                names = _split(str(axis))
                 labels = tuple(self.labels(names, label, at) for at, label in inner.items(listed))
             else:
-                names = _split(inner.text(axis))
+                names = _split(str(axis))
             found.append(_Axis(names, labels))
         return found
 
@@ -172,32 +267,19 @@ def _split(names: str) -> tuple[str, ...]:
 
 
 def _tables(file: Path) -> Iterator[_Table]:
-    place, node = read_yaml(file)
-    known = ("paper", "source", "methods", "tables")
-    content = place.block(node, known)
-    for key in known:
-        if key not in content:
-            place.refuse(f"the key '{key}' is missing.")
-    methods_place = place.at(content, "methods")
-    methods = methods_place.block(content["methods"])
-    for name, experiment in methods.items():
-        if experiment is not None:
-            methods_place.at(methods, name).text(experiment)
-    answers = {str(name): experiment for name, experiment in methods.items()}
-    tables_place = place.at(content, "tables")
-    tables = tables_place.block(content["tables"])
-    for name, node in tables.items():
-        inner = tables_place.at(tables, name)
-        entry = inner.block(node, _TABLE)
-        source = inner.text(entry.get("source", content["source"]))
-        title = inner.text(entry.get("title"))
+    place, content = read_yaml(file)
+    read = as_model(place, content, PublishedFile)
+    tables = place.at(content, "tables")
+    for key, entry in content["tables"].items():
+        name = str(key)
+        said = read.tables[name]
         yield _Table(
             name=f"{file.stem}/{name}",
-            paper=inner.text(entry.get("paper", content["paper"])),
-            source=f"{source}, {title}",
-            methods=answers,
+            paper=said.paper or read.paper,
+            source=f"{said.source or read.source}, {said.title}",
+            methods=read.methods,
             entry=entry,
-            place=inner,
+            place=tables.at(content["tables"], key),
         )
 
 
@@ -218,7 +300,7 @@ def _rows(table: _Table) -> list[_Row]:
     for name in _AXES:
         if name not in names:
             place.refuse(
-                f"neither 'by' nor 'all' gives the {name} (write {name}: null where none applies)."
+                f"neither 'axes' nor 'common' gives the {name}; write {name}: null if it has none."
             )
     shared = table.shared()
     found: dict[tuple[Label, ...], _Row] = {}
@@ -315,15 +397,15 @@ def _with(cell: Cell, entry: Block, place: Place) -> Cell:
     for key in entry:
         at, value = place.at(entry, key), entry[key]
         if key == "protocol" and cell.metric in ("psnr", "ssim"):
-            changes["protocol"] = _protocol(at.text(value), at)
+            changes["protocol"] = _protocol(value, at)
         elif key == "certain" and cell.metric in ("psnr", "ssim"):
-            changes["protocol_certain"] = at.flag(value)
+            changes["protocol_certain"] = value
         elif key == "hr" and cell.metric in ("macs", "flops"):
-            changes["hr_size"] = _hr_size(at.text(value), at)
+            changes["hr_size"] = _hr_size(value, at)
         elif key == "note":
-            changes["note"] = _joined(cell.note, at.text(value))
+            changes["note"] = _joined(cell.note, value)
         elif key == "approximate":
-            changes["approximate"] = at.flag(value)
+            changes["approximate"] = value
     return replace(cell, **changes)
 
 
@@ -372,22 +454,20 @@ def _selected(table: _Table, rows: Sequence[_Row], node: object, place: Place) -
 
 def _apply_where(table: _Table, rows: list[_Row]) -> None:
     place = table.place.at(table.entry, "where")
-    for at, node in place.items(table.entry.get("where")):
-        entry = at.block(node, ("at", *_WHERE))
+    for at, entry in place.items(table.entry.get("where")):
         for index in _selected(table, rows, entry.get("at"), at):
             labels, cell = rows[index]
             cell = _with(cell, entry, at)
             if "source" in entry:
-                cell = replace(cell, source=at.text(entry["source"]))
+                cell = replace(cell, source=entry["source"])
             rows[index] = labels, cell
 
 
 def _apply_errata(table: _Table, rows: list[_Row]) -> None:
     place = table.place.at(table.entry, "errata")
-    for at, node in place.items(table.entry.get("errata")):
-        entry = at.block(node, ("at", "printed", "right", "why"))
-        found = _selected(table, rows, entry.get("at"), at)
-        why = at.text(entry.get("why"))
+    for at, entry in place.items(table.entry.get("errata")):
+        found = _selected(table, rows, entry["at"], at)
+        why = entry["why"]
         for index in found:
             labels, cell = rows[index]
             text, doubtful = why, cell.doubtful
@@ -443,10 +523,9 @@ def _check_conventions(table: _Table, rows: Iterable[_Row]) -> None:
 
 def _claims(table: _Table, rows: Sequence[_Row]) -> Iterator[Claim]:
     place = table.place.at(table.entry, "claims")
-    for at, node in place.items(table.entry.get("claims")):
-        entry = at.block(node, ("better", "worse", "at", "delta", "says"))
-        better = _one_each(table, entry.get("better"), at.at(entry, "better"))
-        worse = at.at(entry, "worse").block(entry.get("worse"))
+    for at, entry in place.items(table.entry.get("claims")):
+        better = _one_each(table, entry["better"], at.at(entry, "better"))
+        worse = entry["worse"]
         if set(worse) != set(better):
             at.refuse("'better' and 'worse' must have the same keys.")
         made: list[Claim] = []
@@ -511,7 +590,7 @@ def _from_prose(
 ) -> Claim:
     """A claim of a table without cells."""
     delta = entry.get("delta")
-    if not isinstance(delta, int | float) or isinstance(delta, bool):
+    if delta is None:
         place.refuse("a table without cells needs the claimed difference as 'delta'.")
     labels = table.shared() | _one_each(table, entry.get("at", Block()), place.at(entry, "at"))
     if labels.get("metric") is None:

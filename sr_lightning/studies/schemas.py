@@ -12,11 +12,16 @@ from sr_lightning.experiments import project_root
 from sr_lightning.files import json_text, write_all
 from sr_lightning.studies.campaign import QueueFile
 from sr_lightning.studies.located_yaml import FileModel
+from sr_lightning.studies.published_tables import PublishedFile
 from sr_lightning.studies.study import StudyFile
 
 __all__ = ["schemas"]
 
-_MODELS: dict[str, type[FileModel]] = {"study": StudyFile, "campaign": QueueFile}
+_MODELS: dict[str, type[FileModel]] = {
+    "study": StudyFile,
+    "campaign": QueueFile,
+    "published": PublishedFile,
+}
 
 
 def schemas(root: Path) -> dict[Path, str]:
