@@ -194,6 +194,10 @@ def a_counter(loops):
     return loops["fit_loop"]["epoch_loop.batch_progress"]["current"]
 
 
+def steps_of(loops):
+    return loops["fit_loop"]["epoch_loop.state_dict"]
+
+
 @pytest.mark.parametrize("key", ["wandb.mode", "output.name", "trainer.max_steps"])
 def test_null_where_it_means_nothing_is_refused_in_one_sentence(tmp_path, capsys, key):
     section, _, name = key.partition(".")
@@ -223,6 +227,12 @@ def test_a_section_that_is_none_is_refused_in_one_sentence(tmp_path, capsys, sec
         (lambda c: c.update(optimizer_states=[]), "no state of an optimiser to go on with"),
         (lambda c: c.update(loops=7), "no sound 'loops'"),
         (lambda c: a_counter(c["loops"]).update(ready="2"), "no sound 'loops'"),
+        (lambda c: a_counter(c["loops"]).update(ready={}), "no sound 'loops'"),
+        (lambda c: steps_of(c["loops"]).update(_batches_that_stepped={}), "no sound 'loops'"),
+        (
+            lambda c: c["optimizer_states"][0]["param_groups"][0].update(capturable=True),
+            "no sound 'optimizer_states'",
+        ),
         (lambda c: c.pop("pytorch-lightning_version"), "no sound 'pytorch-lightning_version'"),
     ],
 )

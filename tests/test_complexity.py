@@ -128,3 +128,26 @@ def test_progressive_networks_can_be_timed():
     network = LapSRN(scale=4, channels=4, depth=1)
     took = speed(network, 4, patch=4, batch=1, lr_size=(6, 7))
     assert took.step > 0
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        ("{class_path: sr_lightning.nn.network.SRNetwork}", "has to say its scales"),
+        (
+            "{class_path: sr_lightning.nn.network.YNetwork, init_args: {scales: [2]}}",
+            "YNetwork fails on an image of 16 x 16 pixels at x2",
+        ),
+    ],
+)
+def test_bases_of_networks_are_refused_in_a_sentence(tmp_path, capsys, network, said):
+    file = tmp_path / "base.yaml"
+    file.write_text(
+        "model:\n  class_path: sr_lightning.training.module.SRModule\n"
+        f"  init_args:\n    network: {network}\n"
+        "    optimizer: {class_path: torch.optim.Adam, init_args: {lr: 1.0e-3}}\n"
+    )
+    with pytest.raises(SystemExit) as ended:
+        main(["complexity", str(file)])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sr_lightning.experiments import experiment_file
 from sr_lightning.metrics.protocol import PROTOCOLS
-from sr_lightning.nn.complexity import HR_720P, Complexity, complexity, parameter_count
+from sr_lightning.nn.complexity import HR_720P, Complexity, parameter_count
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.report.document import Number, Provenance
 from sr_lightning.report.format import group_text
@@ -20,7 +20,7 @@ from sr_lightning.studies.published import PublishedNumbers, load_published
 from sr_lightning.studies.published_cells import Cell
 from sr_lightning.studies.study import BUDGETS, Study, studies
 from sr_lightning.studies.verdicts import Verdict, judge, mean_and_deviation, tested_groups
-from sr_lightning.training.complexity import network_of_config
+from sr_lightning.training.complexity import counted, network_of_config
 from sr_lightning.weights.files import network_to_count
 from sr_lightning.weights.zoo import WeightRecord, records
 
@@ -408,7 +408,7 @@ class Evidence:
         """The cost of a network, counted once for all of its kind and size."""
         key = (type(network), repr(network.config), hr_size, scale)
         if key not in self._costs:
-            self._costs[key] = complexity(network, hr_size, scale)
+            self._costs[key] = counted(network, hr_size, scale)
         return self._costs[key]
 
     def counted(self, cell: Cell) -> Number | None:

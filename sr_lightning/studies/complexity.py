@@ -23,7 +23,7 @@ from sr_lightning.nn.network import SRNetwork
 from sr_lightning.studies.published import load_published
 from sr_lightning.studies.published_cells import Cell
 from sr_lightning.studies.speeds import Machine, SpeedFile
-from sr_lightning.training.complexity import network_of_config
+from sr_lightning.training.complexity import counted, network_of_config
 from sr_lightning.training.speed import speed
 from sr_lightning.weights.zoo import load_weights
 
@@ -107,7 +107,7 @@ def _counts(
     hr_size: tuple[int, int],
     figures: PublishedCosts,
 ) -> list[str]:
-    cost, stem = complexity(network, hr_size, scale), Path(name).stem
+    cost, stem = counted(network, hr_size, scale), Path(name).stem
     return [
         f"{type(network).__name__} ({stem})",
         f"x{scale:g}",

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
         for key, kind in _PARTS.items():
             found = content.get(key, kind()) if isinstance(content, dict) else None
             sound = isinstance(found, kind) and (key not in _NEEDED or bool(found))
-            if not sound or (key == "loops" and not _are_counts(found)):
+            if not sound or not _KEPT.get(key, lambda part, whole: True)(found, content):
                 raise UserError(
                     f"{path} is no checkpoint of a run: it has no sound '{key}'. Weights alone "
                     "are given as --model.init_from."
@@ -101,14 +102,45 @@ class SafeCheckpointIO(TorchCheckpointIO):
         return dict(content)
 
 
-def _are_counts(progress: Any, inside: bool = False) -> bool:
+def _are_counts(progress: Any, whole: Any) -> bool:
     """Whether what loops have counted are numbers, which they go on from only while they run."""
-    if isinstance(progress, dict):
-        return all(
-            _are_counts(value, inside or key in {"current", "total"})
-            for key, value in progress.items()
-        )
-    return not inside or (isinstance(progress, int) and progress >= 0)
+    if not isinstance(progress, dict):
+        return True
+    for key, value in progress.items():
+        counts = value if key in {"current", "total"} else {}
+        if key == "_batches_that_stepped":
+            counts = {key: value}
+        if not isinstance(counts, dict):
+            return False
+        if not all(type(count) is int and count >= 0 for count in counts.values()):
+            return False
+        if not counts and not _are_counts(value, whole):
+            return False
+    return True
+
+
+def _are_options(states: list[Any], whole: dict[str, Any]) -> bool:
+    """Whether optimisers have the switches that they were made with: no schedule changes one."""
+    made = whole.get("optimizer")
+    options = made.get("options") if isinstance(made, dict) else None
+    if not isinstance(options, dict):
+        return True
+    switches = {key: value for key, value in options.items() if isinstance(value, bool | None)}
+    groups = [state.get("param_groups") for state in states if isinstance(state, dict)]
+    return all(
+        isinstance(group, dict)
+        and all(group.get(key) is value for key, value in switches.items() if key in group)
+        for listed in groups
+        if isinstance(listed, list)
+        for group in listed
+    )
+
+
+# What is looked at more closely: the part, and the checkpoint.
+_KEPT: dict[str, Callable[[Any, Any], bool]] = {
+    "loops": _are_counts,
+    "optimizer_states": _are_options,
+}
 
 
 def _what_is_in(folder: Path) -> str:

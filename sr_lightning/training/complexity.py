@@ -8,12 +8,14 @@ import torch
 
 from sr_lightning.errors import UserError
 from sr_lightning.files import read_yaml
+from sr_lightning.nn.check import check_network
+from sr_lightning.nn.complexity import Complexity, complexity
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.training.config_errors import PlainParser
 from sr_lightning.training.module import SRModule
 from sr_lightning.training.named_classes import check_classes, restrict_names
 
-__all__ = ["module_of_config", "network_of_config"]
+__all__ = ["counted", "module_of_config", "network_of_config"]
 
 
 def network_of_config(path: str | Path, *, meta: bool = False) -> SRNetwork:
@@ -35,7 +37,28 @@ def network_of_config(path: str | Path, *, meta: bool = False) -> SRNetwork:
             pass
     network = module_of_config(path).network
     assert isinstance(network, SRNetwork)
+    if not hasattr(network, "config"):
+        # The base class itself, which says no scales either.
+        check_network(network)
     return network
+
+
+def counted(network: SRNetwork, hr_size: tuple[int, int], scale: float) -> Complexity:
+    """What :func:`~sr_lightning.nn.complexity.complexity` counts, of networks that may fail.
+
+    Args:
+        network: Anywhere, on the meta device too; left as it is.
+        hr_size: (H, W) of the output.
+        scale: Scale of the input.
+
+    Raises:
+        UserError: the network fails on images; the message says how.
+    """
+    try:
+        return complexity(network, hr_size, scale)
+    except Exception:
+        check_network(type(network)(**network.config))
+        raise
 
 
 def module_of_config(path: str | Path) -> SRModule:
