@@ -17,7 +17,6 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import MinLen
 from pydantic import Field
-from rich.console import Console
 from rich.table import Column, Table
 
 from sr_lightning.errors import StoppedError, UserError
@@ -27,7 +26,7 @@ from sr_lightning.init import check_writable
 from sr_lightning.studies.ledger import Ledger, code_of, entry_of_run
 from sr_lightning.studies.located_yaml import FileModel, read_model
 from sr_lightning.studies.queue import Job, Queue, State
-from sr_lightning.studies.screen import add_queue_options, end_with, run_queue
+from sr_lightning.studies.screen import add_queue_options, end_with, page, run_queue
 from sr_lightning.weights.release import release
 from sr_lightning.weights.zoo import PROTOCOL, find_weights
 
@@ -389,7 +388,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     root = project_root()
     campaign = load_campaign(root / "experiments" / "campaign.yaml", root)
-    console = Console(markup=False)
+    console = page()
     folder = user_path(options.runs).resolve()
     if options.command == "list":
         console.print(_listing(campaign, folder))

@@ -17,7 +17,7 @@ from sr_lightning.init import check_writable
 from sr_lightning.studies.ledger import Failure, Ledger, RunRecord
 from sr_lightning.studies.plan import MOST_SEEDS, Need, needs, seconds_per_seed
 from sr_lightning.studies.runner import StudyQueue
-from sr_lightning.studies.screen import add_queue_options, end_with, print_failures, run_queue
+from sr_lightning.studies.screen import add_queue_options, end_with, page, print_failures, run_queue
 from sr_lightning.studies.starts import starts
 from sr_lightning.studies.study import BUDGETS, Study, find_study, own_studies, studies
 from sr_lightning.studies.verdicts import (
@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(sweep_of(study, options.budget, options.seeds), end="")
         return
     failed: list[Failure] = []
-    console = Console(markup=False)
+    console = page()
     if options.command == "plan":
         _print_plan(console, study, ledger.entries(study.name, options.budget), options.budget)
         return
@@ -143,7 +143,7 @@ def _list(root: Path) -> None:
             possible = len(study.levels) * study.seeds
             counts.append(f"{have}/{possible}" if budget in study.budgets else "-")
         table.add_row(study.name, study.title, str(len(study.levels)), *counts)
-    Console(markup=False).print(table)
+    page().print(table)
 
 
 def _reproduce(root: Path, options: argparse.Namespace) -> None:

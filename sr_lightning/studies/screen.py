@@ -18,7 +18,7 @@ from sr_lightning.errors import StoppedError
 from sr_lightning.studies.ledger import Failure
 from sr_lightning.studies.queue import Job, Queue
 
-__all__ = ["add_queue_options", "end_with", "print_failures", "run_queue"]
+__all__ = ["add_queue_options", "end_with", "page", "print_failures", "run_queue"]
 
 _STYLES = {"done": "green", "in ledger": "green", "failed": "red", "running": "cyan"}
 
@@ -99,6 +99,12 @@ def print_failures(failures: Iterable[Failure]) -> None:
     for failure in failures:
         log = f" (log: {failure.log})" if failure.log else ""
         print(f"{failure.name} failed: {failure.reason}{log}", flush=True)
+
+
+def page() -> Console:
+    """Where tables are printed: off a terminal on lines so long that no word is cut."""
+    console = Console(markup=False)
+    return console if console.is_terminal else Console(markup=False, width=240)
 
 
 def add_queue_options(parser: argparse.ArgumentParser) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
+import torch
 from harness import Counts, files, lay_out, run, try_kind
-from samples import KINDS
+from samples import KINDS, MORE
 from values import OF_UPSCALE, VALUES
 
 
@@ -28,6 +30,41 @@ def test_damaged_files_are_refused_in_a_sentence(samples, tmp_path, name):
     first = int(os.environ.get("SR_FUZZ_SEED", 0))
     count = int(os.environ.get("SR_FUZZ_COUNT", 20))
     assert not tried(samples, tmp_path, [name], range(first, first + count)).faults
+
+
+# In place of a value that a checkpoint keeps.
+ODD: tuple[Any, ...] = (None, "x", -1, 1e30, True, {}, [])
+
+
+def places(content, path=()):
+    """Every place of nested mappings and lists, by the keys that lead to it; tensors are left."""
+    inner = content.items() if isinstance(content, dict) else enumerate(content)
+    for key, value in inner:
+        if not isinstance(value, torch.Tensor):
+            yield (*path, key)
+        if isinstance(value, dict | list) and key != "state_dict":
+            yield from places(value, (*path, key))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("odd", ODD, ids=map(str, range(len(ODD))))
+def test_odd_values_in_a_checkpoint_are_refused_in_a_sentence(samples, tmp_path, odd):
+    counts = Counts()
+    folder = tmp_path / "try"
+    lay_out(samples, folder)
+    (last,) = (folder / "run" / "checkpoints").glob("last*.ckpt")
+    for place in places(torch.load(last, weights_only=True)):
+        lay_out(samples, folder)
+        content = node = torch.load(last, weights_only=True)
+        for key in place[:-1]:
+            node = node[key]
+        node[place[-1]] = odd
+        last.unlink()
+        torch.save(content, last)
+        command = (*MORE, "--ckpt_path", str(last))
+        counts.add("checkpoint", f"{place}: {odd!r}", run(command, folder, before=files(folder)))
+    print(f"\n{counts}\n\n" + "\n\n".join(counts.examples))
+    assert not counts.faults
 
 
 def odd_values(samples, work, commands):
