@@ -28,6 +28,7 @@ from sr_lightning.baselines.memnet import MemNet
 from sr_lightning.baselines.metasr import MetaEDSR, MetaRDN
 from sr_lightning.baselines.rcan import RCAN
 from sr_lightning.baselines.rdn import RDN
+from sr_lightning.baselines.safmn import SAFMN, adaptive_maxima
 from sr_lightning.baselines.srcnn import SRCNN
 from sr_lightning.baselines.srdensenet import SRDenseNet
 from sr_lightning.baselines.srmdnf import SRMDNF
@@ -35,11 +36,13 @@ from sr_lightning.colour import rgb_to_y
 from sr_lightning.cubic import upscaled_size
 from sr_lightning.errors import UserError
 from sr_lightning.experiments import experiment_file, experiment_files
+from sr_lightning.inference.upscaler import Upscaler
 from sr_lightning.nn.bicubic import bicubic
 from sr_lightning.nn.complexity import complexity, parameter_count
 from sr_lightning.nn.layers import reference
 from sr_lightning.studies.complexity import PublishedCosts
 from sr_lightning.training.complexity import network_of_config
+from sr_lightning.training.frequency import FrequencyModule
 from sr_lightning.training.module import SRModule
 from sr_lightning.training.supervision import SupervisedModule
 from sr_lightning.weights.files import load_network, save_network
@@ -100,6 +103,9 @@ COUNTS = {
     "meta_edsr": {2: (1_665_536, 282.28), 4: (1_665_536, 71.77)},
     "meta_rdn": {2: (22_419_072, 5_062.21)},
     "srdensenet_x4": {4: (2_004_225, 162.62)},
+    "safmn_x2": {2: (227_820, 51.48)},
+    "safmn_x3": {3: (232_695, 23.40)},
+    "safmn_x4": {4: (239_520, 13.54)},
 }
 
 # Published figures that are printed to fewer digits than they are off here, or not met.
@@ -133,9 +139,10 @@ SMALL = {
         {"blocks": 2, "layers": 2, "growth": 8, "bottleneck": 8},
         (2, 4, 8),
     ),
+    "SAFMN": (SAFMN, {"channels": 16, "blocks": 2}, (2, 3, 4)),
 }
 AT = [(name, scale) for name, (_, _, scales) in SMALL.items() for scale in scales]
-WHOLE_IMAGE = ("RCAN", "CSFM")
+WHOLE_IMAGE = ("RCAN", "CSFM", "SAFMN")
 
 
 def small(name, scale):
@@ -305,6 +312,26 @@ def test_channel_attention_sees_the_whole_image(name):
     assert small(name, 2).receptive_field is None
 
 
+def test_safmn_in_tiles_of_eights_is_exact_where_the_image_has_such_sides():
+    network = small("SAFMN", 2).double()
+    lr = torch.rand(1, 3, 96, 112, dtype=torch.float64)
+    margin = 16 * 2 + 8
+    with torch.no_grad():
+        whole = network(lr)
+        exact, close = (Upscaler(network, tile=16, margin=m)(lr, 2) for m in (margin, margin - 16))
+    torch.testing.assert_close(exact, whole, rtol=0, atol=1e-12)
+    assert not torch.allclose(close, whole, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_exported_pooling_is_pytorchs(factor, monkeypatch):
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    for height, width in ((1, 40), (7, 8), (13, 22), (15, 31), (37, 29)):
+        x = torch.randn(2, 3, height, width)
+        cells = [max(1, side // factor) for side in (height, width)]
+        assert torch.equal(adaptive_maxima(x, factor), F.adaptive_max_pool2d(x, cells))
+
+
 # ---- fast layers --------------------------------------------------------------------------------
 
 
@@ -454,6 +481,17 @@ def test_supervised_module_shifts_its_loss_to_the_output(monkeypatch):
         torch.testing.assert_close(module.losses(batch)["loss"], expected)
 
 
+def test_frequency_module_adds_the_error_of_the_transform():
+    network, batch = small("SAFMN", 2), batch_of(2, side=8)
+    losses = FrequencyModule(network, frequency_weight=0.05).losses(batch)
+    sr = network(batch["lr"])
+    spectra = [torch.fft.rfft2(image) for image in (sr, batch["hr"])]
+    real, imaginary = (F.l1_loss(*(getattr(s, k) for s in spectra)) for k in ("real", "imag"))
+    expected = F.l1_loss(sr, batch["hr"]) + 0.05 * (real + imaginary) / 2
+    torch.testing.assert_close(losses["loss"], expected)
+    assert set(losses) == {"loss", "pixel", "frequency"}
+
+
 def test_supervised_module_needs_the_runs_length(monkeypatch):
     module = SupervisedModule(small("DRCN", 2), alpha=1.0, final_alpha=0.0)
     monkeypatch.setattr(SupervisedModule, "trainer", SimpleNamespace(max_steps=-1))
@@ -477,6 +515,7 @@ def test_supervised_module_needs_the_runs_length(monkeypatch):
                 "data__val_crop": 48,
             },
         ),
+        ("safmn_x4", {"model__network__channels": 8, "model__network__blocks": 1}),
     ],
 )
 def test_experiments_train(experiment, options, tmp_path, train_folder, val_folder):

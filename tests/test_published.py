@@ -30,6 +30,7 @@ def published() -> PublishedNumbers:
 
 CELLS_PER_TABLE = {
     "compared/results": 192,  # 12 methods x 2 scales x 4 sets x 2
+    "compared/recent": 6,
     "asdn/fixed_scale": 480,  # (13 + 12 + 13 + 10 methods) x 5 sets x 2
     # 7 methods x 18 scales, of which Meta-EDSR and Meta-RDN lack 6 each
     "asdn/arbitrary_scale": 114,
@@ -54,8 +55,8 @@ CELLS_PER_TABLE = {
     "cmsc/neighbours": 27,
     "cmsc/size": 1,
     "cmsc/depth": 2,
-    "complexity/macs": 55,
-    "complexity/parameters": 72,
+    "complexity/macs": 58,
+    "complexity/parameters": 75,
     "dbdn/results": 18,
     "dbdn/parameters": 1,
     "hfdn/results": 224,  # (10 + 9 + 9 rows) x 4 sets x 2

@@ -179,6 +179,35 @@ def awsrn(file, lr, scale):
     return (F.pixel_shuffle(x + skip, scale) * 127.5 + 255 * MEAN) / 255
 
 
+def safmn(file, lr, scale):
+    def conv(name, x, out, side, groups=1):
+        weight = file.tensor(f"{name}.weight", out, x.shape[1] // groups, side, side)
+        bias = file.tensor(f"{name}.bias", out)
+        return F.conv2d(x, weight, bias, padding=side // 2, groups=groups)
+
+    def norm(name, x):
+        gain, bias = (
+            file.tensor(f"{name}.{kind}", 8).view(-1, 1, 1) for kind in ("weight", "bias")
+        )
+        centred = x - x.mean(1, keepdim=True)
+        return gain * centred / (centred.square().mean(1, keepdim=True) + 1e-6).sqrt() + bias
+
+    first = x = conv("to_feat", lr, 8, 3)
+    size = x.shape[-2:]
+    for block in range(2):
+        name = f"feats.{block}"
+        normed, seen = norm(f"{name}.norm1", x), []
+        for level, part in enumerate(normed.chunk(4, 1)):
+            # Of an image this small, the last level has one cell.
+            cells = [max(1, side // 2**level) for side in size]
+            part = conv(f"{name}.safm.mfr.{level}", F.adaptive_max_pool2d(part, cells), 2, 3, 2)
+            seen.append(F.interpolate(part, size, mode="nearest"))
+        x = x + F.gelu(conv(f"{name}.safm.aggr", torch.cat(seen, 1), 8, 1)) * normed
+        inner = F.gelu(conv(f"{name}.ccm.ccm.0", norm(f"{name}.norm2", x), 12, 3))
+        x = x + conv(f"{name}.ccm.ccm.2", inner, 8, 1)
+    return F.pixel_shuffle(conv("to_img.0", x + first, 3 * scale**2, 3), scale)
+
+
 CASES = [
     ("edsr", edsr, 2),
     ("edsr", edsr, 3),
@@ -193,6 +222,8 @@ CASES = [
     ("dbpn", dbpn, 4),
     ("awsrn", awsrn, 2),
     ("awsrn", awsrn, 3),
+    ("safmn", safmn, 3),
+    ("safmn", safmn, 4),
 ]
 
 

@@ -29,6 +29,7 @@ from sr_lightning.baselines.mdsr import MDSR
 from sr_lightning.baselines.memnet import MemNet
 from sr_lightning.baselines.rcan import RCAN
 from sr_lightning.baselines.rdn import RDN
+from sr_lightning.baselines.safmn import SAFMN
 from sr_lightning.baselines.srcnn import SRCNN
 from sr_lightning.baselines.tscn import TSCN
 from sr_lightning.baselines.vdsr import VDSR
@@ -579,6 +580,30 @@ def _awsrn_names(network: SRNetwork, weights: ExternalWeights) -> Names:
     return names
 
 
+# ---- SAFMN --------------------------------------------------------------------------------------
+
+
+def _safmn_arguments(weights: ExternalWeights) -> dict[str, Any]:
+    channels = weights.tensors["to_feat.weight"].shape[0]
+    inner = weights.tensors["feats.0.ccm.ccm.0.weight"].shape[0]
+    return {
+        "scale": math.isqrt(weights.tensors["to_img.0.weight"].shape[0] // 3),
+        "channels": channels,
+        "blocks": _count(weights, r"feats\.(\d+)\.safm\.aggr\.weight"),
+        "expansion": inner / max(1, channels),
+    }
+
+
+def _safmn_names(network: SRNetwork, weights: ExternalWeights) -> Names:
+    layers = {"first": "to_feat", "upsample": "to_img.0"}
+    for block in range(network.config["blocks"]):
+        inner = {"norm1": "norm1", "norm2": "norm2", "modulation.fusion": "safm.aggr"}
+        inner |= {f"modulation.depthwise.{level}": f"safm.mfr.{level}" for level in range(4)}
+        inner |= {"expand": "ccm.ccm.0", "project": "ccm.ccm.2"}
+        layers |= {f"blocks.{block}.{k}": f"feats.{block}.{v}" for k, v in inner.items()}
+    return _weights_and_biases(layers)
+
+
 # ---- SRCNN and FSRCNN: MATLAB, filters in columns -----------------------------------------------
 
 
@@ -729,6 +754,7 @@ _MAPS: dict[str, tuple[type[SRNetwork], Arguments, Callable[..., Names]]] = {
     "rdn": (RDN, _rdn_arguments, _rdn_names),
     "dbpn": (DBPN, _dbpn_arguments, _dbpn_names),
     "awsrn": (AWSRN, _awsrn_arguments, _awsrn_names),
+    "safmn": (SAFMN, _safmn_arguments, _safmn_names),
     "srcnn": (SRCNN, _srcnn_arguments, _as_prepared),
     "fsrcnn": (FSRCNN, _fsrcnn_arguments, _as_prepared),
     "memnet": (MemNet, _memnet_arguments, _memnet_names),
