@@ -29,6 +29,7 @@ from sr_lightning.baselines.metasr import MetaEDSR, MetaRDN
 from sr_lightning.baselines.rcan import RCAN
 from sr_lightning.baselines.rdn import RDN
 from sr_lightning.baselines.safmn import SAFMN, adaptive_maxima
+from sr_lightning.baselines.span import SPAN, MergeableConv
 from sr_lightning.baselines.srcnn import SRCNN
 from sr_lightning.baselines.srdensenet import SRDenseNet
 from sr_lightning.baselines.srmdnf import SRMDNF
@@ -106,6 +107,10 @@ COUNTS = {
     "safmn_x2": {2: (227_820, 51.48)},
     "safmn_x3": {3: (232_695, 23.40)},
     "safmn_x4": {4: (239_520, 13.54)},
+    "span_x2": {2: (2_140_252, 110.64)},
+    "span_x4": {4: (2_157_136, 28.63)},
+    "span_s_x2": {2: (1_824_900, 94.39)},
+    "span_s_x4": {4: (1_840_488, 24.49)},
 }
 
 # Published figures that are printed to fewer digits than they are off here, or not met.
@@ -140,6 +145,8 @@ SMALL = {
         (2, 4, 8),
     ),
     "SAFMN": (SAFMN, {"channels": 16, "blocks": 2}, (2, 3, 4)),
+    "SPAN": (SPAN, {"channels": 8, "blocks": 2}, (2, 3, 4)),
+    "SPAN merged": (SPAN, {"channels": 8, "blocks": 2, "white": 1.0, "merged": True}, (2,)),
 }
 AT = [(name, scale) for name, (_, _, scales) in SMALL.items() for scale in scales]
 WHOLE_IMAGE = ("RCAN", "CSFM", "SAFMN")
@@ -345,6 +352,7 @@ def test_exported_pooling_is_pytorchs(factor, monkeypatch):
         ("AWSRN", 3),
         *(("LCSCNet", scale) for scale in (2, 3, 4)),
         ("SRDenseNet", 4),
+        ("SPAN", 3),
     ],
 )
 def test_fast_layers_compute_what_the_paper_writes(name, scale, layout):
@@ -370,6 +378,43 @@ def test_fast_layers_compute_what_the_paper_writes(name, scale, layout):
     torch.testing.assert_close(fast, slow, **tolerance)
     for a, b in zip(fast_gradients, slow_gradients, strict=True):
         torch.testing.assert_close(a, b, **tolerance)
+
+
+@pytest.mark.parametrize("start", ["bilinear", "random"])
+def test_spans_form_for_use_is_the_one_of_training(start):
+    """The papers' parameters are those of the form for use; see COUNTS for those of training."""
+    torch.manual_seed(0)
+    network = SPAN(2, channels=8, blocks=2, start=start).double().eval()
+    merged = network.merge()
+    assert not any(isinstance(module, MergeableConv) for module in merged.modules())
+    lr = torch.rand(2, 3, 9, 7, dtype=torch.float64)
+    with torch.no_grad(), reference():
+        torch.testing.assert_close(merged(lr), network(lr), rtol=1e-9, atol=1e-9)
+    assert type(merged)(**merged.config).state_dict().keys() == merged.state_dict().keys()
+
+
+def test_spans_published_parameters_are_those_of_the_form_for_use(figures):
+    with torch.device("meta"):
+        network = network_of_config(experiment_file(ROOT, "span_s_x4"))
+    figure = figures.of("span_s_x4", 4, "parameters")
+    assert figure.counting == "merged"
+    assert figure.ours(network, complexity(network)) == 426_288
+    assert figure.cell.value == 426e3
+
+
+def test_spans_attention_is_an_odd_function_of_what_a_block_finds():
+    block = small("SPAN", 2).blocks[0]
+    x = torch.rand(1, 8, 5, 5)
+    outputs = []
+    for sign in (1, -1):
+        for layer in (block.conv3.project, block.conv3.shortcut):
+            layer.weight.data *= sign
+            layer.bias.data *= sign
+        outputs.append((block(x)[0], block.conv3(F.silu(block.conv2(F.silu(block.conv1(x)))))))
+    (one, found), (other, opposite) = outputs
+    torch.testing.assert_close(opposite, -found)
+    attention = found.sigmoid() - 0.5
+    torch.testing.assert_close(one + other, 2 * attention * found, rtol=1e-4, atol=1e-4)
 
 
 def test_memnets_split_gate_is_a_convolution_of_the_concatenation():

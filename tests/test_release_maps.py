@@ -208,6 +208,31 @@ def safmn(file, lr, scale):
     return F.pixel_shuffle(conv("to_img.0", x + first, 3 * scale**2, 3), scale)
 
 
+def span(file, lr, scale):
+    def conv(name, x):
+        """In training; in use, the release has one convolution more, made of these."""
+        inner = F.pad(x, (1, 1, 1, 1))
+        wide = 2 * x.shape[1]
+        for index, (out, side) in enumerate(((wide, 1), (16, 3), (8, 1))):
+            inner = file.conv(f"{name}.conv.{index}", inner, out, side, pad=0)
+        file.tensor(f"{name}.eval_conv.weight", 8, x.shape[1], 3, 3)
+        file.tensor(f"{name}.eval_conv.bias", 8)
+        return inner + file.conv(f"{name}.sk", x, 8, 1)
+
+    first = x = conv("conv_1", 255 * (lr - MEAN))
+    kept = []
+    for block in (1, 2, 3):
+        # In place there, so that the concatenation below has it activated.
+        inner = F.silu(conv(f"block_{block}.c1_r", x))
+        found = conv(f"block_{block}.c3_r", F.silu(conv(f"block_{block}.c2_r", inner)))
+        x = (found + x) * (found.sigmoid() - 0.5)
+        kept.append(x)
+    whole = torch.cat([first, conv("conv_2", x), kept[0], inner], 1)
+    return F.pixel_shuffle(
+        file.conv("upsampler.0", file.conv("conv_cat", whole, 8, 1), 3 * scale**2, 3), scale
+    )
+
+
 CASES = [
     ("edsr", edsr, 2),
     ("edsr", edsr, 3),
@@ -224,6 +249,8 @@ CASES = [
     ("awsrn", awsrn, 3),
     ("safmn", safmn, 3),
     ("safmn", safmn, 4),
+    ("span", span, 2),
+    ("span", span, 4),
 ]
 
 
@@ -265,6 +292,17 @@ def test_levels_come_from_the_mean_shift_and_another_mean_is_refused(tmp_path):
     other = {**file, "sub_mean.bias": -255 * torch.tensor([0.469, 0.449, 0.4036])}
     torch.save(other, tmp_path / "other.pt")
     with pytest.raises(UserError, match=r"other\.pt takes away another mean colour"):
+        load_network(tmp_path / "other.pt")
+
+
+def test_spans_white_is_told_for_files_of_other_trainings_and_variants_are_not_its(tmp_path):
+    lr, sr, file = written(span, 2, tmp_path / "x.pt")
+    by_one = network_from_release(tmp_path / "x.pt", white=1.0)
+    torch.testing.assert_close(
+        by_one(255 * lr + (1 - 255) * MEAN), sr, rtol=1e-3, atol=1e-4 * float(sr.abs().max())
+    )
+    torch.save({**file, "no_norm": torch.zeros(1)}, tmp_path / "other.pt")
+    with pytest.raises(UserError, match="no release that is known"):
         load_network(tmp_path / "other.pt")
 
 

@@ -52,6 +52,7 @@ WITHOUT_SKIP = {
     "csfm_x2": {"channels": 16},
     "imdn_x2": {"channels": 32, "blocks": 1},
     "safmn_x3": {"channels": 16, "blocks": 2},
+    "span_x2": {"channels": 8, "blocks": 2},
 }
 
 

@@ -18,7 +18,7 @@ from rich.table import Table
 from sr_lightning.errors import StoppedError, UserError
 from sr_lightning.experiments import experiment_files
 from sr_lightning.files import read_yaml, user_path
-from sr_lightning.nn.complexity import Complexity, complexity
+from sr_lightning.nn.complexity import Complexity, complexity, parameter_count
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.studies.published import load_published
 from sr_lightning.studies.published_cells import Cell
@@ -222,7 +222,8 @@ class Figure:
 
     Attributes:
         cell: Cell of the published tables.
-        counting: "all" or "weights" of parameters; "true", "out" or "unknown" of MACs.
+        counting: "all", "weights" or "merged" (the form for use, where it is another one than
+            that of training) of parameters; "true", "out" or "unknown" of MACs.
     """
 
     cell: Cell
@@ -237,6 +238,8 @@ class Figure:
         """
         if self.counting == "weights":
             return sum(p.numel() for p in network.parameters() if p.ndim == 4)
+        if self.counting == "merged":
+            return parameter_count(type(network)(**{**network.config, "merged": True}))
         if self.cell.metric == "parameters":
             return cost.parameters
         if self.counting == "unknown" or self.cell.hr_size is None:
