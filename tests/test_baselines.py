@@ -33,6 +33,8 @@ from sr_lightning.baselines.span import SPAN, MergeableConv
 from sr_lightning.baselines.srcnn import SRCNN
 from sr_lightning.baselines.srdensenet import SRDenseNet
 from sr_lightning.baselines.srmdnf import SRMDNF
+from sr_lightning.baselines.swinir import SwinIR
+from sr_lightning.baselines.swinir import _mask as swinir_mask
 from sr_lightning.colour import rgb_to_y
 from sr_lightning.cubic import upscaled_size
 from sr_lightning.errors import UserError
@@ -111,6 +113,9 @@ COUNTS = {
     "span_x4": {4: (2_157_136, 28.63)},
     "span_s_x2": {2: (1_824_900, 94.39)},
     "span_s_x4": {4: (1_840_488, 24.49)},
+    "swinir_light_x2": {2: (910_152, 240.91)},
+    "swinir_light_x3": {3: (918_267, 109.25)},
+    "swinir_light_x4": {4: (929_628, 62.71)},
 }
 
 # Published figures that are printed to fewer digits than they are off here, or not met.
@@ -146,10 +151,11 @@ SMALL = {
     ),
     "SAFMN": (SAFMN, {"channels": 16, "blocks": 2}, (2, 3, 4)),
     "SPAN": (SPAN, {"channels": 8, "blocks": 2}, (2, 3, 4)),
+    "SwinIR": (SwinIR, {"channels": 12, "depths": (2, 2), "heads": 3}, (2, 3, 4)),
     "SPAN merged": (SPAN, {"channels": 8, "blocks": 2, "white": 1.0, "merged": True}, (2,)),
 }
 AT = [(name, scale) for name, (_, _, scales) in SMALL.items() for scale in scales]
-WHOLE_IMAGE = ("RCAN", "CSFM", "SAFMN")
+WHOLE_IMAGE = ("RCAN", "CSFM", "SAFMN", "SwinIR")
 
 
 def small(name, scale):
@@ -315,17 +321,17 @@ def test_receptive_field_is_true(name, scale):
 
 
 @pytest.mark.parametrize("name", WHOLE_IMAGE)
-def test_channel_attention_sees_the_whole_image(name):
+def test_what_depends_on_the_whole_image_says_so(name):
     assert small(name, 2).receptive_field is None
 
 
-def test_safmn_in_tiles_of_eights_is_exact_where_the_image_has_such_sides():
-    network = small("SAFMN", 2).double()
+@pytest.mark.parametrize(("name", "margin"), [("SAFMN", 16 * 2 + 8), ("SwinIR", 8 * 4 + 8)])
+def test_tiles_of_eights_are_exact_where_the_image_has_such_sides(name, margin):
+    network = small(name, 2).double()
     lr = torch.rand(1, 3, 96, 112, dtype=torch.float64)
-    margin = 16 * 2 + 8
     with torch.no_grad():
         whole = network(lr)
-        exact, close = (Upscaler(network, tile=16, margin=m)(lr, 2) for m in (margin, margin - 16))
+        exact, close = (Upscaler(network, tile=16, margin=m)(lr, 2) for m in (margin, 0))
     torch.testing.assert_close(exact, whole, rtol=0, atol=1e-12)
     assert not torch.allclose(close, whole, rtol=0, atol=1e-9)
 
@@ -415,6 +421,33 @@ def test_spans_attention_is_an_odd_function_of_what_a_block_finds():
     torch.testing.assert_close(opposite, -found)
     attention = found.sigmoid() - 0.5
     torch.testing.assert_close(one + other, 2 * attention * found, rtol=1e-4, atol=1e-4)
+
+
+def test_swinirs_shifted_windows_see_neither_across_the_ends_nor_out_of_their_window():
+    layer = small("SwinIR", 2).groups[0].layers[1].double()
+    mask = swinir_mask(torch.zeros(1, 1, 16, 24, dtype=torch.float64), 8)
+    x = torch.rand(1, 16, 24, 12, dtype=torch.float64, requires_grad=True)
+    for row, column, rows, columns in (
+        (0, 0, range(4), range(4)),
+        (5, 9, range(4, 12), range(4, 12)),
+        (15, 13, range(12, 16), range(12, 20)),
+        (6, 23, range(4, 12), range(20, 24)),
+    ):
+        (gradient,) = torch.autograd.grad(layer(x, mask)[0, row, column].sum(), x)
+        seen = gradient.abs().sum(-1)[0] > 1e-12
+        assert {tuple(place) for place in seen.nonzero().tolist()} == {
+            (r, c) for r in rows for c in columns
+        }
+
+
+def test_swinirs_positions_are_relative():
+    attention = small("SwinIR", 2).groups[0].layers[0].attention
+    span, index = 15, attention.index
+    for one, other in (((0, 0), (0, 0)), ((0, 0), (7, 7)), ((3, 5), (1, 6))):
+        down, right = (a - b + 7 for a, b in zip(one, other, strict=True))
+        place = index[8 * one[0] + one[1], 8 * other[0] + other[1]]
+        assert int(place) == span * down + right
+    assert len(index.unique()) == span**2
 
 
 def test_memnets_split_gate_is_a_convolution_of_the_concatenation():

@@ -233,6 +233,69 @@ def span(file, lr, scale):
     )
 
 
+def swinir(file, lr, scale):
+    """Windows of 4, taken one by one, of an image that is mirrored to 8 x 12."""
+    window, heads, width = 4, 2, 8
+
+    def linear(name, x, out):
+        weight = file.tensor(f"{name}.weight", out, x.shape[-1])
+        return F.linear(x, weight, file.tensor(f"{name}.bias", out))
+
+    def norm(name, x):
+        gain, bias = (file.tensor(f"{name}.{kind}", width) for kind in ("weight", "bias"))
+        return F.layer_norm(x, (width,), gain, bias)
+
+    def attention(name, x, apart):
+        q, k, v = linear(f"{name}.qkv", x, 3 * width).chunk(3, -1)
+        table = file.tensor(f"{name}.relative_position_bias_table", (2 * window - 1) ** 2, heads)
+        file.tensor(f"{name}.relative_position_index", window**2, window**2)
+        places = [(i, j) for i in range(window) for j in range(window)]
+        rows = [
+            table[(2 * window - 1) * (a - c + window - 1) + b - d + window - 1]
+            for a, b in places
+            for c, d in places
+        ]
+        bias = torch.stack(rows).reshape(window**2, window**2, heads)
+        outputs = []
+        for head in range(heads):
+            part = slice(head * width // heads, (head + 1) * width // heads)
+            logits = q[:, part] @ k[:, part].T * (width // heads) ** -0.5 + bias[..., head]
+            outputs.append((logits - 100 * apart).softmax(-1) @ v[:, part])
+        return linear(f"{name}.proj", torch.cat(outputs, -1), width)
+
+    def layer(name, x, shift):
+        size = x.shape[:2]
+        turned = norm(f"{name}.norm1", x).roll((-shift, -shift), (0, 1))
+        ends = [torch.arange(side) >= side - shift for side in size]
+        if shift:
+            file.tensor(f"{name}.attn_mask", 6, window**2, window**2)
+        result = torch.zeros_like(turned)
+        for top in range(0, size[0], window):
+            for left in range(0, size[1], window):
+                rows, columns = slice(top, top + window), slice(left, left + window)
+                parts = (2 * ends[0][rows, None] + ends[1][columns]).flatten()
+                apart = (parts[:, None] != parts).float()
+                seen = attention(f"{name}.attn", turned[rows, columns].flatten(0, 1), apart)
+                result[rows, columns] = seen.unflatten(0, (window, window))
+        x = x + result.roll((shift, shift), (0, 1))
+        inner = F.gelu(linear(f"{name}.mlp.fc1", norm(f"{name}.norm2", x), 2 * width))
+        return x + linear(f"{name}.mlp.fc2", inner, width)
+
+    mirrored = torch.cat([lr, lr.flip(2)], 2)[:, :, :8]
+    mirrored = torch.cat([mirrored, mirrored.flip(3)], 3)[..., :12]
+    first = file.conv("conv_first", mirrored - MEAN, width, 3)
+    x = norm("patch_embed.norm", first[0].permute(1, 2, 0))
+    for group in range(2):
+        start = x
+        for index in range(2):
+            x = layer(f"layers.{group}.residual_group.blocks.{index}", x, 2 * index)
+        conv = file.conv(f"layers.{group}.conv", x.permute(2, 0, 1)[None], width, 3)
+        x = start + conv[0].permute(1, 2, 0)
+    x = file.conv("conv_after_body", norm("norm", x).permute(2, 0, 1)[None], width, 3) + first
+    sr = F.pixel_shuffle(file.conv("upsample.0", x, 3 * scale**2, 3), scale) + MEAN
+    return sr[..., : 7 * scale, : 9 * scale]
+
+
 CASES = [
     ("edsr", edsr, 2),
     ("edsr", edsr, 3),
@@ -251,6 +314,8 @@ CASES = [
     ("safmn", safmn, 4),
     ("span", span, 2),
     ("span", span, 4),
+    ("swinir", swinir, 2),
+    ("swinir", swinir, 3),
 ]
 
 

@@ -53,6 +53,7 @@ WITHOUT_SKIP = {
     "imdn_x2": {"channels": 32, "blocks": 1},
     "safmn_x3": {"channels": 16, "blocks": 2},
     "span_x2": {"channels": 8, "blocks": 2},
+    "swinir_light_x3": {"channels": 12, "depths": [2], "heads": 2},
 }
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
+from torch import nn
 
 from sr_lightning.errors import StoppedError, UserError
 from sr_lightning.experiments import experiment_files
@@ -32,6 +33,7 @@ __all__ = ["Figure", "PublishedCosts", "batch_of", "main", "shown_scales"]
 _EXPERIMENTS = Path("experiments")
 _OWN = "complexity"
 _COSTS = ("parameters", "macs")
+_LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.LayerNorm)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -222,8 +224,9 @@ class Figure:
 
     Attributes:
         cell: Cell of the published tables.
-        counting: "all", "weights" or "merged" (the form for use, where it is another one than
-            that of training) of parameters; "true", "out" or "unknown" of MACs.
+        counting: "all", "weights", "layers" (convolutions, linear layers and norms) or "merged"
+            (the form for use, where it is another one than that of training) of parameters; "true",
+            "out" or "unknown" of MACs.
     """
 
     cell: Cell
@@ -238,6 +241,9 @@ class Figure:
         """
         if self.counting == "weights":
             return sum(p.numel() for p in network.parameters() if p.ndim == 4)
+        if self.counting == "layers":
+            layers = (m for m in network.modules() if isinstance(m, _LAYERS))
+            return sum(p.numel() for layer in layers for p in layer.parameters(recurse=False))
         if self.counting == "merged":
             return parameter_count(type(network)(**{**network.config, "merged": True}))
         if self.cell.metric == "parameters":

@@ -32,6 +32,7 @@ from sr_lightning.baselines.rdn import RDN
 from sr_lightning.baselines.safmn import SAFMN
 from sr_lightning.baselines.span import SPAN
 from sr_lightning.baselines.srcnn import SRCNN
+from sr_lightning.baselines.swinir import SwinIR
 from sr_lightning.baselines.tscn import TSCN
 from sr_lightning.baselines.vdsr import VDSR
 from sr_lightning.errors import UserError
@@ -628,6 +629,46 @@ def _span_names(network: SRNetwork, weights: ExternalWeights) -> Names:
     return _weights_and_biases(layers)
 
 
+# ---- SwinIR -------------------------------------------------------------------------------------
+
+
+def _swinir_arguments(weights: ExternalWeights) -> dict[str, Any]:
+    layer = "layers.0.residual_group.blocks.0"
+    channels = weights.tensors["conv_first.weight"].shape[0]
+    offsets, heads = weights.tensors[f"{layer}.attn.relative_position_bias_table"].shape
+    inner = weights.tensors[f"{layer}.mlp.fc1.weight"].shape[0]
+    groups = _count(weights, r"layers\.(\d+)\.conv\.weight")
+    depths = (
+        _count(weights, rf"layers\.{group}\.residual_group\.blocks\.(\d+)\.norm1\.weight")
+        for group in range(groups)
+    )
+    return {
+        "scale": math.isqrt(weights.tensors["upsample.0.weight"].shape[0] // 3),
+        "channels": channels,
+        "depths": tuple(depths),
+        "heads": heads,
+        "window": (math.isqrt(offsets) + 1) // 2,
+        "expansion": inner / max(1, channels),
+    }
+
+
+def _swinir_names(network: SRNetwork, weights: ExternalWeights) -> Names:
+    layers = {"first": "conv_first", "norm": "patch_embed.norm", "last_norm": "norm"}
+    layers |= {"last": "conv_after_body", "upsample": "upsample.0"}
+    names = {}
+    for group, depth in enumerate(network.config["depths"]):
+        layers[f"groups.{group}.conv"] = f"layers.{group}.conv"
+        for layer in range(depth):
+            ours = f"groups.{group}.layers.{layer}"
+            theirs = f"layers.{group}.residual_group.blocks.{layer}"
+            inner = {"norm1": "norm1", "attention.qkv": "attn.qkv", "norm2": "norm2"}
+            inner |= {"attention.project": "attn.proj", "expand": "mlp.fc1", "project": "mlp.fc2"}
+            layers |= {f"{ours}.{mine}": f"{theirs}.{other}" for mine, other in inner.items()}
+            table = f"{theirs}.attn.relative_position_bias_table"
+            names[f"{ours}.attention.position_bias"] = table
+    return names | _weights_and_biases(layers)
+
+
 # ---- SRCNN and FSRCNN: MATLAB, filters in columns -----------------------------------------------
 
 
@@ -780,6 +821,7 @@ _MAPS: dict[str, tuple[type[SRNetwork], Arguments, Callable[..., Names]]] = {
     "awsrn": (AWSRN, _awsrn_arguments, _awsrn_names),
     "safmn": (SAFMN, _safmn_arguments, _safmn_names),
     "span": (SPAN, _span_arguments, _span_names),
+    "swinir": (SwinIR, _swinir_arguments, _swinir_names),
     "srcnn": (SRCNN, _srcnn_arguments, _as_prepared),
     "fsrcnn": (FSRCNN, _fsrcnn_arguments, _as_prepared),
     "memnet": (MemNet, _memnet_arguments, _memnet_names),
