@@ -215,7 +215,7 @@ class SwinIR(SRNetwork):
             x = group(x, mask)
         features = self.last(_first(self.last_norm(x))) + first
         sr = self.shift.back(self.upsample(features))
-        return sr[..., : height * self.scale, : width * self.scale]
+        return _cropped(sr, height * self.scale, width * self.scale)
 
 
 def _first(x: Tensor) -> Tensor:
@@ -246,8 +246,20 @@ def _mirrored(image: Tensor, window: int) -> Tensor:
     """Extend an image below and to the right to multiples of the window, as often as it takes."""
     for dim in (2, 3):
         side = image.shape[dim]
-        place = torch.arange(-(-side // window) * window, device=image.device) % (2 * side)
+        place = torch.arange((side + window - 1) // window * window, device=image.device)
+        # Not %, which ONNX has with fixed numbers alone.
+        place = place - place // (2 * side) * (2 * side)
         image = image.index_select(dim, torch.minimum(place, 2 * side - 1 - place))
+    return image
+
+
+def _cropped(image: Tensor, height: int, width: int) -> Tensor:
+    """The upper left part of an image."""
+    if not torch.compiler.is_exporting():
+        return image[..., :height, :width]
+    # A slice would bind the file to sizes that need one, or to those that need none.
+    for dim, side in ((2, height), (3, width)):
+        image = image.index_select(dim, torch.arange(side, device=image.device))
     return image
 
 
