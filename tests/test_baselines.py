@@ -28,18 +28,24 @@ from sr_lightning.baselines.memnet import MemNet
 from sr_lightning.baselines.metasr import MetaEDSR, MetaRDN
 from sr_lightning.baselines.rcan import RCAN
 from sr_lightning.baselines.rdn import RDN
+from sr_lightning.baselines.safmn import SAFMN, adaptive_maxima
+from sr_lightning.baselines.span import SPAN, MergeableConv
 from sr_lightning.baselines.srcnn import SRCNN
 from sr_lightning.baselines.srdensenet import SRDenseNet
 from sr_lightning.baselines.srmdnf import SRMDNF
+from sr_lightning.baselines.swinir import SwinIR
+from sr_lightning.baselines.swinir import _mask as swinir_mask
 from sr_lightning.colour import rgb_to_y
 from sr_lightning.cubic import upscaled_size
 from sr_lightning.errors import UserError
 from sr_lightning.experiments import experiment_file, experiment_files
+from sr_lightning.inference.upscaler import Upscaler
 from sr_lightning.nn.bicubic import bicubic
 from sr_lightning.nn.complexity import complexity, parameter_count
 from sr_lightning.nn.layers import reference
 from sr_lightning.studies.complexity import PublishedCosts
 from sr_lightning.training.complexity import network_of_config
+from sr_lightning.training.frequency import FrequencyModule
 from sr_lightning.training.module import SRModule
 from sr_lightning.training.supervision import SupervisedModule
 from sr_lightning.weights.files import load_network, save_network
@@ -100,6 +106,16 @@ COUNTS = {
     "meta_edsr": {2: (1_665_536, 282.28), 4: (1_665_536, 71.77)},
     "meta_rdn": {2: (22_419_072, 5_062.21)},
     "srdensenet_x4": {4: (2_004_225, 162.62)},
+    "safmn_x2": {2: (227_820, 51.48)},
+    "safmn_x3": {3: (232_695, 23.40)},
+    "safmn_x4": {4: (239_520, 13.54)},
+    "span_x2": {2: (2_140_252, 110.64)},
+    "span_x4": {4: (2_157_136, 28.63)},
+    "span_s_x2": {2: (1_824_900, 94.39)},
+    "span_s_x4": {4: (1_840_488, 24.49)},
+    "swinir_light_x2": {2: (910_152, 240.91)},
+    "swinir_light_x3": {3: (918_267, 109.25)},
+    "swinir_light_x4": {4: (929_628, 62.71)},
 }
 
 # Published figures that are printed to fewer digits than they are off here, or not met.
@@ -133,9 +149,13 @@ SMALL = {
         {"blocks": 2, "layers": 2, "growth": 8, "bottleneck": 8},
         (2, 4, 8),
     ),
+    "SAFMN": (SAFMN, {"channels": 16, "blocks": 2}, (2, 3, 4)),
+    "SPAN": (SPAN, {"channels": 8, "blocks": 2}, (2, 3, 4)),
+    "SwinIR": (SwinIR, {"channels": 12, "depths": (2, 2), "heads": 3}, (2, 3, 4)),
+    "SPAN merged": (SPAN, {"channels": 8, "blocks": 2, "white": 1.0, "merged": True}, (2,)),
 }
 AT = [(name, scale) for name, (_, _, scales) in SMALL.items() for scale in scales]
-WHOLE_IMAGE = ("RCAN", "CSFM")
+WHOLE_IMAGE = ("RCAN", "CSFM", "SAFMN", "SwinIR")
 
 
 def small(name, scale):
@@ -301,8 +321,28 @@ def test_receptive_field_is_true(name, scale):
 
 
 @pytest.mark.parametrize("name", WHOLE_IMAGE)
-def test_channel_attention_sees_the_whole_image(name):
+def test_what_depends_on_the_whole_image_says_so(name):
     assert small(name, 2).receptive_field is None
+
+
+@pytest.mark.parametrize(("name", "margin"), [("SAFMN", 16 * 2 + 8), ("SwinIR", 8 * 4 + 8)])
+def test_tiles_of_eights_are_exact_where_the_image_has_such_sides(name, margin):
+    network = small(name, 2).double()
+    lr = torch.rand(1, 3, 96, 112, dtype=torch.float64)
+    with torch.no_grad():
+        whole = network(lr)
+        exact, close = (Upscaler(network, tile=16, margin=m)(lr, 2) for m in (margin, 0))
+    torch.testing.assert_close(exact, whole, rtol=0, atol=1e-12)
+    assert not torch.allclose(close, whole, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_exported_pooling_is_pytorchs(factor, monkeypatch):
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    for height, width in ((1, 40), (7, 8), (13, 22), (15, 31), (37, 29)):
+        x = torch.randn(2, 3, height, width)
+        cells = [max(1, side // factor) for side in (height, width)]
+        assert torch.equal(adaptive_maxima(x, factor), F.adaptive_max_pool2d(x, cells))
 
 
 # ---- fast layers --------------------------------------------------------------------------------
@@ -318,6 +358,7 @@ def test_channel_attention_sees_the_whole_image(name):
         ("AWSRN", 3),
         *(("LCSCNet", scale) for scale in (2, 3, 4)),
         ("SRDenseNet", 4),
+        ("SPAN", 3),
     ],
 )
 def test_fast_layers_compute_what_the_paper_writes(name, scale, layout):
@@ -343,6 +384,70 @@ def test_fast_layers_compute_what_the_paper_writes(name, scale, layout):
     torch.testing.assert_close(fast, slow, **tolerance)
     for a, b in zip(fast_gradients, slow_gradients, strict=True):
         torch.testing.assert_close(a, b, **tolerance)
+
+
+@pytest.mark.parametrize("start", ["bilinear", "random"])
+def test_spans_form_for_use_is_the_one_of_training(start):
+    """The papers' parameters are those of the form for use; see COUNTS for those of training."""
+    torch.manual_seed(0)
+    network = SPAN(2, channels=8, blocks=2, start=start).double().eval()
+    merged = network.merge()
+    assert not any(isinstance(module, MergeableConv) for module in merged.modules())
+    lr = torch.rand(2, 3, 9, 7, dtype=torch.float64)
+    with torch.no_grad(), reference():
+        torch.testing.assert_close(merged(lr), network(lr), rtol=1e-9, atol=1e-9)
+    assert type(merged)(**merged.config).state_dict().keys() == merged.state_dict().keys()
+
+
+def test_spans_published_parameters_are_those_of_the_form_for_use(figures):
+    with torch.device("meta"):
+        network = network_of_config(experiment_file(ROOT, "span_s_x4"))
+    figure = figures.of("span_s_x4", 4, "parameters")
+    assert figure.counting == "merged"
+    assert figure.ours(network, complexity(network)) == 426_288
+    assert figure.cell.value == 426e3
+
+
+def test_spans_attention_is_an_odd_function_of_what_a_block_finds():
+    block = small("SPAN", 2).blocks[0]
+    x = torch.rand(1, 8, 5, 5)
+    outputs = []
+    for sign in (1, -1):
+        for layer in (block.conv3.project, block.conv3.shortcut):
+            layer.weight.data *= sign
+            layer.bias.data *= sign
+        outputs.append((block(x)[0], block.conv3(F.silu(block.conv2(F.silu(block.conv1(x)))))))
+    (one, found), (other, opposite) = outputs
+    torch.testing.assert_close(opposite, -found)
+    attention = found.sigmoid() - 0.5
+    torch.testing.assert_close(one + other, 2 * attention * found, rtol=1e-4, atol=1e-4)
+
+
+def test_swinirs_shifted_windows_see_neither_across_the_ends_nor_out_of_their_window():
+    layer = small("SwinIR", 2).groups[0].layers[1].double()
+    mask = swinir_mask(torch.zeros(1, 1, 16, 24, dtype=torch.float64), 8)
+    x = torch.rand(1, 16, 24, 12, dtype=torch.float64, requires_grad=True)
+    for row, column, rows, columns in (
+        (0, 0, range(4), range(4)),
+        (5, 9, range(4, 12), range(4, 12)),
+        (15, 13, range(12, 16), range(12, 20)),
+        (6, 23, range(4, 12), range(20, 24)),
+    ):
+        (gradient,) = torch.autograd.grad(layer(x, mask)[0, row, column].sum(), x)
+        seen = gradient.abs().sum(-1)[0] > 1e-12
+        assert {tuple(place) for place in seen.nonzero().tolist()} == {
+            (r, c) for r in rows for c in columns
+        }
+
+
+def test_swinirs_positions_are_relative():
+    attention = small("SwinIR", 2).groups[0].layers[0].attention
+    span, index = 15, attention.index
+    for one, other in (((0, 0), (0, 0)), ((0, 0), (7, 7)), ((3, 5), (1, 6))):
+        down, right = (a - b + 7 for a, b in zip(one, other, strict=True))
+        place = index[8 * one[0] + one[1], 8 * other[0] + other[1]]
+        assert int(place) == span * down + right
+    assert len(index.unique()) == span**2
 
 
 def test_memnets_split_gate_is_a_convolution_of_the_concatenation():
@@ -454,6 +559,17 @@ def test_supervised_module_shifts_its_loss_to_the_output(monkeypatch):
         torch.testing.assert_close(module.losses(batch)["loss"], expected)
 
 
+def test_frequency_module_adds_the_error_of_the_transform():
+    network, batch = small("SAFMN", 2), batch_of(2, side=8)
+    losses = FrequencyModule(network, frequency_weight=0.05).losses(batch)
+    sr = network(batch["lr"])
+    spectra = [torch.fft.rfft2(image) for image in (sr, batch["hr"])]
+    real, imaginary = (F.l1_loss(*(getattr(s, k) for s in spectra)) for k in ("real", "imag"))
+    expected = F.l1_loss(sr, batch["hr"]) + 0.05 * (real + imaginary) / 2
+    torch.testing.assert_close(losses["loss"], expected)
+    assert set(losses) == {"loss", "pixel", "frequency"}
+
+
 def test_supervised_module_needs_the_runs_length(monkeypatch):
     module = SupervisedModule(small("DRCN", 2), alpha=1.0, final_alpha=0.0)
     monkeypatch.setattr(SupervisedModule, "trainer", SimpleNamespace(max_steps=-1))
@@ -477,6 +593,7 @@ def test_supervised_module_needs_the_runs_length(monkeypatch):
                 "data__val_crop": 48,
             },
         ),
+        ("safmn_x4", {"model__network__channels": 8, "model__network__blocks": 1}),
     ],
 )
 def test_experiments_train(experiment, options, tmp_path, train_folder, val_folder):

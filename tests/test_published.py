@@ -30,6 +30,7 @@ def published() -> PublishedNumbers:
 
 CELLS_PER_TABLE = {
     "compared/results": 192,  # 12 methods x 2 scales x 4 sets x 2
+    "compared/recent": 37,  # SwinIR-light whole
     "asdn/fixed_scale": 480,  # (13 + 12 + 13 + 10 methods) x 5 sets x 2
     # 7 methods x 18 scales, of which Meta-EDSR and Meta-RDN lack 6 each
     "asdn/arbitrary_scale": 114,
@@ -54,8 +55,8 @@ CELLS_PER_TABLE = {
     "cmsc/neighbours": 27,
     "cmsc/size": 1,
     "cmsc/depth": 2,
-    "complexity/macs": 55,
-    "complexity/parameters": 72,
+    "complexity/macs": 61,
+    "complexity/parameters": 79,
     "dbdn/results": 18,
     "dbdn/parameters": 1,
     "hfdn/results": 224,  # (10 + 9 + 9 rows) x 4 sets x 2
@@ -119,6 +120,8 @@ def test_every_table_is_complete(published):
         ("asdn_student/training", "base", None, None, "seconds", {"augmentation": True}, 37_414),
         ("asdn_student/memory", "complex", None, None, "megabytes", {"size of": "params"}, 4.24),
         ("asdn_student/results", "base", None, "BSDS100", "psnr", {"ensemble": False}, 24.924),
+        ("compared/recent", "SwinIR-light", 4, "Urban100", "ssim", {}, 0.7980),
+        ("compared/recent", "SAFMN", 3, "Urban100", "psnr", {}, 27.95),
         ("dbdn/results", "DBDN", 4, "Manga109", "psnr", {}, 31.23),
         ("bicubic/usual", "Bicubic", 3, "Set14", "ssim", {}, 0.7742),
     ],

@@ -216,6 +216,123 @@ def awsrn(file, lr, scale):
     return (F.pixel_shuffle(x + skip, scale) * 127.5 + 255 * MEAN) / 255
 
 
+def safmn(file, lr, scale):
+    def conv(name, x, out, side, groups=1):
+        weight = file.tensor(f"{name}.weight", out, x.shape[1] // groups, side, side)
+        bias = file.tensor(f"{name}.bias", out)
+        return F.conv2d(x, weight, bias, padding=side // 2, groups=groups)
+
+    def norm(name, x):
+        gain, bias = (
+            file.tensor(f"{name}.{kind}", 8).view(-1, 1, 1) for kind in ("weight", "bias")
+        )
+        centred = x - x.mean(1, keepdim=True)
+        return gain * centred / (centred.square().mean(1, keepdim=True) + 1e-6).sqrt() + bias
+
+    first = x = conv("to_feat", lr, 8, 3)
+    size = x.shape[-2:]
+    for block in range(2):
+        name = f"feats.{block}"
+        normed, seen = norm(f"{name}.norm1", x), []
+        for level, part in enumerate(normed.chunk(4, 1)):
+            # Of an image this small, the last level has one cell.
+            cells = [max(1, side // 2**level) for side in size]
+            part = conv(f"{name}.safm.mfr.{level}", F.adaptive_max_pool2d(part, cells), 2, 3, 2)
+            seen.append(F.interpolate(part, size, mode="nearest"))
+        x = x + F.gelu(conv(f"{name}.safm.aggr", torch.cat(seen, 1), 8, 1)) * normed
+        inner = F.gelu(conv(f"{name}.ccm.ccm.0", norm(f"{name}.norm2", x), 12, 3))
+        x = x + conv(f"{name}.ccm.ccm.2", inner, 8, 1)
+    return F.pixel_shuffle(conv("to_img.0", x + first, 3 * scale**2, 3), scale)
+
+
+def span(file, lr, scale):
+    def conv(name, x):
+        """In training; in use, the release has one convolution more, made of these."""
+        inner = F.pad(x, (1, 1, 1, 1))
+        wide = 2 * x.shape[1]
+        for index, (out, side) in enumerate(((wide, 1), (16, 3), (8, 1))):
+            inner = file.conv(f"{name}.conv.{index}", inner, out, side, pad=0)
+        file.tensor(f"{name}.eval_conv.weight", 8, x.shape[1], 3, 3)
+        file.tensor(f"{name}.eval_conv.bias", 8)
+        return inner + file.conv(f"{name}.sk", x, 8, 1)
+
+    first = x = conv("conv_1", 255 * (lr - MEAN))
+    kept = []
+    for block in (1, 2, 3):
+        # In place there, so that the concatenation below has it activated.
+        inner = F.silu(conv(f"block_{block}.c1_r", x))
+        found = conv(f"block_{block}.c3_r", F.silu(conv(f"block_{block}.c2_r", inner)))
+        x = (found + x) * (found.sigmoid() - 0.5)
+        kept.append(x)
+    whole = torch.cat([first, conv("conv_2", x), kept[0], inner], 1)
+    return F.pixel_shuffle(
+        file.conv("upsampler.0", file.conv("conv_cat", whole, 8, 1), 3 * scale**2, 3), scale
+    )
+
+
+def swinir(file, lr, scale):
+    """Windows of 4, taken one by one, of an image that is mirrored to 8 x 12."""
+    window, heads, width = 4, 2, 8
+
+    def linear(name, x, out):
+        weight = file.tensor(f"{name}.weight", out, x.shape[-1])
+        return F.linear(x, weight, file.tensor(f"{name}.bias", out))
+
+    def norm(name, x):
+        gain, bias = (file.tensor(f"{name}.{kind}", width) for kind in ("weight", "bias"))
+        return F.layer_norm(x, (width,), gain, bias)
+
+    def attention(name, x, apart):
+        q, k, v = linear(f"{name}.qkv", x, 3 * width).chunk(3, -1)
+        table = file.tensor(f"{name}.relative_position_bias_table", (2 * window - 1) ** 2, heads)
+        file.tensor(f"{name}.relative_position_index", window**2, window**2)
+        places = [(i, j) for i in range(window) for j in range(window)]
+        rows = [
+            table[(2 * window - 1) * (a - c + window - 1) + b - d + window - 1]
+            for a, b in places
+            for c, d in places
+        ]
+        bias = torch.stack(rows).reshape(window**2, window**2, heads)
+        outputs = []
+        for head in range(heads):
+            part = slice(head * width // heads, (head + 1) * width // heads)
+            logits = q[:, part] @ k[:, part].T * (width // heads) ** -0.5 + bias[..., head]
+            outputs.append((logits - 100 * apart).softmax(-1) @ v[:, part])
+        return linear(f"{name}.proj", torch.cat(outputs, -1), width)
+
+    def layer(name, x, shift):
+        size = x.shape[:2]
+        turned = norm(f"{name}.norm1", x).roll((-shift, -shift), (0, 1))
+        ends = [torch.arange(side) >= side - shift for side in size]
+        if shift:
+            file.tensor(f"{name}.attn_mask", 6, window**2, window**2)
+        result = torch.zeros_like(turned)
+        for top in range(0, size[0], window):
+            for left in range(0, size[1], window):
+                rows, columns = slice(top, top + window), slice(left, left + window)
+                parts = (2 * ends[0][rows, None] + ends[1][columns]).flatten()
+                apart = (parts[:, None] != parts).float()
+                seen = attention(f"{name}.attn", turned[rows, columns].flatten(0, 1), apart)
+                result[rows, columns] = seen.unflatten(0, (window, window))
+        x = x + result.roll((shift, shift), (0, 1))
+        inner = F.gelu(linear(f"{name}.mlp.fc1", norm(f"{name}.norm2", x), 2 * width))
+        return x + linear(f"{name}.mlp.fc2", inner, width)
+
+    mirrored = torch.cat([lr, lr.flip(2)], 2)[:, :, :8]
+    mirrored = torch.cat([mirrored, mirrored.flip(3)], 3)[..., :12]
+    first = file.conv("conv_first", mirrored - MEAN, width, 3)
+    x = norm("patch_embed.norm", first[0].permute(1, 2, 0))
+    for group in range(2):
+        start = x
+        for index in range(2):
+            x = layer(f"layers.{group}.residual_group.blocks.{index}", x, 2 * index)
+        conv = file.conv(f"layers.{group}.conv", x.permute(2, 0, 1)[None], width, 3)
+        x = start + conv[0].permute(1, 2, 0)
+    x = file.conv("conv_after_body", norm("norm", x).permute(2, 0, 1)[None], width, 3) + first
+    sr = F.pixel_shuffle(file.conv("upsample.0", x, 3 * scale**2, 3), scale) + MEAN
+    return sr[..., : 7 * scale, : 9 * scale]
+
+
 CASES = [
     ("edsr", edsr, 2),
     ("edsr", edsr, 3),
@@ -234,6 +351,12 @@ CASES = [
     ("dbpn", dbpn, 4),
     ("awsrn", awsrn, 2),
     ("awsrn", awsrn, 3),
+    ("safmn", safmn, 3),
+    ("safmn", safmn, 4),
+    ("span", span, 2),
+    ("span", span, 4),
+    ("swinir", swinir, 2),
+    ("swinir", swinir, 3),
 ]
 
 
@@ -275,6 +398,17 @@ def test_levels_come_from_the_mean_shift_and_another_mean_is_refused(tmp_path):
     other = {**file, "sub_mean.bias": -255 * torch.tensor([0.469, 0.449, 0.4036])}
     torch.save(other, tmp_path / "other.pt")
     with pytest.raises(UserError, match=r"other\.pt takes away another mean colour"):
+        load_network(tmp_path / "other.pt")
+
+
+def test_spans_white_is_told_for_files_of_other_trainings_and_variants_are_not_its(tmp_path):
+    lr, sr, file = written(span, 2, tmp_path / "x.pt")
+    by_one = network_from_release(tmp_path / "x.pt", white=1.0)
+    torch.testing.assert_close(
+        by_one(255 * lr + (1 - 255) * MEAN), sr, rtol=1e-3, atol=1e-4 * float(sr.abs().max())
+    )
+    torch.save({**file, "no_norm": torch.zeros(1)}, tmp_path / "other.pt")
+    with pytest.raises(UserError, match="no release that is known"):
         load_network(tmp_path / "other.pt")
 
 

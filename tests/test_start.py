@@ -51,6 +51,9 @@ WITHOUT_SKIP = {
     "rdn_x4": {"blocks": 2, "layers": 2, "channels": 8, "growth": 8},
     "csfm_x2": {"channels": 16},
     "imdn_x2": {"channels": 32, "blocks": 1},
+    "safmn_x3": {"channels": 16, "blocks": 2},
+    "span_x2": {"channels": 8, "blocks": 2},
+    "swinir_light_x3": {"channels": 12, "depths": [2], "heads": 2},
 }
 
 

@@ -14,11 +14,12 @@ from pathlib import Path
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
+from torch import nn
 
 from sr_lightning.errors import StoppedError, UserError
 from sr_lightning.experiments import experiment_files
 from sr_lightning.files import read_yaml, user_path
-from sr_lightning.nn.complexity import Complexity, complexity
+from sr_lightning.nn.complexity import Complexity, complexity, parameter_count
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.studies.published import load_published
 from sr_lightning.studies.published_cells import Cell
@@ -32,6 +33,7 @@ __all__ = ["Figure", "PublishedCosts", "batch_of", "main", "shown_scales"]
 _EXPERIMENTS = Path("experiments")
 _OWN = "complexity"
 _COSTS = ("parameters", "macs")
+_LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.LayerNorm)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -229,7 +231,9 @@ class Figure:
 
     Attributes:
         cell: Cell of the published tables.
-        counting: "all" or "weights" of parameters; "true", "out" or "unknown" of MACs.
+        counting: "all", "weights", "layers" (convolutions, linear layers and norms) or "merged"
+            (the form for use, where it is another one than that of training) of parameters; "true",
+            "out" or "unknown" of MACs.
     """
 
     cell: Cell
@@ -244,6 +248,11 @@ class Figure:
         """
         if self.counting == "weights":
             return sum(p.numel() for p in network.parameters() if p.ndim == 4)
+        if self.counting == "layers":
+            layers = (m for m in network.modules() if isinstance(m, _LAYERS))
+            return sum(p.numel() for layer in layers for p in layer.parameters(recurse=False))
+        if self.counting == "merged":
+            return parameter_count(type(network)(**{**network.config, "merged": True}))
         if self.cell.metric == "parameters":
             return cost.parameters
         if self.counting == "unknown" or self.cell.hr_size is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,10 @@ from sr_lightning.baselines.mdsr import MDSR
 from sr_lightning.baselines.memnet import MemNet
 from sr_lightning.baselines.rcan import RCAN
 from sr_lightning.baselines.rdn import RDN
+from sr_lightning.baselines.safmn import SAFMN
+from sr_lightning.baselines.span import SPAN
 from sr_lightning.baselines.srcnn import SRCNN
+from sr_lightning.baselines.swinir import SwinIR
 from sr_lightning.baselines.tscn import TSCN
 from sr_lightning.baselines.vdsr import VDSR
 from sr_lightning.errors import UserError
@@ -63,7 +66,8 @@ class Release:
         network: Its class here.
         arguments: Constructor arguments that a file tells.
         names: Where each tensor of a network is in a file.
-        ignored: Pattern of the file's tensors that our network has as constants.
+        variants: Tensors of variants that our network is not.
+        ignored: Pattern of the file's tensors that our network has as constants or computes.
         choices: What a file does not tell, with the usual values: constructor arguments, and as
             "levels" the value of full white in the network's images.
         ends: Our first and last layers, which take over what images of other levels need.
@@ -78,6 +82,7 @@ class Release:
     network: type[SRNetwork]
     arguments: Arguments
     names: Callable[[SRNetwork, ExternalWeights], Names]
+    variants: list[str] = field(default_factory=list)
     ignored: str = r"(?!)"
     choices: Arguments = _nothing
     ends: tuple[str, str] = ("head", "tail")
@@ -85,7 +90,8 @@ class Release:
 
     def fits(self, weights: ExternalWeights) -> bool:
         """Whether a file is of this architecture, by the names of its tensors."""
-        return all(name in weights.tensors for name in self.signature)
+        names = weights.tensors
+        return names.keys() >= {*self.signature} and names.keys().isdisjoint(self.variants)
 
     def build(self, weights: ExternalWeights, given: Mapping[str, Any]) -> SRNetwork:
         """A network with the weights of a file.
@@ -631,6 +637,90 @@ def _awsrn_names(network: SRNetwork, weights: ExternalWeights) -> Names:
     return names
 
 
+# ---- SAFMN and SPAN -----------------------------------------------------------------------------
+
+
+def _safmn_arguments(weights: ExternalWeights) -> dict[str, Any]:
+    channels = weights.tensors["to_feat.weight"].shape[0]
+    inner = weights.tensors["feats.0.ccm.ccm.0.weight"].shape[0]
+    return {
+        "scale": math.isqrt(weights.tensors["to_img.0.weight"].shape[0] // 3),
+        "channels": channels,
+        "blocks": _count(weights, r"feats\.(\d+)\.safm\.aggr\.weight"),
+        "expansion": inner / max(1, channels),
+    }
+
+
+def _safmn_names(network: SRNetwork, weights: ExternalWeights) -> Names:
+    layers = {"first": "to_feat", "upsample": "to_img.0"}
+    for block in range(network.config["blocks"]):
+        inner = {"norm1": "norm1", "norm2": "norm2", "modulation.fusion": "safm.aggr"}
+        inner |= {f"modulation.depthwise.{level}": f"safm.mfr.{level}" for level in range(4)}
+        inner |= {"expand": "ccm.ccm.0", "project": "ccm.ccm.2"}
+        layers |= {f"blocks.{block}.{k}": f"feats.{block}.{v}" for k, v in inner.items()}
+    return _weights_and_biases(layers)
+
+
+def _span_arguments(weights: ExternalWeights) -> dict[str, Any]:
+    return {
+        "scale": math.isqrt(weights.tensors["upsampler.0.weight"].shape[0] // 3),
+        "channels": weights.tensors["conv_1.sk.weight"].shape[0],
+        "blocks": _count(weights, r"block_(\d+)\.c1_r\.sk\.weight") - 1,
+    }
+
+
+def _span_names(network: SRNetwork, weights: ExternalWeights) -> Names:
+    merged = {"first": "conv_1", "last": "conv_2"}
+    for block in range(network.config["blocks"]):
+        for conv in (1, 2, 3):
+            merged[f"blocks.{block}.conv{conv}"] = f"block_{block + 1}.c{conv}_r"
+    layers = {"fusion": "conv_cat", "upsample": "upsampler.0"}
+    parts = {"expand": "conv.0", "conv": "conv.1", "project": "conv.2", "shortcut": "sk"}
+    for ours, theirs in merged.items():
+        layers |= {f"{ours}.{mine}": f"{theirs}.{other}" for mine, other in parts.items()}
+    return _weights_and_biases(layers)
+
+
+# ---- SwinIR -------------------------------------------------------------------------------------
+
+
+def _swinir_arguments(weights: ExternalWeights) -> dict[str, Any]:
+    layer = "layers.0.residual_group.blocks.0"
+    channels = weights.tensors["conv_first.weight"].shape[0]
+    offsets, heads = weights.tensors[f"{layer}.attn.relative_position_bias_table"].shape
+    inner = weights.tensors[f"{layer}.mlp.fc1.weight"].shape[0]
+    groups = _count(weights, r"layers\.(\d+)\.conv\.weight")
+    depths = (
+        _count(weights, rf"layers\.{group}\.residual_group\.blocks\.(\d+)\.norm1\.weight")
+        for group in range(groups)
+    )
+    return {
+        "scale": math.isqrt(weights.tensors["upsample.0.weight"].shape[0] // 3),
+        "channels": channels,
+        "depths": tuple(depths),
+        "heads": heads,
+        "window": (math.isqrt(offsets) + 1) // 2,
+        "expansion": inner / max(1, channels),
+    }
+
+
+def _swinir_names(network: SRNetwork, weights: ExternalWeights) -> Names:
+    layers = {"first": "conv_first", "norm": "patch_embed.norm", "last_norm": "norm"}
+    layers |= {"last": "conv_after_body", "upsample": "upsample.0"}
+    names = {}
+    for group, depth in enumerate(network.config["depths"]):
+        layers[f"groups.{group}.conv"] = f"layers.{group}.conv"
+        for layer in range(depth):
+            ours = f"groups.{group}.layers.{layer}"
+            theirs = f"layers.{group}.residual_group.blocks.{layer}"
+            inner = {"norm1": "norm1", "attention.qkv": "attn.qkv", "norm2": "norm2"}
+            inner |= {"attention.project": "attn.proj", "expand": "mlp.fc1", "project": "mlp.fc2"}
+            layers |= {f"{ours}.{mine}": f"{theirs}.{other}" for mine, other in inner.items()}
+            table = f"{theirs}.attn.relative_position_bias_table"
+            names[f"{ours}.attention.position_bias"] = table
+    return names | _weights_and_biases(layers)
+
+
 # ---- SRCNN and FSRCNN: MATLAB, filters in columns -----------------------------------------------
 
 
@@ -783,6 +873,9 @@ _MAPS: dict[str, tuple[type[SRNetwork], Arguments, Callable[..., Names]]] = {
     "rcan_basicsr": (RCAN, _basicsr_rcan_arguments, _basicsr_rcan_names),
     "dbpn": (DBPN, _dbpn_arguments, _dbpn_names),
     "awsrn": (AWSRN, _awsrn_arguments, _awsrn_names),
+    "safmn": (SAFMN, _safmn_arguments, _safmn_names),
+    "span": (SPAN, _span_arguments, _span_names),
+    "swinir": (SwinIR, _swinir_arguments, _swinir_names),
     "srcnn": (SRCNN, _srcnn_arguments, _as_prepared),
     "fsrcnn": (FSRCNN, _fsrcnn_arguments, _as_prepared),
     "memnet": (MemNet, _memnet_arguments, _memnet_names),
@@ -792,6 +885,7 @@ _BESIDES: dict[str, dict[str, Any]] = {
     "edsr": {"choices": _edsr_choices},
     "edsr_basicsr": {"choices": _basicsr_edsr_choices},
     "rcan_basicsr": {"choices": lambda weights: {"levels": 255}},
+    "span": {"choices": lambda weights: {"white": 255.0}},
     "rdn": {"choices": lambda weights: {"levels": 255}, "ends": ("trunk.first", "tail")},
     "dbpn": {"prepare": _dbpn_prepare},
     "awsrn": {"prepare": _awsrn_prepare},
