@@ -92,8 +92,11 @@ def test_the_network_is_as_before_once_training_has_ended(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_losses_are_those_of_a_plain_run(tmp_path, train_folder, val_folder, precision):
-    """Tolerance: sums in another order, over eight steps, in float32 and in bfloat16."""
+def test_losses_are_those_of_a_plain_run(tmp_path, train_folder, val_folder, precision, recwarn):
+    """Tolerance: sums in another order, over eight steps, in float32 and in bfloat16.
+
+    In bfloat16 it may be a plain run: what torch 2.13 makes of HFDN there has NaN gradients.
+    """
     found = []
     for extra in ([], COMPILE):
         out = tmp_path / str(len(extra))
@@ -102,6 +105,8 @@ def test_losses_are_those_of_a_plain_run(tmp_path, train_folder, val_folder, pre
         found.append(losses_of(only_run(out)))
     plain, compiled = found
     assert len(plain) == 8
+    if precision == "32-true":
+        assert not [w for w in recwarn if "torch.compile" in str(w.message)]
     assert compiled == pytest.approx(plain, rel=1e-5 if precision == "32-true" else 1e-2)
 
 
@@ -118,7 +123,7 @@ def test_several_scales_are_compiled_each(tmp_path, train_folder, val_folder, re
     "extra", [[], pytest.param(COMPILE, marks=pytest.mark.slow)], ids=["plain", "compiled"]
 )
 def test_accumulation_averages_and_warm_up_are_resumed_bit_for_bit(
-    tmp_path, train_folder, val_folder, extra
+    tmp_path, train_folder, val_folder, extra, recwarn
 ):
     states = []
     for name in ("unbroken", "stopped"):
@@ -143,6 +148,7 @@ def test_accumulation_averages_and_warm_up_are_resumed_bit_for_bit(
             run = only_run(tmp_path / name)
         (last,) = run.glob("checkpoints/last_step=12.ckpt")
         states.append(torch.load(last, weights_only=True))
+    assert not [w for w in recwarn if "torch.compile" in str(w.message)]
     unbroken, stopped = states
     assert unbroken["averaging_state"]
     for part in PARTS:

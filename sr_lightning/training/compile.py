@@ -37,7 +37,7 @@ class CompileNetwork(Callback):
 
     The first batch of each shape and scale is tried on a copy of the network. Where compiling
     fails, or gives other gradients than the network has, one warning says so and training goes on
-    without it. (With torch 2.13 on a CPU, HFDN's were NaN in bfloat16 with channels last.)
+    without it. (With torch 2.13 on a CPU, HFDN's were NaN in bfloat16.)
 
     Args:
         mode: ``torch.compile``'s: "default", or "max-autotune-no-cudagraphs" to try more kernels on
