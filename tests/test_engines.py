@@ -184,39 +184,52 @@ def test_second_scale_that_an_engine_lacks_is_upscaled_by_pytorch(caplog, monkey
     assert "PyTorch upscales by x3, for a reason" in caplog.text
 
 
-def test_automatic_choice_starts_no_engine_for_a_small_image(tmp_path, monkeypatch):
+def test_automatic_choice_starts_no_engine_for_little_work(tmp_path, monkeypatch):
     network = small()
     monkeypatch.setattr(engines, "_started", lambda *_: pytest.fail("an engine was started"))
-    assert with_engine(network, 2, pixels=engines._MANY - 1) == (network, "PyTorch")
+    monkeypatch.setattr(engines, "_times", lambda runs, *_, **__: dict.fromkeys(runs, 1.0))
+    # A second for 128 x 128 pixels.
+    pixels = 128 * 128 * (engines._LONG - 1)
+    assert with_engine(network, 2, pixels=pixels) == (network, "PyTorch")
     assert kept(tmp_path, "") == []
+
+
+def test_an_engine_that_is_hardly_faster_is_left(tmp_path, monkeypatch):
+    seconds = {"torch": 1.19, "onnxruntime": 1.0, "openvino": 1.1}
+    monkeypatch.setattr(engines, "_times", lambda runs, *_, **__: {n: seconds[n] for n in runs})
+    assert with_engine(small(), 2)[1] == "PyTorch"
+    seconds["torch"] = 1.21
+    (note,) = kept(tmp_path, ".engine")
+    note.unlink()
+    assert with_engine(small(), 2)[1] == "ONNX Runtime"
 
 
 def test_automatic_choice_is_the_fastest_and_remembered(tmp_path, monkeypatch):
     network = small()
     measured = []
 
-    def times(runs, *_):
+    def times(runs, *_, **__):
         measured.append(set(runs))
         return {name: 1.0 if name == "onnxruntime" else 2.0 for name in runs}
 
     monkeypatch.setattr(engines, "_times", times)
-    assert with_engine(network, 2, pixels=engines._MANY)[1] == "ONNX Runtime"
-    assert measured == [{"torch", *COMPILED}]
+    assert with_engine(network, 2, pixels=128 * 128 * engines._LONG)[1] == "ONNX Runtime"
+    assert measured == [{"torch"}, {"torch", *COMPILED}]
     # Now that it is known, it is taken for smaller images as well.
     assert with_engine(network, 2, pixels=engines._FEW)[1] == "ONNX Runtime"
     assert with_engine(network, 2, pixels=engines._FEW - 1)[1] == "PyTorch"
-    assert len(measured) == 1
+    assert len(measured) == 2
     (note,) = kept(tmp_path, ".engine")
     note.write_text("nonsense")
     assert with_engine(network, 2)[1] == "ONNX Runtime"
-    assert len(measured) == 2
+    assert len(measured) == 4
 
 
 def test_sixteen_bits_are_taken_only_where_they_are_faster(monkeypatch):
     network, lr = small(), image_of(24, 24)
     for seconds, said in ((0.5, "PyTorch in bfloat16"), (2.0, "PyTorch")):
         monkeypatch.setattr(
-            engines, "_times", lambda runs, *_, s=seconds: {n: s if n else 1.0 for n in runs}
+            engines, "_times", lambda runs, *_, s=seconds, **__: {n: s if n else 1.0 for n in runs}
         )
         run, words = with_engine(network, 2, "torch", fast=True)
         assert words == said

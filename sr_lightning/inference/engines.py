@@ -36,9 +36,13 @@ _log = logging.getLogger(__name__)
 _TITLES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 ENGINES = ("auto", *_TITLES)
 """Names of the engines; "auto" is the fastest for a network on this machine."""
-# LR pixels from which the start of an engine pays: 0.3 s where a network is translated already and
-# 2 to 4 s where the engines are tried, against 1.5 to 45 s a megapixel, of which they save a third.
-_FEW, _MANY = 2**16, 2**18
+# LR pixels from which the start of an engine pays that is known to be the fastest, 0.3 s.
+_FEW = 2**16
+# Seconds that PyTorch has to work for a trial of the engines to pay, which takes up to ten.
+_LONG = 30
+# How much faster than PyTorch an engine has to be: it takes 400 MiB more, and tiles are larger than
+# what is tried, by which CIRN loses all of a tenth.
+_GAIN = 1.2
 # A tenth of a level of 8 bits; 16 bits are 50 dB beside float32.
 _TOLERANCE, _FAST_TOLERANCE = 0.1 / 255, 0.05
 _PROBE = 64
@@ -173,10 +177,11 @@ def _fastest(
     with suppress(OSError, ValueError):
         if (known := note.read_text()) in {"torch", *versions}:
             return known
-    if pixels < _MANY:
-        return "torch"
     number = _fastest_type(network, scale) if fast else None
     runs: dict[str, _Run] = {"torch": _by_torch(network, scale, number)}
+    alone = _times(runs, 2 * _PROBE, turns=2)["torch"]
+    if alone * pixels / (2 * _PROBE) ** 2 < _LONG:
+        return "torch"
     for name in versions:
         try:
             runs[name] = _started(network, scale, name, fast)
@@ -186,6 +191,8 @@ def _fastest(
             continue
     times = _times(runs, 2 * _PROBE) if len(runs) > 1 else {"torch": 0.0}
     best = min(times, key=lambda name: times[name])
+    if times["torch"] < _GAIN * times[best]:
+        best = "torch"
     with suppress(UserError):
         write_whole(note, best)
     return best
@@ -208,12 +215,12 @@ def _fastest_type(network: SRNetwork, scale: float) -> torch.dtype | None:
 
 
 def _times(
-    runs: Mapping[_Key, _Run], side: int, device: torch.device | str = "cpu"
+    runs: Mapping[_Key, _Run], side: int, device: torch.device | str = "cpu", turns: int = 4
 ) -> dict[_Key, float]:
-    """Shortest of three times of each, in turns."""
+    """Shortest time of each, in turns, of which the first warms up."""
     image = _image((side, side), 3).to(device)
     times = dict.fromkeys(runs, math.inf)
-    for turn in range(4):
+    for turn in range(turns):
         for key, run in runs.items():
             begin = time.perf_counter()
             # A number on the CPU is there when the GPU is done.
