@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from conftest import ROOT, SMALL_HFDN, only_run, tiny_fit
 
 from sr_lightning.cli import main
@@ -53,6 +54,15 @@ def test_training_without_validation_leaves_a_checkpoint_that_can_be_used(fit, c
     assert names(run) == ["last_step=3.ckpt"]
     assert str(run / "checkpoints" / "last_step=3.ckpt") in capsys.readouterr().out
     assert RunFolder(run).best_checkpoint().name == "last_step=3.ckpt"
+
+
+@pytest.mark.parametrize(("interval", "used"), [(6, 6), (20, 8)])
+def test_the_interval_of_validations_counts_batches_as_a_short_budget_does(fit, interval, used):
+    run = fit(trainer__max_steps=4, trainer__accumulate_grad_batches=2,
+              trainer__val_check_interval=interval)  # fmt: skip
+    saved = yaml.safe_load((run / "config.yaml").read_text())
+    assert saved["trainer"]["val_check_interval"] == used
+    assert any(name.startswith("best_") for name in names(run))
 
 
 def test_a_checkpoint_is_written_every_few_minutes(fit, monkeypatch):

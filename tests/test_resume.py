@@ -136,3 +136,14 @@ def test_interrupted_run_saves_itself_and_goes_on_bit_for_bit(
     for part in PARTS:
         assert_same(unbroken[part], resumed[part], part)
     assert rows_of(run) == unbroken["rows"]
+
+
+def test_finished_run_is_made_longer_bit_for_bit(tmp_path, train_folder, val_folder, unbroken):
+    """From an end that no validation follows, where weights are averaged."""
+    short = ("--trainer.max_steps=25", f"--model.scheduler.total_steps={STEPS}")
+    main(arguments(tmp_path, train_folder, val_folder, *short))
+    run = only_run(tmp_path)
+    main(["fit", "--run", str(run), "--trainer.max_steps", str(STEPS)])
+    longer = last_state(run)
+    for part in PARTS:
+        assert_same(unbroken[part], longer[part], part)

@@ -243,14 +243,17 @@ class LastCheckpoint(Checkpoint):
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             # The gradients gathered so far would be lost.
             return
+        loop, every = trainer.fit_loop, trainer.val_check_batch or float("inf")
+        is_validated = (loop.total_batch_idx + 1) % every == 0
         if self.stopped_by is not None:
             self.save(trainer)
-            loop = trainer.fit_loop
             # Lightning validates on stopping; whoever asks for it may not wait that long.
-            every = trainer.val_check_batch or float("inf")
-            due = (loop.total_batch_idx + 1) % every == 0
-            loop.epoch_loop._skip_next_val = not due
+            loop.epoch_loop._skip_next_val = not is_validated
             trainer.should_stop = True
+        elif trainer.global_step >= trainer.max_steps > 0 and not is_validated:
+            # At the end of training averaged weights take the place of the network's own, from
+            # which a longer run could not go on.
+            self.save(trainer)
         elif self._is_time(trainer):
             self.save(trainer)
 

@@ -134,9 +134,11 @@ class SRCLI(LightningCLI):
                 )
         _check_numbers(config.trainer)
         interval, steps = config.trainer.val_check_interval, config.trainer.max_steps
-        if isinstance(interval, int) and 0 < steps < interval:
+        # Lightning's interval counts batches.
+        batches = steps * (config.trainer.accumulate_grad_batches or 1)
+        if isinstance(interval, int) and 0 < batches < interval:
             # A budget shorter than the usual interval is still validated at its end.
-            config.trainer.val_check_interval = steps
+            config.trainer.val_check_interval = batches
 
     def instantiate_classes(self) -> None:
         """Build model, data and trainer; what a constructor refuses is said in its own words."""
