@@ -9,10 +9,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from sr_lightning.baselines.metasr import MetaEDSR
+from sr_lightning.data.images import read_rgb
+from sr_lightning.data.sample import find_photographs
 from sr_lightning.inference.ensemble import dihedral, inverse_dihedral, self_ensemble
 from sr_lightning.inference.memory import bytes_per_pixel, tile_for
 from sr_lightning.inference.tiling import upscaled_strips
 from sr_lightning.inference.upscaler import Upscaler
+from sr_lightning.metrics.quality import psnr
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.nn.precision import set_layout
 from sr_lightning.papers.hfdn import HFDN
@@ -193,3 +196,17 @@ def test_small_photographs_are_not_cut_where_tiles_would_change_them():
     assert upscaler.tile < 400
     assert not upscaler.tiles((400, 300))
     assert upscaler.tiles((20_000, 300))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["asdn", "cirn_x4", "hfdn_x2", "hfdn_x3", "hfdn_x4"])
+def test_tiles_of_networks_that_see_the_whole_image_differ_by_less_than_a_level(name):
+    network = load_weights(name)
+    assert network.receptive_field is None
+    (path, *_) = find_photographs("sample-val").files
+    lr = torch.from_numpy(read_rgb(path)[:224, :224].copy()).permute(2, 0, 1)[None] / 255
+    scale = network.scales[-1]
+    whole = Upscaler(network)(lr, scale)
+    tiles = Upscaler(network, tile=96)(lr, scale)
+    assert not torch.equal(whole, tiles)
+    assert psnr(tiles * 255, whole * 255) > 60
