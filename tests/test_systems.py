@@ -70,7 +70,12 @@ def save(*options: str) -> None:
 def row(**changed) -> SpeedRow:
     facts = dict.fromkeys(SpeedRow.__dataclass_fields__, "made up")
     times = {"image": 3.8, "step": 1.328, "image_plain": 5.1, "step_plain": None, "ntire": 4.25}
-    times |= {"ntire_macs": 42_100_000_000, "ntire_activations": 314_600_000, "ntire_memory": 2**30}
+    times |= {
+        "ntire_parameters": HFDN_X4["parameters"],
+        "ntire_macs": 42_100_000_000,
+        "ntire_activations": 314_600_000,
+        "ntire_memory": 2**30,
+    }
     others = {"patch": 24, "batch": 16, "limit": 2.0, "core_share": 0.5, "scale": 4.0}
     return SpeedRow(**{**facts, **times, **others, "experiment": "toy", **HFDN_X4, **changed})
 
@@ -321,9 +326,9 @@ def test_the_page_and_readmes_show_the_systems(toy):
 
 
 def test_the_score_is_the_challenges_formula():
-    baseline = row(ntire=2.0, ntire_macs=100, parameters=1000)
+    baseline = row(ntire=2.0, ntire_macs=100, ntire_parameters=1000)
     assert ntire_score(baseline, baseline) == pytest.approx(math.exp(2))
-    half = row(ntire=1.0, ntire_macs=200, parameters=1500)
+    half = row(ntire=1.0, ntire_macs=200, ntire_parameters=1500)
     expected = 0.7 * math.exp(1) + 0.15 * math.exp(4) + 0.15 * math.exp(3)
     assert ntire_score(half, baseline) == pytest.approx(expected)
     assert ntire_score(row(ntire=None), baseline) is None

@@ -71,7 +71,7 @@ def _efficiency_cells(
     timed = Provenance(f"Timed: {row.experiment} x{row.scale:g}", facts)
     score = None if baseline is None else ntire_score(row, baseline)
     return (
-        Number(row.parameters, "parameters", "computed"),
+        Number(row.ntire_parameters, "parameters", "computed"),
         f"{row.ntire_macs / 1e9:,.2f}",
         f"{row.ntire_activations / 1e6:,.1f}",
         f"{row.ntire_memory / 2**20:,.0f}",

@@ -37,7 +37,7 @@ def ntire_score(row: SpeedRow, baseline: SpeedRow) -> float | None:
     ratios = (
         row.ntire / baseline.ntire,
         row.ntire_macs / baseline.ntire_macs,
-        row.parameters / baseline.parameters,
+        row.ntire_parameters / baseline.ntire_parameters,
     )
     try:
         scores = [math.exp(2 * ratio) for ratio in ratios]

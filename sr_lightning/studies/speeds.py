@@ -81,7 +81,8 @@ class SpeedRow:
         scale: Scale of the image and the patches.
         parameters: Parameters of the network that was timed.
         macs_720p: Its multiply-accumulates for a 1280 x 720 output.
-        ntire_macs: The same for the challenge's image.
+        ntire_parameters: Parameters of the form for use, where the network can be merged into one.
+        ntire_macs: Its multiply-accumulates for the challenge's image.
         ntire_activations: See :class:`~sr_lightning.nn.complexity.Footprint`.
         ntire_memory: The same, bytes.
         ntire: Time of the challenge's image.
@@ -103,6 +104,7 @@ class SpeedRow:
     scale: float
     parameters: int
     macs_720p: int
+    ntire_parameters: int
     ntire_macs: int
     ntire_activations: int
     ntire_memory: int
@@ -222,16 +224,22 @@ class SpeedFile:
         if known is None:
             begin, computing = time.perf_counter(), time.process_time()
             took = speed(network, scale, patch, batch, limit=limit)
+            merge = getattr(network, "merge", None)
+            used: SRNetwork = network if merge is None else merge()
+            if used is not network:
+                images = speed(used, scale, patch, batch, limit=limit)
+                took = replace(images, step=took.step, step_plain=took.step_plain)
             share = (time.process_time() - computing) / (time.perf_counter() - begin)
             cost = complexity(network, scale=scale)
-            kept = footprint(network, NTIRE_LR, scale)
-            hr_size = upscaled_size(NTIRE_LR, scale)
+            kept = footprint(used, NTIRE_LR, scale)
+            of_used = complexity(used, upscaled_size(NTIRE_LR, scale), scale)
             known = SpeedRow(
                 experiment=experiment,
                 scale=float(scale),
                 parameters=cost.parameters,
                 macs_720p=cost.macs,
-                ntire_macs=complexity(network, hr_size, scale).macs,
+                ntire_parameters=of_used.parameters,
+                ntire_macs=of_used.macs,
                 ntire_activations=kept.activations,
                 ntire_memory=kept.memory,
                 **{name: _rounded(seconds) for name, seconds in asdict(took).items()},
