@@ -190,6 +190,15 @@ def test_a_scale_that_no_image_fits_is_refused_before_it_is_tried(
     assert "FSRCNN is made for x4096; scales go to x64" in message
 
 
+def test_a_schedule_that_stumbles_over_its_options_is_refused_before_training(
+    tmp_path, train_folder, val_folder, capsys
+):
+    given = tiny_fit("fsrcnn_x4_fast", tmp_path, train_folder, val_folder)
+    steps = ("--model.scheduler", "torch.optim.lr_scheduler.StepLR", "--model.scheduler.step_size")
+    message = refused(capsys, *given, *steps, "0")
+    assert "model.scheduler: StepLR fails when it is stepped (integer modulo by zero)" in message
+
+
 def a_counter(loops):
     return loops["fit_loop"]["epoch_loop.batch_progress"]["current"]
 

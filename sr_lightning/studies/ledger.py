@@ -50,6 +50,9 @@ ASIDE = (
     "load_network",
     "perceptual_hash",
     # Weights that a training starts from are told by their checksum, whoever wrote them.
+    "read_caffe",
+    "read_matlab_5",
+    "read_matlab_73",
     "recognised",
     "references",
 )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 import yaml
 from filelock import FileLock, Timeout
 from jsonargparse import Namespace
@@ -21,6 +22,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from sr_lightning import __version__
 from sr_lightning.data import PatchDataModule  # noqa: F401 (short names in YAML)
@@ -41,6 +43,7 @@ from sr_lightning.training.module import SRModule
 from sr_lightning.training.named_classes import check_classes, check_nulls, restrict_names
 from sr_lightning.training.precision import MeasuredPrecision
 from sr_lightning.training.provenance import Provenance
+from sr_lightning.training.schedules import Schedule
 from sr_lightning.training.wandb_logging import (
     CheckpointFacts,
     WandbOptions,
@@ -164,8 +167,9 @@ class SRCLI(LightningCLI):
             )
 
     def before_fit(self) -> None:
-        """Refuse a network that cannot be trained before the run has a folder."""
+        """Refuse what cannot be trained before the run has a folder."""
         check_network(self.model.network)
+        _check_schedule(self.model)
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer with the suite's loggers and callbacks.
@@ -220,6 +224,34 @@ class SRCLI(LightningCLI):
         options = WandbOptions(**config.wandb.as_dict())
         logger = make_logger(options, folder, name=name)
         return [*found, logger] if logger is not None else found
+
+
+def _check_schedule(model: SRModule) -> None:
+    """Refuse options of a schedule of torch's that it stumbles over when it is stepped.
+
+    Raises:
+        UserError: see above.
+    """
+    made = model.scheduler
+    if made is None:
+        return
+    optimizer = model.optimizer([torch.nn.Parameter(torch.zeros(1))])
+    try:
+        schedule = made(optimizer)
+    except (TypeError, ValueError):
+        # Said where it is made for training.
+        return
+    if isinstance(schedule, Schedule | ReduceLROnPlateau):
+        return
+    try:
+        for _ in range(3):
+            optimizer.step()
+            schedule.step()
+    except Exception as error:
+        raise UserError(
+            f"model.scheduler: {type(schedule).__name__} fails when it is stepped ({error}); "
+            "correct its options."
+        ) from error
 
 
 def _check_numbers(trainer: Namespace) -> None:

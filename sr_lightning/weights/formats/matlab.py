@@ -10,6 +10,7 @@ import importlib
 import multiprocessing
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +30,8 @@ _MOST_UNPACKED = 50
 # Type of a part that zlib has packed.
 _PACKED = 15
 _HARMLESS_BYTES = 16 << 20
+# What a reader may take: bytes in all, and more for each byte of the file.
+_ROOM, _TIMES = 512 << 20, 4 * _MOST_UNPACKED
 
 
 def read_matlab_5(path: Path) -> ExternalWeights:
@@ -41,7 +44,7 @@ def read_matlab_5(path: Path) -> ExternalWeights:
     scipy_io = _import("scipy.io")
     _refuse_packed(path)
     try:
-        plain = _apart(lambda: _read_5(scipy_io, path))
+        plain = _apart(lambda: _read_5(scipy_io, path), path.stat().st_size)
     except Exception as error:
         # A reader of damaged bytes stumbles over whatever they say.
         raise UserError(f"{path} is damaged; fetch it again.") from error
@@ -56,7 +59,7 @@ def read_matlab_73(path: Path) -> ExternalWeights:
     """
     h5py = _import("h5py")
     try:
-        plain = _apart(lambda: _read_73(h5py, path))
+        plain = _apart(lambda: _read_73(h5py, path), path.stat().st_size)
     except UserError:
         raise
     except Exception as error:
@@ -109,11 +112,31 @@ def _read_73(h5py: Any, path: Path) -> dict[str, Any]:
         return {k: reader.plain(opened[k]) for k in opened if not k.startswith("#")}
 
 
-def _apart(read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _bound(size: int) -> None:
+    """Bound the memory and the time of this process, which a damaged file could fill.
+
+    Args:
+        size: Bytes of the file.
+    """
+    import resource
+
+    seconds = 30 + size // 2**20
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    with suppress(OSError, ValueError):
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * resource.getpagesize() + _ROOM + _TIMES * size
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def _apart(read: Callable[[], dict[str, Any]], size: int) -> dict[str, Any]:
     """What a reader gives, in a process of its own where there is fork.
 
-    The libraries are written in C, and damaged files can make them crash: that ends only the
-    process that reads.
+    The libraries are written in C, and damaged files can make them crash, or unpack without end:
+    that ends only the process that reads.
+
+    Args:
+        read: The reader.
+        size: Bytes of the file.
     """
     if "fork" not in multiprocessing.get_all_start_methods():
         return read()
@@ -121,6 +144,7 @@ def _apart(read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     ours, theirs = context.Pipe(duplex=False)
 
     def work() -> None:
+        _bound(size)
         try:
             theirs.send((read(), None))
         except UserError as error:
