@@ -8,6 +8,7 @@ import pickle
 import re
 import signal
 import struct
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from sr_lightning.papers.lesrcnn import LESRCNN
 from sr_lightning.weights.authors import Printed, released_files
 from sr_lightning.weights.convert import convert, network_from_release
 from sr_lightning.weights.files import load_network
-from sr_lightning.weights.formats import ExternalWeights
+from sr_lightning.weights.formats import ExternalWeights, matlab
 from sr_lightning.weights.state_dict_maps import RELEASES
 
 # ---- small files as the authors' tools write them ------------------------------------------------
@@ -509,3 +510,9 @@ def test_unrounded_lr_images_are_the_files_before_rounding():
     assert (exact - exact.round()).abs().max() > 0.1
     # The classic files are rounded between the two passes as well.
     assert (exact - file).abs().max() < 1.3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is bounded where /proc tells of it")
+def test_a_reader_that_unpacks_without_end_ends_alone():
+    with pytest.raises(ValueError, match=r"^$"):
+        matlab._apart(lambda: {"x": [bytes(2**20) for _ in range(4096)]}, size=100)
