@@ -8,6 +8,8 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,10 +18,13 @@ import yaml
 from conftest import CONFIGS, EXPERIMENTS, ROOT, SMALL_HFDN, only_run, picture, tiny_fit
 from PIL import Image, ImageCms
 
+from sr_lightning.baselines.fsrcnn import FSRCNN
 from sr_lightning.cli import main
 from sr_lightning.data.images import find_images, read_photo, read_rgb
+from sr_lightning.errors import UserError
 from sr_lightning.experiments import experiment_files
 from sr_lightning.papers.hfdn.module import HFDNModule
+from sr_lightning.training.cli import _check_schedule
 from sr_lightning.training.module import SRModule
 
 HFDN = str(EXPERIMENTS / "hfdn_x4.yaml")
@@ -197,6 +202,19 @@ def test_a_schedule_that_stumbles_over_its_options_is_refused_before_training(
     steps = ("--model.scheduler", "torch.optim.lr_scheduler.StepLR", "--model.scheduler.step_size")
     message = refused(capsys, *given, *steps, "0")
     assert "model.scheduler: StepLR fails when it is stepped (integer modulo by zero)" in message
+    message = refused(capsys, *given, *steps, "5", "--model.optimizer.lr", "-1")
+    assert "cannot be made: Invalid learning rate" in message
+
+
+def test_a_schedule_is_tried_also_where_the_optimiser_needs_the_losses():
+    made = partial(torch.optim.lr_scheduler.StepLR, step_size=5)
+    module = SRModule(FSRCNN(scale=4), optimizer=torch.optim.LBFGS, scheduler=made)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _check_schedule(module)
+    module.scheduler = partial(made, step_size=0)
+    with pytest.raises(UserError, match="StepLR fails when it is stepped"):
+        _check_schedule(module)
 
 
 def a_counter(loops):

@@ -35,8 +35,8 @@ __all__ = ["Campaign", "Run", "TrainingJob", "campaign_jobs", "load_campaign", "
 Device = Literal["cpu", "gpu"]
 
 
-class RunEntry(FileModel):
-    """A training of the queue, as the file says it."""
+class Run(FileModel):
+    """A training of the queue."""
 
     name: str
     """Name of the run."""
@@ -61,61 +61,17 @@ class RunEntry(FileModel):
     weights: str = ""
     """Name of the weights that it makes, where it is not the run's own."""
 
-
-class QueueFile(FileModel):
-    """experiments/campaign.yaml: the queue of trainings that shipped weights come from."""
-
-    data_licence: str
-    """Rights in the training images, for the records."""
-    test: tuple[str, ...]
-    """Sets that finished runs are tested on."""
-    runs: Annotated[tuple[RunEntry, ...], MinLen(1)]
-    """The trainings."""
-    overlays: tuple[str, ...] = ()
-    """Config files of every run that names none of its own."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """A training of the queue.
-
-    Attributes:
-        name: Name of the run.
-        priority: Lower ones go first.
-        config: Experiment file, relative to the checkout.
-        options: Values that differ from the experiment's, by dotted key.
-        overlays: Config files between the experiment's and the options.
-        after: Name of the weights that it starts from, or "".
-        minutes: Budget by device, from measured speed; a device without one is not for this run.
-        expected: Set5 PSNR in dB under edsr2017 by scale (``x4``); hoped for, not measured.
-        why: What it is good for.
-        weights: Name of those that it makes; another one's where it goes on with its training.
-        test_scales: Test scales to test at, for a network that takes any scale; default: its own.
-    """
-
-    name: str
-    priority: int
-    config: str
-    options: dict[str, Any]
-    overlays: tuple[str, ...]
-    after: str
-    minutes: dict[Device, float]
-    expected: dict[str, float]
-    why: str
-    weights: str
-    test_scales: tuple[float, ...] = ()
-
     def fit_arguments(self, device: Device, folder: Path) -> list[str]:
         """What is typed after ``sr-lightning`` to start it in a folder."""
         configs = [
-            self.config,
+            self.experiment,
             f"configs/trainer/{device}.yaml",
-            *self.overlays,
+            *(self.overlays or ()),
         ]
         arguments = ["fit"]
         for config in configs:
             arguments += ["--config", config]
-        values = dict(self.options)
+        values = dict(self.set)
         if self.after:
             values["model.init_from"] = self.after
         for key, value in values.items():
@@ -135,6 +91,19 @@ class Run:
             return record is not None
         recipes = {stage.recipe for stage in record.history}
         return any(self.recipe(device) in recipes for device in self.minutes)
+
+
+class QueueFile(FileModel):
+    """experiments/campaign.yaml: the queue of trainings that shipped weights come from."""
+
+    data_licence: str
+    """Rights in the training images, for the records."""
+    test: tuple[str, ...]
+    """Sets that finished runs are tested on."""
+    runs: Annotated[tuple[Run, ...], MinLen(1)]
+    """The trainings."""
+    overlays: tuple[str, ...] = ()
+    """Config files of every run that names none of its own."""
 
 
 @dataclass(frozen=True)
@@ -174,20 +143,14 @@ def load_campaign(path: Path, root: Path) -> Campaign:
         if not config.is_relative_to(root):
             raise UserError(f"{path}: {name} names {config}, which is not in experiments.")
         overlays = content.overlays if given.overlays is None else given.overlays
-        run = Run(
-            name=name,
-            priority=given.priority,
-            config=config.relative_to(root).as_posix(),
-            options=given.set,
-            overlays=overlays,
-            after=given.after,
-            minutes=given.minutes,
-            expected=given.expected,
-            why=given.why,
-            weights=given.weights or name,
-            test_scales=given.test_scales,
+        run = given.model_copy(
+            update={
+                "experiment": config.relative_to(root).as_posix(),
+                "overlays": overlays,
+                "weights": given.weights or name,
+            }
         )
-        for file in (run.config, *run.overlays):
+        for file in (run.experiment, *overlays):
             if not (root / file).is_file():
                 raise UserError(f"{path}: {name} names {file}, which does not exist.")
         runs.append(run)

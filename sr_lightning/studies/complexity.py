@@ -23,7 +23,7 @@ from sr_lightning.nn.complexity import Complexity, complexity, parameter_count
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.studies.published import load_published
 from sr_lightning.studies.published_cells import Cell
-from sr_lightning.studies.speeds import Machine, SpeedFile
+from sr_lightning.studies.speeds import Machine, SpeedFile, form_for_use
 from sr_lightning.training.complexity import counted, network_of_config
 from sr_lightning.training.speed import speed
 from sr_lightning.weights.zoo import load_weights
@@ -252,7 +252,7 @@ class Figure:
             layers = (m for m in network.modules() if isinstance(m, _LAYERS))
             return sum(p.numel() for layer in layers for p in layer.parameters(recurse=False))
         if self.counting == "merged":
-            return parameter_count(type(network)(**{**network.config, "merged": True}))
+            return parameter_count(form_for_use(network))
         if self.cell.metric == "parameters":
             return cost.parameters
         if self.counting == "unknown" or self.cell.hr_size is None:

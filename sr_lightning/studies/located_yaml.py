@@ -179,7 +179,11 @@ def as_model(place: Place, content: Any, model: type[_Model]) -> _Model:
         if first["type"] in {"model_type", "dict_type", "dataclass_type"}:
             place.refuse(f"expected keys with values, got {str(node)[:60]!r}.")
         said = first["msg"].removeprefix("Value error, ").replace("Input should", "it should")
-        words = {"missing": "the key is missing", "too_short": "name at least one"}
+        words = {
+            "missing": "the key is missing",
+            "too_short": "name at least one",
+            "string_pattern_mismatch": "write at least one word",
+        }
         place.refuse(words.get(first["type"], f"{said}, got {str(first['input'])[:60]!r}") + ".")
 
 

@@ -27,7 +27,14 @@ from sr_lightning.nn.network import SRNetwork
 from sr_lightning.training.provenance import processor
 from sr_lightning.training.speed import NTIRE_LR, Clock, Speed, clock_here, speed
 
-__all__ = ["Machine", "SpeedFile", "SpeedRow"]
+__all__ = ["Machine", "SpeedFile", "SpeedRow", "form_for_use"]
+
+
+def form_for_use(network: SRNetwork) -> SRNetwork:
+    """A network as it is used, with new weights where that is another form than in training."""
+    if "merged" not in network.config:
+        return network
+    return type(network)(**{**network.config, "merged": True})
 
 
 @dataclass(frozen=True)
@@ -224,8 +231,7 @@ class SpeedFile:
         if known is None:
             begin, computing = time.perf_counter(), time.process_time()
             took = speed(network, scale, patch, batch, limit=limit)
-            merge = getattr(network, "merge", None)
-            used: SRNetwork = network if merge is None else merge()
+            used = form_for_use(network)
             if used is not network:
                 images = speed(used, scale, patch, batch, limit=limit)
                 took = replace(images, step=took.step, step_plain=took.step_plain)

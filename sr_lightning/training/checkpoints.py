@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -91,9 +90,13 @@ class SafeCheckpointIO(TorchCheckpointIO):
         path = regular_file(path, "checkpoint")
         content = load_plain(path)
         for key, kind in _PARTS.items():
-            found = content.get(key, kind()) if isinstance(content, dict) else None
+            found: Any = content.get(key, kind()) if isinstance(content, dict) else None
             sound = isinstance(found, kind) and (key not in _NEEDED or bool(found))
-            if not sound or not _KEPT.get(key, lambda part, whole: True)(found, content):
+            if sound and key == "loops":
+                sound = _are_counts(found)
+            elif sound and key == "optimizer_states":
+                sound = _are_options(found, content.get("optimizer"))
+            if not sound:
                 raise UserError(
                     f"{path} is no checkpoint of a run: it has no sound '{key}'. Weights alone "
                     "are given as --model.init_from."
@@ -102,7 +105,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
         return dict(content)
 
 
-def _are_counts(progress: Any, whole: Any) -> bool:
+def _are_counts(progress: Any) -> bool:
     """Whether what loops have counted are numbers, which they go on from only while they run."""
     if not isinstance(progress, dict):
         return True
@@ -114,14 +117,13 @@ def _are_counts(progress: Any, whole: Any) -> bool:
             return False
         if not all(type(count) is int and count >= 0 for count in counts.values()):
             return False
-        if not counts and not _are_counts(value, whole):
+        if not counts and not _are_counts(value):
             return False
     return True
 
 
-def _are_options(states: list[Any], whole: dict[str, Any]) -> bool:
+def _are_options(states: list[Any], made: Any) -> bool:
     """Whether optimisers have the switches that they were made with: no schedule changes one."""
-    made = whole.get("optimizer")
     options = made.get("options") if isinstance(made, dict) else None
     if not isinstance(options, dict):
         return True
@@ -134,13 +136,6 @@ def _are_options(states: list[Any], whole: dict[str, Any]) -> bool:
         if isinstance(listed, list)
         for group in listed
     )
-
-
-# What is looked at more closely: the part, and the checkpoint.
-_KEPT: dict[str, Callable[[Any, Any], bool]] = {
-    "loops": _are_counts,
-    "optimizer_states": _are_options,
-}
 
 
 def _what_is_in(folder: Path) -> str:

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -235,18 +236,19 @@ def _check_schedule(model: SRModule) -> None:
     made = model.scheduler
     if made is None:
         return
-    optimizer = model.optimizer([torch.nn.Parameter(torch.zeros(1))])
     try:
-        schedule = made(optimizer)
+        schedule = made(model.optimizer([torch.nn.Parameter(torch.zeros(1))]))
     except (TypeError, ValueError):
         # Said where it is made for training.
         return
     if isinstance(schedule, Schedule | ReduceLROnPlateau):
         return
     try:
-        for _ in range(3):
-            optimizer.step()
-            schedule.step()
+        with warnings.catch_warnings():
+            # That the optimiser itself makes no step: some need the losses for one.
+            warnings.simplefilter("ignore")
+            for _ in range(3):
+                schedule.step()
     except Exception as error:
         raise UserError(
             f"model.scheduler: {type(schedule).__name__} fails when it is stepped ({error}); "

@@ -409,9 +409,9 @@ def _edsr_arguments(weights: ExternalWeights) -> dict[str, Any]:
     }
 
 
-def _edsr_choices(weights: ExternalWeights) -> dict[str, Any]:
+def _edsr_choices(weights: ExternalWeights, first: str = "head.0") -> dict[str, Any]:
     # The authors trained the wide network alone with it.
-    wide = weights.tensors["head.0.weight"].shape[0] >= 256
+    wide = weights.tensors[f"{first}.weight"].shape[0] >= 256
     return {"residual_scale": 0.1 if wide else 1.0}
 
 
@@ -509,8 +509,7 @@ def _basicsr_edsr_arguments(weights: ExternalWeights) -> dict[str, Any]:
 
 
 def _basicsr_edsr_choices(weights: ExternalWeights) -> dict[str, Any]:
-    wide = weights.tensors["conv_first.weight"].shape[0] >= 256
-    return {"residual_scale": 0.1 if wide else 1.0, "levels": 255}
+    return {**_edsr_choices(weights, "conv_first"), "levels": 255}
 
 
 def _basicsr_ends(network: SRNetwork, after_body: int) -> dict[str, str]:
