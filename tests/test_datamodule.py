@@ -196,6 +196,8 @@ def test_benchmark_image_is_recognised_without_the_benchmark_on_disk(tmp_path, s
 )
 def test_lr_files_are_found_by_the_names_in_use(tmp_path, name):
     (tmp_path / name).touch()
+    (tmp_path / "Canon_001_LR4.png").touch()
     assert find_low(tmp_path, "a", 4) == tmp_path / name
+    assert find_low(tmp_path, "Canon_001_HR", 4) == tmp_path / "Canon_001_LR4.png"
     with pytest.raises(UserError, match=r"No LR file of 'b' .*rename its files"):
         find_low(tmp_path, "b", 4)

@@ -23,12 +23,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from sr_lightning.cubic import cubic
 from sr_lightning.data.batch import Batch
 from sr_lightning.data.datamodule import PatchDataModule
-from sr_lightning.data.patches import StepDataset
+from sr_lightning.data.patches import PatchSource, StepDataset
 from sr_lightning.data.sampling import draw
 from sr_lightning.errors import UserError
 
@@ -371,18 +370,13 @@ def _take(image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 class _Drawing(StepDataset):
     """Batches of patches with what each of their images draws for its degradation."""
 
-    orders: int
-
-    @classmethod
-    def of(cls, patches: StepDataset, orders: int) -> _Drawing:
-        """The same batches as those of `patches`."""
-        made = cls.__new__(cls)
-        made.__dict__.update(vars(patches), orders=orders)
-        return made
+    def __init__(self, sources: Sequence[PatchSource], *, orders: int, **options: Any) -> None:
+        super().__init__(sources, **options)
+        self._orders = orders
 
     def batch(self, step: int) -> Batch:
         """The batch of one step, and under "drawn" what its images draw."""
-        drawn = draw_images(self._seed, step, self._slots, self.orders)
+        drawn = draw_images(self._seed, step, self._slots, self._orders)
         return cast(Batch, {**super().batch(step), "drawn": drawn})
 
 
@@ -432,16 +426,9 @@ class BlindDataModule(PatchDataModule):
                 )
         super().setup(stage)
 
-    def train_dataloader(self) -> DataLoader[Any]:
+    def _patches(self, **options: Any) -> StepDataset:
         """Batches of patches, with what their degradations draw."""
-        loader = super().train_dataloader()
-        assert isinstance(loader.dataset, StepDataset)
-        return DataLoader(
-            _Drawing.of(loader.dataset, len(self.degradation.orders)),
-            batch_size=None,
-            num_workers=loader.num_workers,
-            pin_memory=loader.pin_memory,
-        )
+        return _Drawing(self._sources, orders=len(self.degradation.orders), **options)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Make the LR images on the device."""

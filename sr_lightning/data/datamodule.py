@@ -432,8 +432,7 @@ class PatchDataModule(pl.LightningDataModule):
         per_step = trainer.accumulate_grad_batches if trainer else 1
         start = trainer.global_step * per_step if trainer else 0
         end = trainer.max_steps * per_step if trainer and trainer.max_steps > 0 else 1_000_000_000
-        dataset = StepDataset(
-            self._sources,
+        dataset = self._patches(
             patch=self.patch_size,
             batch=self.batch_size,
             seed=self.seed if self.seed is not None else int(os.environ.get("PL_GLOBAL_SEED", 0)),
@@ -452,6 +451,10 @@ class PatchDataModule(pl.LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             persistent_workers=False,
         )
+
+    def _patches(self, **options: Any) -> StepDataset:
+        """The batches of a training; a data module that adds something to them overrides it."""
+        return StepDataset(self._sources, **options)
 
     def _whole_images(self, images: EvaluationSet | PredictionSet | None) -> DataLoader[Any]:
         assert images is not None

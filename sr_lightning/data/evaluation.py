@@ -139,8 +139,9 @@ def find_low(folder: Path, name: str, scale: float) -> Path:
     """The LR file of an HR image in a folder of LR files.
 
     Accepts the names in use: ``0001.png``, ``0001x4.png``, ``0001x4m.png``, ``baby_x4.png``,
-    ``baby_LR.png``, ``baby_LRx4.png``, ``baby_LRBI_x4.png``, and ``img_001_SRF_4_LR.png`` for
-    ``img_001_SRF_4_HR``; suffixes of any case.
+    ``baby_LR.png``, ``baby_LRx4.png``, ``baby_LRBI_x4.png``, ``img_001_SRF_4_LR.png`` for
+    ``img_001_SRF_4_HR``, and RealSR's ``Canon_001_LR4.png`` for ``Canon_001_HR``; suffixes of any
+    case.
 
     Raises:
         UserError: none of them is there.
@@ -148,7 +149,7 @@ def find_low(folder: Path, name: str, scale: float) -> Path:
     stems = [name, f"{name}x{scale}", f"{name}_x{scale}", f"{name}_LRBI_x{scale}"]
     stems += [f"{name}_LRx{scale}", f"{name}x{scale}m", f"{name}_LR", f"{name}_lr"]
     if name.endswith("_HR"):
-        stems.append(f"{name[:-3]}_LR")
+        stems += [f"{name[:-3]}_LR", f"{name[:-3]}_LR{scale}"]
     for stem in stems:
         for suffix in (".png", ".bmp", ".webp", ".tif", ".tiff", ".jpg", ".jpeg"):
             for path in (folder / f"{stem}{suffix}", folder / f"{stem}{suffix.upper()}"):
