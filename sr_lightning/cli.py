@@ -200,7 +200,8 @@ def _without_plugins(given: list[str]) -> list[str]:
 
 def quiet() -> None:
     """Silence what users cannot act on; what they can is said in our own words."""
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_worth_saying)
+    for name in ("utilities.rank_zero", "trainer.connectors.checkpoint_connector"):
+        logging.getLogger(f"lightning.pytorch.{name}").addFilter(_is_worth_saying)
     for text in _NOISE:
         warnings.filterwarnings("ignore", message=f".*{re.escape(text)}.*")
 

@@ -56,6 +56,19 @@ def test_held_out_images_are_not_trained_on_and_stay_the_same(tmp_path):
     assert drawn == {f"img_{i:02}" for i in range(6)} - held
 
 
+@pytest.mark.parametrize("lr_source", ["cached", "on_the_fly"])
+def test_a_compressed_store_gives_the_same_batches(tmp_path, lr_source):
+    folder = save_pictures(tmp_path / "set", 4, (150, 140))
+    batches = [
+        fit(folder, lr_source=lr_source, store=kind, candidates=2).train_dataloader().dataset
+        for kind in ("decoded", "compressed")
+    ]
+    for step in range(5):
+        one, other = (each.batch(step) for each in batches)
+        assert one["lr"].equal(other["lr"])
+        assert one["hr"].equal(other["hr"])
+
+
 def test_validation_may_have_scales_of_its_own(tmp_path):
     folder = save_pictures(tmp_path / "set", 4, (40, 40))
     data = fit(folder, scale=[2, 3], val_scale=[1.5, 4])

@@ -13,6 +13,7 @@ import pytest
 from conftest import picture, save_pictures
 
 from sr_lightning.data import store as store_module
+from sr_lightning.data.compressed import open_store
 from sr_lightning.data.images import find_images, read_rgb
 from sr_lightning.data.store import PixelStore, pack_pixels
 from sr_lightning.errors import UserError
@@ -156,3 +157,63 @@ def test_unreadable_image_is_named_and_nothing_is_left(files, tmp_path):
     with pytest.raises(UserError, match="is empty"):
         make(files, tmp_path)
     assert not [p for p in (tmp_path / "cache" / "pixels").iterdir() if p.is_dir()]
+
+
+def test_a_compressed_store_gives_the_pixels_of_a_decoded_one(tmp_path):
+    files = find_images(save_pictures(tmp_path / "set", 3, (300, 130), seed=4))
+    decoded, packed = (
+        open_store(files, "set", kind, tmp_path) for kind in ("decoded", "compressed")
+    )
+    assert (packed.checksum, packed.images) == (decoded.checksum, decoded.images)
+    packed = pickle.loads(pickle.dumps(packed))
+    for index in range(3):
+        whole = decoded[index]
+        assert packed[index].shape == whole.shape
+        assert np.array_equal(packed.rgb(index), decoded.rgb(index))
+        assert np.array_equal(packed[index][100:290, 7:130], whole[100:290, 7:130])
+        corner = np.ix_([0, 0, 1, 299], [129, 2, 2])
+        assert np.array_equal(packed[index][corner], whole[corner])
+    packed.verify()
+
+
+def test_compressed_stores_derive_others_beside_decoded_ones(tmp_path):
+    files = find_images(save_pictures(tmp_path / "set", 2, (300, 130), seed=4))
+    halves = [
+        open_store(files, "set", kind, tmp_path).derived(
+            "half", lambda rgb: rgb[::2, ::2], cache=tmp_path
+        )
+        for kind in ("decoded", "compressed")
+    ]
+    assert halves[0].checksum == halves[1].checksum
+    assert halves[0].folder != halves[1].folder
+
+
+@pytest.mark.parametrize("harm", ["bytes", "ends", "size"])
+def test_a_damaged_compressed_store_is_named(tmp_path, harm):
+    files = find_images(save_pictures(tmp_path / "set", 2, (300, 130), seed=4))
+    store = open_store(files, "set", "compressed", tmp_path)
+    blocks, ends = store.folder / "blocks.webp", store.folder / "ends.i64"
+    if harm == "bytes":
+        blocks.write_bytes(bytes(40) + blocks.read_bytes()[40:])
+    elif harm == "ends":
+        # The last alone; it is as large as the file of blocks.
+        ends.write_bytes(ends.read_bytes()[-8:])
+    else:
+        # The second block, which is narrower than the first, in its place.
+        of_block = np.fromfile(ends, dtype=np.int64)
+        content = blocks.read_bytes()
+        first, second = content[: of_block[0]], content[of_block[0] : of_block[1]]
+        blocks.write_bytes(second + first + content[of_block[1] :])
+        of_block[0] = len(second)
+        of_block.tofile(ends)
+    store = open_store(files, "set", "compressed", tmp_path)
+    for use in (store.verify, lambda: store.rgb(0)):
+        with pytest.raises(UserError, match="is damaged; delete that folder"):
+            use()
+
+
+def test_a_shortened_compressed_store_is_made_again(tmp_path):
+    files = find_images(save_pictures(tmp_path / "set", 2, (300, 130), seed=4))
+    blocks = open_store(files, "set", "compressed", tmp_path).folder / "blocks.webp"
+    blocks.write_bytes(blocks.read_bytes()[:-1])
+    open_store(files, "set", "compressed", tmp_path).verify()

@@ -17,7 +17,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -190,13 +191,13 @@ class PixelStore:
     def _make(cls, name: str, count: int, images: NamedImages, cache: Path | None) -> PixelStore:
         root = (cache or cache_root()) / "pixels"
         folder = root / name
-        if not _is_finished(folder):
+        if not cls._is_finished(folder):
             try:
                 root.mkdir(parents=True, exist_ok=True)
                 with FileLock(root / f"{name}.lock"):
                     # Another process may have made it while this one waited for the lock.
-                    if not _is_finished(folder):
-                        _write(folder, count, images)
+                    if not cls._is_finished(folder):
+                        cls._write(folder, count, images)
             except OSError as error:
                 raise UserError(
                     f"Cannot write the image cache {folder}: {error.strerror or error}. "
@@ -204,66 +205,80 @@ class PixelStore:
                 ) from error
         return cls(folder)
 
+    # ---- files, which another kind of store has others of ---------------------------------------
 
-def _is_finished(folder: Path) -> bool:
-    """Whether there is a store whose record can be believed."""
-    try:
-        manifest = read_record(folder / _MANIFEST, _Manifest)
-        size = (folder / _PIXELS).stat().st_size
-    except (OSError, UserError):
-        return False
-    end = 0
-    for image in manifest.images:
-        if image.offset != end or min(image.height, image.width) < 1:
+    @classmethod
+    @contextmanager
+    def _writing(cls, folder: Path) -> Iterator[Callable[[Pixels], object]]:
+        """Where the pixels of each image go in turn."""
+        with (folder / _PIXELS).open("wb") as out:
+            yield lambda words: out.write(words.tobytes())
+
+    @classmethod
+    def _is_whole(cls, folder: Path, pixels: int) -> bool:
+        """Whether the files of a store are as long as they were written."""
+        return (folder / _PIXELS).stat().st_size == 4 * pixels
+
+    @classmethod
+    def _is_finished(cls, folder: Path) -> bool:
+        """Whether there is a store whose record can be believed."""
+        try:
+            manifest = read_record(folder / _MANIFEST, _Manifest)
+            is_whole = cls._is_whole(folder, manifest.pixels)
+        except (OSError, UserError):
             return False
-        if not re.fullmatch("[0-9a-f]{16}", image.phash):
-            return False
-        end += image.height * image.width
-    return manifest.version == _VERSION and size == 4 * manifest.pixels == 4 * end
+        end = 0
+        for image in manifest.images:
+            if image.offset != end or min(image.height, image.width) < 1:
+                return False
+            if not re.fullmatch("[0-9a-f]{16}", image.phash):
+                return False
+            end += image.height * image.width
+        return manifest.version == _VERSION and is_whole and manifest.pixels == end
 
-
-def _write(folder: Path, count: int, images: NamedImages) -> None:
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    digest, offset, entries = hashlib.sha256(), 0, []
-    try:
-        with (part / _PIXELS).open("wb") as out:
-            for name, source, read in track(
-                images,
-                total=count,
-                description=escape(f"Decoding {folder.name.rsplit('-', 1)[0]}"),
-                disable=count < 20,
-            ):
-                picture = read()
-                rgb = picture.rgb
-                words = pack_pixels(rgb)
-                out.write(words.tobytes())
-                digest.update(words.tobytes())
-                entries.append(
-                    StoredImage(
-                        name=name,
-                        source=source,
-                        height=rgb.shape[0],
-                        width=rgb.shape[1],
-                        offset=offset,
-                        sha256=hashlib.sha256(rgb.tobytes()).hexdigest(),
-                        phash=perceptual_hash(rgb),
-                        grey=picture.grey,
-                    )
-                )
-                offset += words.size
-        manifest = {
-            "version": _VERSION,
-            "pixels": offset,
-            "sha256": digest.hexdigest(),
-            "images": [asdict(entry) for entry in entries],
-        }
-        (part / _MANIFEST).write_text(json.dumps(manifest, indent=1))
-        shutil.rmtree(folder, ignore_errors=True)
-        part.rename(folder)
-    finally:
+    @classmethod
+    def _write(cls, folder: Path, count: int, images: NamedImages) -> None:
+        part = folder.with_name(folder.name + ".part")
         shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        digest, offset, entries = hashlib.sha256(), 0, []
+        try:
+            with cls._writing(part) as keep:
+                for name, source, read in track(
+                    images,
+                    total=count,
+                    description=escape(f"Decoding {folder.name.rsplit('-', 1)[0]}"),
+                    disable=count < 20,
+                ):
+                    picture = read()
+                    rgb = picture.rgb
+                    words = pack_pixels(rgb)
+                    keep(words)
+                    digest.update(words.tobytes())
+                    entries.append(
+                        StoredImage(
+                            name=name,
+                            source=source,
+                            height=rgb.shape[0],
+                            width=rgb.shape[1],
+                            offset=offset,
+                            sha256=hashlib.sha256(rgb.tobytes()).hexdigest(),
+                            phash=perceptual_hash(rgb),
+                            grey=picture.grey,
+                        )
+                    )
+                    offset += words.size
+            manifest = {
+                "version": _VERSION,
+                "pixels": offset,
+                "sha256": digest.hexdigest(),
+                "images": [asdict(entry) for entry in entries],
+            }
+            (part / _MANIFEST).write_text(json.dumps(manifest, indent=1))
+            shutil.rmtree(folder, ignore_errors=True)
+            part.rename(folder)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
 
 
 def _file_sha256(path: Path) -> str:

@@ -41,6 +41,7 @@ ASIDE = (
     "catalog",
     "find_photographs",
     "find_set",
+    "open_store",
     "weight_file",
     # What they are suspected of, and what is written down for others.
     "check_set",
