@@ -26,6 +26,8 @@ from PIL import Image
 
 from sr_lightning.baselines.fsrcnn import FSRCNN
 from sr_lightning.cli import main
+from sr_lightning.data.compressed import open_store
+from sr_lightning.data.images import find_images
 from sr_lightning.data.resize import imresize
 from sr_lightning.weights.files import save_network
 from sr_lightning.weights.zoo import ZOO
@@ -290,10 +292,21 @@ KINDS = {
         (FIT, ("test", "--run", "run"), ("validate", "--run", "run")),
         environment={"SR_CACHE": "HERE/cache"},
     ),
+    "compressed store": Kind(
+        "cache/compressed/pixels/*/*",
+        damage_bytes,
+        ((*FIT, "--data.store", "compressed"),),
+        environment={"SR_CACHE": "HERE/cache"},
+    ),
     "store's record": Kind(
-        "cache/pixels/*/*.json",
+        "cache/**/*.json",
         damage_json,
-        (FIT, ("test", "--run", "run"), ("validate", "--run", "run")),
+        (
+            FIT,
+            (*FIT, "--data.store", "compressed"),
+            ("test", "--run", "run"),
+            ("validate", "--run", "run"),
+        ),
         environment={"SR_CACHE": "HERE/cache"},
     ),
 }
@@ -341,6 +354,7 @@ def make(folder: Path) -> None:
     main([*FIT[:-1], "run"])
     main(["test", "--run", "run"])
     os.environ["SR_CACHE"] = before
+    open_store(find_images("photos"), "photos", "compressed", Path("cache"))
     main(["compare", "photos/img_00.png", *WEIGHTS])
     entry = json.loads(
         next((EXPERIMENTS / "results" / "hfdn_attention").rglob("seed0.json")).read_text()

@@ -26,6 +26,7 @@ _FIT = {
     ),
     "data.val": ("photoz", "[]"),
     "data.test": ("photoz", "photos[/x]", "a.png"),
+    "data.store": ("x", "compressed"),
     "data.cache": ("/proc/x", "a.png", "~no_user/x"),
     "data.paired_lr": ("{photos: nowhere}", "{photos: '{x}'}", "3"),
     "trainer.accumulate_grad_batches": ("0", "-1", "100"),
