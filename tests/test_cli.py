@@ -260,6 +260,10 @@ def test_a_section_that_is_none_is_refused_in_one_sentence(tmp_path, capsys, sec
             lambda c: c["optimizer_states"][0]["param_groups"][0].update(capturable=True),
             "no sound 'optimizer_states'",
         ),
+        (
+            lambda c: c["optimizer_states"][0]["param_groups"][0].update(lr="x"),
+            "is not as a training leaves it",
+        ),
         (lambda c: c.pop("pytorch-lightning_version"), "no sound 'pytorch-lightning_version'"),
     ],
 )

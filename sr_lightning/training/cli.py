@@ -57,7 +57,13 @@ from sr_lightning.weights.formats.pytorch import is_whole
 
 __all__ = ["SRCLI", "run_trainer_command"]
 
-_RESTORING = "lightning.pytorch.trainer.connectors.checkpoint_connector"
+# What hands out the parts of a checkpoint, and what goes on from them in the first step.
+_RESTORING = (
+    "lightning.pytorch.trainer.connectors.checkpoint_connector",
+    "lightning.pytorch.callbacks.lr_monitor",
+    "lightning.pytorch.callbacks.weight_averaging",
+    "torch.optim.",
+)
 _SUITE = __name__.partition(".")[0]
 # Whole numbers from here on are no more counted one by one, and no scale comes near the other:
 # of a photograph of 12 megapixels at x64, the result would have 49 gigapixels.
@@ -389,10 +395,9 @@ def _checkpoint_of(args: list[str]) -> str:
 
 
 def _is_of_restoring(error: Exception) -> bool:
-    """Whether an error comes of a checkpoint: of handing out its parts, or of an optimiser's."""
+    """Whether an error comes of a checkpoint: of handing out its parts, or of using them."""
     frames = traceback.walk_tb(error.__traceback__)
-    modules = [str(frame.f_globals.get("__name__")) for frame, _ in frames]
-    return any(name == _RESTORING or name.startswith("torch.optim.") for name in modules)
+    return any(str(frame.f_globals.get("__name__")).startswith(_RESTORING) for frame, _ in frames)
 
 
 def _signal_of(cli: SRCLI) -> signal.Signals | None:
