@@ -177,12 +177,12 @@ def test_each_loss_reaches_its_own_network_alone():
     losses = trained.losses(batches(1)[0])
     losses["loss"].backward(retain_graph=True)
     assert all(p.grad is None for p in trained.discriminator.parameters())
-    # The levels before the last are not supervised.
-    of_network = [p.grad.clone() for p in trained.network.parameters() if p.grad is not None]
+    # Also of the levels before the last, whose gradients are 0: several devices wait for them.
+    of_network = [p.grad.clone() for p in trained.network.parameters()]
     assert sum(grad.abs().sum() for grad in of_network) > 0
     losses["discriminator"].backward()
     assert all(p.grad.abs().sum() > 0 for p in trained.discriminator.parameters())
-    now = [p.grad for p in trained.network.parameters() if p.grad is not None]
+    now = [p.grad for p in trained.network.parameters()]
     assert all(torch.equal(a, b) for a, b in zip(now, of_network, strict=True))
 
 
@@ -411,6 +411,14 @@ def test_resumed_run_takes_the_configs_options_of_the_discriminator(
     assert words in refused([*again[:3], *other], capfd)
 
 
+def test_measured_precision_and_a_fused_optimiser_go_on(tmp_path, train_folder, val_folder):
+    args = arguments(tmp_path, train_folder, val_folder, trainer__max_steps=2)
+    main([*args[:5], "--config", str(CONFIGS / "trainer" / "cpu.yaml"), *args[5:]])
+    main(["fit", "--run", str(only_run(tmp_path)), "--trainer.max_steps", "4"])
+    (of_network,) = last_state(only_run(tmp_path), 4)["optimizer_states"]
+    assert of_network["param_groups"][0]["fused"] is True
+
+
 def test_run_without_discriminator_is_no_run_to_go_on_with(
     tmp_path, train_folder, val_folder, finished_run, capfd
 ):
@@ -431,7 +439,7 @@ def test_schedule_that_waits_for_a_validation_is_refused(tmp_path, train_folder,
     plateau = "lightning.pytorch.cli.ReduceLROnPlateau"
     extra = ["--model.discriminator_scheduler", plateau]
     extra += ["--model.discriminator_scheduler.monitor", "val/edsr2017/psnr"]
-    words = "model.discriminator_scheduler: no validation measures it"
+    words = "model.discriminator_scheduler: nothing measures a discriminator"
     assert words in refused(arguments(tmp_path, train_folder, val_folder, *extra), capfd)
 
 
@@ -479,7 +487,7 @@ def test_two_processes_train_the_weights_of_one(tmp_path, train_folder, val_fold
     states = []
     for name, extra in (("two", TWO), ("one", [])):
         out = tmp_path / name
-        args = arguments(out, train_folder, val_folder, *sgd, "--model.supervise", "all")
+        args = arguments(out, train_folder, val_folder, *sgd)
         done = run([*args[:5], *extra[:2], *args[5:], *extra[2:]])
         assert done.returncode == 0, done.stderr[-2000:]
         assert ("Starting with 2 processes" in done.stderr) == (name == "two")

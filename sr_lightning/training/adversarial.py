@@ -6,7 +6,6 @@ Papers: "ESRGAN" (Wang et al., ECCV Workshops 2018, https://arxiv.org/abs/1809.0
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ from sr_lightning.errors import UserError
 from sr_lightning.metrics.quality import METRICS
 from sr_lightning.nn.discriminator import UNetDiscriminator
 from sr_lightning.nn.network import SRNetwork
+from sr_lightning.nn.precision import set_layout
 from sr_lightning.training.module import SRModule, _set_option
 from sr_lightning.training.perceptual import PerceptualLoss
 from sr_lightning.training.schedules import Schedule
@@ -44,16 +44,15 @@ class AdversarialModule(SRModule):
 
     Both losses are of the state before a step, as in Real-ESRGAN's released training, where the
     network steps first and the discriminator judges the images made before. So one backward pass
-    serves both, each weight gets its gradient once, and a batch is one step of the run. Of
-    Lightning's optimisers the network's is the only one; the discriminator's is stepped here.
+    gives both gradients, and a batch is one step of the run: Lightning counts the network's, and
+    the discriminator's is made beside it.
 
     Args:
         network: What is trained; start it from a trained one by `init_from`.
         pixel_weight: Weight of `loss` per pixel.
         perceptual_weight: Weight of :class:`PerceptualLoss`; with 0, VGG19 is not needed.
         adversarial_weight: Weight of the adversarial loss; with 0 the discriminator learns alone.
-        perceptual_layers: Weights of conv1_2, conv2_2, conv3_4, conv4_4 and conv5_4 in the
-            perceptual loss. ESRGAN has conv5_4 alone: [0, 0, 0, 0, 1].
+        perceptual_layers: Weights of conv1_2, conv2_2, conv3_4, conv4_4, conv5_4.
         perceptual_file: VGG19's state dict with torchvision's names; default: fetched once.
         discriminator_channels: Width of the discriminator at full size.
         discriminator_optimizer: Makes the optimiser of the discriminator.
@@ -71,7 +70,7 @@ class AdversarialModule(SRModule):
         pixel_weight: float = 1.0,
         perceptual_weight: float = 1.0,
         adversarial_weight: float = 0.1,
-        perceptual_layers: Sequence[float] = (0.1, 0.1, 1.0, 1.0, 1.0),
+        perceptual_layers: tuple[float, ...] = (0.1, 0.1, 1.0, 1.0, 1.0),
         perceptual_file: str | None = None,
         discriminator_channels: int = 64,
         discriminator_optimizer: OptimizerCallable = torch.optim.Adam,
@@ -100,30 +99,35 @@ class AdversarialModule(SRModule):
     def setup(self, stage: str) -> None:
         """Also get VGG19, which training alone needs."""
         super().setup(stage)
-        if stage != "fit":
-            return
-        if self.loss_weights["perceptual"] and self._perceptual is None:
+        fit = stage == "fit"
+        if fit and self.loss_weights["perceptual"] and self._perceptual is None:
             self._perceptual = PerceptualLoss(self.perceptual_layers, self.perceptual_file)
-        if METRICS[self.metrics[0]].higher_is_better:
+        if fit and METRICS[self.metrics[0]].higher_is_better:
             # LPIPS, DISTS and NIQE are distances.
             rank_zero_warn(
-                f"{self.metrics[0]} chooses the best checkpoint, and falls while images get "
-                "sharper. Choose by --model.metrics '[lpips, psnr]' --model.protocols '[rgb]' "
-                "(extra 'perceptual'), or take the last checkpoint."
+                f"{self.metrics[0]} chooses the best checkpoint, and falls as images sharpen: take "
+                "the last, or choose by --model.metrics '[lpips, psnr]' --model.protocols '[rgb]'."
             )
+
+    def set_channels_last(self, wanted: bool) -> None:
+        """Choose the memory layout of both networks' weights; activations follow."""
+        super().set_channels_last(wanted)
+        set_layout(self.discriminator, wanted)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The network's loss as "loss" and its parts; the discriminator's, and its mean answers."""
         outputs, target = self.outputs_and_target(batch)
         supervised = outputs if self.supervise == "all" else outputs[-1:]
         sr, hr = (image.expand(-1, 3, -1, -1) for image in (outputs[-1], target))
-        if min(sr.shape[-2:]) < _SMALLEST:
-            raise UserError(
-                f"Adversarial training needs HR patches of {_SMALLEST} pixels or more, not "
-                f"{min(sr.shape[-2:])}; raise data.patch_size."
+        if (side := min(sr.shape[-2:])) < _SMALLEST:
+            words = (
+                f"Adversarial training needs HR patches of {_SMALLEST} pixels or more, not {side}"
             )
+            raise UserError(f"{words}; raise data.patch_size.")
         pixel = torch.stack([self.pixel_loss(output, target) for output in supervised]).mean()
-        parts = {"pixel": pixel}
+        # Predictions without a loss get gradients of zeros, which several devices wait for.
+        idle = torch.stack([0 * output.mean() for output in outputs]).sum()
+        parts = {"pixel": pixel + idle}
         if self._perceptual is not None:
             parts["perceptual"] = self._perceptual(sr, hr)
         # The network learns from the discriminator as it is, which gets no gradient of that.
@@ -147,8 +151,6 @@ class AdversarialModule(SRModule):
         self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()})
         return losses["loss"] + losses["discriminator"]
 
-    # ---- the discriminator's optimiser ----------------------------------------------------------
-
     def configure_optimizers(self) -> Any:
         """Lightning's optimiser, of the network alone; the discriminator's is made beside it.
 
@@ -167,7 +169,7 @@ class AdversarialModule(SRModule):
             raise UserError(f"{key} cannot be made: {error}") from error
         if isinstance(self._schedule, ReduceLROnPlateau):
             raise UserError(
-                "model.discriminator_scheduler: no validation measures it; name another schedule."
+                "model.discriminator_scheduler: nothing measures a discriminator; name another."
             )
         if isinstance(self._schedule, Schedule) and self._schedule.total_steps is None:
             self._schedule.total_steps = self.trainer.max_steps
@@ -196,8 +198,6 @@ class AdversarialModule(SRModule):
             scaler.step(self._opponent)
         if self._schedule is not None:
             self._schedule.step()
-
-    # ---- checkpoints ----------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the discriminator's optimiser and schedule; its weights stand with the network's."""
@@ -230,9 +230,8 @@ class AdversarialModule(SRModule):
         now = _facts(self._opponent)
         if now["class"] != before["class"]:
             raise UserError(
-                f"The discriminator was trained with {before['class']}, whose state "
-                f"{now['class']} cannot take over; name {before['class']} as "
-                "model.discriminator_optimizer."
+                f"The discriminator was trained with {before['class']}, whose state {now['class']} "
+                f"cannot take over; name {before['class']} as model.discriminator_optimizer."
             )
         for key, value in now["options"].items():
             if (old := before["options"].get(key)) != value:
