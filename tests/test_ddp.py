@@ -62,6 +62,27 @@ def test_two_processes_train_the_weights_of_one(pair):
     assert moved
 
 
+@pytest.mark.slow
+def test_predictions_without_a_loss_are_told_and_can_be_trained_beside(
+    tmp_path, train_folder, val_folder
+):
+    """SRModule supervises HFDN's last prediction alone, so that the other heads learn nothing."""
+    (tmp_path / "last.yaml").write_text(
+        "model:\n  class_path: sr_lightning.training.module.SRModule\n  init_args:\n    network:\n"
+        "      class_path: sr_lightning.papers.hfdn.network.HFDN\n"
+        "      init_args: {scale: 4, channels: 16, blocks: 2, layers: 2, growth: 8, reduction: 4}\n"
+    )
+    command, *given = tiny_fit("srcnn_x4", tmp_path, train_folder, val_folder)
+    overlays = ("--config", str(tmp_path / "last.yaml"), *TWO[:2])
+    args = [command, *given[:2], *overlays, *given[2:], *TWO[2:]]
+    done = run(args)
+    assert done.returncode == 2
+    assert "add --trainer.strategy.find_unused_parameters true." in done.stderr
+    assert "Traceback" not in done.stderr
+    done = run([*args, "--trainer.strategy.find_unused_parameters", "true"])
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 def _column(folder: Path, name: str) -> list[float]:
     rows = csv.DictReader((folder / "metrics.csv").open())
     return [float(row[name]) for row in rows if row.get(name)]

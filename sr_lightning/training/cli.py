@@ -368,6 +368,12 @@ def run_trainer_command(given: list[str]) -> None:
     except MisconfigurationException as error:
         raise UserError(f"The config cannot be used: {error}") from error
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "find_unused_parameters" in str(error):
+            raise UserError(
+                "Parts of the network have no part in the loss, such as predictions that are not "
+                "supervised, and several devices wait for their gradients; add "
+                "--trainer.strategy.find_unused_parameters true."
+            ) from error
         if not (checkpoint := _checkpoint_of(args)) or not _is_of_restoring(error):
             raise
         first = " ".join(str(error).split())
