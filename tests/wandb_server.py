@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -90,6 +91,11 @@ class WandbServer:
         self._server.shutdown()
         self._server.server_close()
 
+    @property
+    def projects(self) -> set[str]:
+        """Projects that something was uploaded to."""
+        return {run.project for run in self.runs.values()}
+
     def environment(self) -> dict[str, str]:
         """Variables by which a client finds it."""
         return {"WANDB_BASE_URL": self.url, "WANDB_API_KEY": KEY}
@@ -127,6 +133,8 @@ class WandbServer:
             }
         }
 
+    _on_GetDefaultEntity = _on_Viewer  # noqa: N815
+
     def _on_ServerFeaturesQuery(self, _: dict[str, Any]) -> Any:  # noqa: N802
         return {"serverInfo": {"features": []}}
 
@@ -142,6 +150,27 @@ class WandbServer:
         run = self.runs.get(given["name"])
         model = {"id": "project", "name": given["project"], "entity": {"id": "e", "name": ENTITY}}
         return {"model": {**model, "bucket": run and self._bucket(run)}}
+
+    def _on_ProjectInternalId(self, given: dict[str, Any]) -> Any:  # noqa: N802
+        known = given["projectName"] in self.projects
+        return {"project": {"id": "project", "internalId": "number"} if known else None}
+
+    def _on_GetProjects(self, given: dict[str, Any]) -> Any:  # noqa: N802
+        shown = {"entityName": ENTITY, "createdAt": "", "isBenchmark": False, "user": None}
+        edges = [
+            {"cursor": name, "node": {"id": name, "name": name, **shown}} for name in self.projects
+        ]
+        return {"models": {"pageInfo": {"endCursor": None, "hasNextPage": False}, "edges": edges}}
+
+    def _on_upsertView(self, given: dict[str, Any]) -> Any:  # noqa: N802
+        own = given.get("id") or f"view-{len(self.views)}"
+        self.views[own] = given
+        place = {"id": "project", "name": given["projectName"], "entityName": given["entityName"]}
+        told = {key: given.get(key) for key in ("type", "name", "displayName", "description")}
+        view = {"id": own, **told, "project": place, "spec": given["spec"], "updatedAt": None}
+        return {"upsertView": {"view": view, "inserted": True}}
+
+    _on_UpsertView2 = _on_upsertView  # noqa: N815
 
     def _bucket(self, run: Run) -> dict[str, Any]:
         def lines(kind: str) -> list[str]:
@@ -233,7 +262,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.owner.received.append(body)
             if self.path == "/graphql":
                 sent = json.loads(body)
-                name = sent.get("operationName") or ""
+                # Python's part of the client does not send the name beside the query.
+                (name,) = re.findall(r"^\s*(?:query|mutation)\s+(\w+)", sent["query"])
                 self._reply(self.owner.answer(name, sent.get("variables") or {}))
                 return
             # The client also sends measurements of itself.
