@@ -237,6 +237,38 @@ def test_a_killed_run_that_went_on_has_every_step(server, tmp_path, train_folder
 
 
 @pytest.mark.slow
+def test_an_online_run_is_the_same_one_run(server, tmp_path, train_folder, val_folder, test_folder):
+    args = tiny_fit(
+        "hfdn_x4", tmp_path, train_folder, val_folder, trainer__max_steps=2, wandb__mode="online"
+    )
+    # Processes of their own: a client keeps the first server that it is told.
+    own = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"}
+
+    def command(*given: str) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "sr_lightning", *given],
+            cwd=ROOT,
+            env=own | server.environment(),
+            capture_output=True,
+            text=True,
+            timeout=180,
+        )
+        assert done.returncode == 0, done.stderr
+
+    command(*args, *SMALL_HFDN, "--data.test", f"[{test_folder}]")
+    folder = only_run(tmp_path)
+    command("fit", "--run", str(folder), "--trainer.max_steps", "4")
+    command("test", "--run", str(folder))
+    run = the_run(server, folder)
+    assert run.state == "finished"
+    assert [row["_step"] for row in run.history] == list(range(len(run.history)))
+    assert list(logged(run, "train/loss")) == list(range(4))
+    best = max(in_metrics_file(folder, PSNR).values())
+    assert run.summary[PSNR] == {"max": pytest.approx(best)}
+    assert key_of_test(run.summary)
+
+
+@pytest.mark.slow
 def test_runs_of_a_study_are_told_apart_and_belong_together(server, tmp_path):
     """Two levels with two seeds each, as ``study run`` starts them."""
     small = (

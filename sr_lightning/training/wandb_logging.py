@@ -53,7 +53,7 @@ class WandbOptions:
     """What goes to Weights & Biases.
 
     Args:
-        mode: "offline" records into the run folder (sync later with ``wandb sync``), "online"
+        mode: "offline" records into the run folder (upload later with ``wandb sync``), "online"
             needs an API key, "disabled" records nothing.
         project: W&B project.
         entity: W&B team or user.
