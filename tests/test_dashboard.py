@@ -119,7 +119,7 @@ def texts_of(block: object) -> list[str]:
 
 
 def test_report_says_verdicts_and_means_and_shows_the_runs(dry_run, sentences):
-    blocks = dry_run("--report")["blocks"]
+    blocks = dry_run("--report", "--entity", "somebody")["blocks"]
     heads = [texts_of(block)[0] for block in blocks if block["type"] == "heading"]
     shown = ["Test", "Training", "Pictures", "Factors", "Runs"]
     assert heads == ["Verdicts", "Means", *shown]

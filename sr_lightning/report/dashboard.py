@@ -71,7 +71,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         return workspace(study, *place, _verdicts(_views(evidence, study, options.budget)))
 
     if options.dry_run:
-        print(as_json(made(options.entity)))
+        # Of a named entity, a report asks W&B for the project's number.
+        print(as_json(made("" if options.report else options.entity)))
         return
     require_key()
     entity = options.entity or _own_entity()
