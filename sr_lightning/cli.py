@@ -34,7 +34,7 @@ TOOLS = {
     "export": ("sr_lightning.inference.export", "a network as ONNX or as a PyTorch program"),
     "study": ("sr_lightning.studies.cli", "ablations: run, resume, verdicts"),
     "report": ("sr_lightning.report.cli", "published numbers beside measured ones"),
-    "dashboard": ("sr_lightning.studies.dashboard", "the W&B workspace of a study"),
+    "dashboard": ("sr_lightning.report.dashboard", "the W&B workspace or report of a study"),
     "zoo": ("sr_lightning.studies.campaign", "the queue of trainings that weights come from"),
     "doctor": ("sr_lightning.doctor.cli", "why is my PSNR not the paper's? judge LR, SR images"),
     "weights": (

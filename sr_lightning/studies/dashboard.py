@@ -1,4 +1,4 @@
-"""``sr-lightning dashboard``: a study's W&B workspace, written down as code.
+"""A study's W&B workspace, written down as code, and its panels for whatever shows its runs.
 
 Runs of a study carry what it groups and filters by: the tags ``study:`` and ``budget:``, the
 config keys ``ablation.level`` and ``seed``, the summary constants ``params`` and ``macs_720p``
@@ -7,70 +7,27 @@ config keys ``ablation.level`` and ``seed``, the summary constants ``params`` an
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from sr_lightning.errors import UserError
-from sr_lightning.experiments import project_root
-from sr_lightning.studies.study import BUDGETS, Study, find_study
+from sr_lightning.studies.study import Study
 from sr_lightning.training.complexity import network_of_config
-from sr_lightning.training.wandb_logging import WandbOptions, require_key
 
-__all__ = ["as_json", "config_key", "main", "workspace"]
+__all__ = ["as_json", "config_key", "library", "panels_of", "runs_of", "workspace"]
 
 _STEP = "trainer/global_step"
 _LEVEL = "ablation.level"
 # As many as a run logs, see ImageStrips.
 _PICTURES = 3
+_CLOSED = ("Factors", "Runs")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command.
-
-    Args:
-        argv: Options; default: the process's own.
-    """
-    parser = argparse.ArgumentParser(
-        prog="sr-lightning dashboard",
-        description="Make the W&B workspace of a study: runs by level, curves with seeds as a "
-        "band, final metrics, parallel coordinates, pictures, run comparer.",
-    )
-    parser.add_argument("study", help="name, or path of a study file")
-    parser.add_argument(
-        "--budget", choices=BUDGETS, default="quick", help="of the runs; default quick"
-    )
-    parser.add_argument("--project", default=WandbOptions().project, help="W&B project")
-    parser.add_argument("--entity", default="", help="W&B team or user; default your own")
-    parser.add_argument(
-        "--dry-run", action="store_true", help="print the JSON; needs no key and no network"
-    )
-    parser.add_argument(
-        "--runs", type=Path, default=Path("runs/studies"), help="run folders of the studies"
-    )
-    options = parser.parse_args(argv)
-    study = find_study(options.study, project_root())
-    if options.dry_run:
-        print(as_json(workspace(study, options.budget, options.project, options.entity)))
-        return
-    require_key()
-    made = workspace(study, options.budget, options.project, options.entity or _own_entity())
-    made.save()
-    print(f"Workspace: {made.url}")
-    print("Runs that were recorded offline are sent by:")
-    print(f"wandb sync {options.runs}/{study.name}/{options.budget}/*/seed*/wandb/offline-run-*")
-
-
-def _own_entity() -> str:
-    import wandb
-
-    return str(wandb.Api().default_entity)
-
-
-def workspace(study: Study, budget: str, project: str, entity: str = "") -> Any:
+def workspace(
+    study: Study, budget: str, project: str, entity: str = "", verdicts: Sequence[str] = ()
+) -> Any:
     """The workspace of a study at a budget, of wandb-workspaces; nothing is sent anywhere.
 
     Args:
@@ -78,55 +35,112 @@ def workspace(study: Study, budget: str, project: str, entity: str = "") -> Any:
         budget: Budget of the runs: levels are compared at equal budgets only.
         project: W&B project.
         entity: W&B team or user.
+        verdicts: Sentences that stand before everything else.
 
     Raises:
         UserError: wandb-workspaces is missing, or the study has no such budget.
     """
-    try:
-        # By name: the package's types do not hold under strict checking.
-        ws = importlib.import_module("wandb_workspaces.workspaces")
-        wr = importlib.import_module("wandb_workspaces.reports.v2")
-    except ImportError:
-        raise UserError(
-            "The dashboard needs wandb-workspaces: pip install sr-lightning[dashboard]."
-        ) from None
-    if budget not in study.budgets:
-        raise UserError(
-            f"The study {study.name} has no budget '{budget}' (it has: {', '.join(study.budgets)})."
-        )
-    measure = study.measure
-    pictures = [f"val/images/{place}" for place in range(_PICTURES)]
-    validated = f"val/{measure.protocol}/{measure.metric}"
-    tested = [
-        f"test/{group}/{measure.protocol}/{measure.metric}" for group in _groups(study, budget)
-    ]
+    ws, wr = library("workspaces"), library("reports.v2")
+    panels = panels_of(study, budget)
+    if verdicts:
+        text = "\n".join(f"- {sentence}" for sentence in verdicts)
+        panels = {"Verdicts": [wr.MarkdownPanel(markdown=text)], **panels}
+    of_study, of_budget = _tags(study, budget)
     return ws.Workspace(
         name=f"{study.title} ({budget} budget)",
         entity=entity,
         project=project,
         sections=[
-            ws.Section("Training", [_curve(wr, validated), _curve(wr, "train/loss")], is_open=True),
-            ws.Section("Test", [_bars(wr, key) for key in tested], is_open=True),
-            ws.Section("Factors", [_coordinates(wr, study, validated)], is_open=True),
-            ws.Section("Pictures", [wr.MediaBrowser(media_keys=pictures)]),
-            ws.Section("Runs", [wr.RunComparer(diff_only="split")]),
+            ws.Section(name, shown, is_open=name not in _CLOSED) for name, shown in panels.items()
         ],
         settings=ws.WorkspaceSettings(x_axis=_STEP, max_runs=100),
         runset_settings=ws.RunsetSettings(
-            filters=ws.And(
-                ws.Tags().isin([f"study:{study.name}"]), ws.Tags().isin([f"budget:{budget}"])
-            ),
+            filters=ws.And(ws.Tags().isin([of_study]), ws.Tags().isin([of_budget])),
             groupby=[ws.Config(_LEVEL)],
         ),
     )
 
 
+def panels_of(study: Study, budget: str) -> dict[str, list[Any]]:
+    """What is shown of a study's runs, by the heads it stands under.
+
+    Args:
+        study: See :func:`workspace`.
+        budget: See :func:`workspace`.
+
+    Raises:
+        UserError: see :func:`workspace`.
+    """
+    wr = library("reports.v2")
+    if budget not in study.budgets:
+        raise UserError(
+            f"The study {study.name} has no budget '{budget}' (it has: {', '.join(study.budgets)})."
+        )
+    validated = f"val/{study.measure.protocol}/{study.measure.metric}"
+    return {
+        "Test": [_bars(wr, key) for key in _tested(study, budget)],
+        "Training": [_curve(wr, validated), _curve(wr, "train/loss")],
+        "Pictures": [
+            wr.MediaBrowser(media_keys=[f"val/images/{place}" for place in range(_PICTURES)])
+        ],
+        "Factors": [_coordinates(wr, study, validated)],
+        "Runs": [wr.RunComparer(diff_only="split")],
+    }
+
+
+def runs_of(study: Study, budget: str, project: str, entity: str) -> Any:
+    """A report's table of a study's runs, grouped by level.
+
+    Args:
+        study: See :func:`workspace`.
+        budget: See :func:`workspace`.
+        project: See :func:`workspace`.
+        entity: See :func:`workspace`.
+    """
+    of_study, of_budget = _tags(study, budget)
+    return library("reports.v2").Runset(
+        entity=entity,
+        project=project,
+        name=study.name,
+        filters=f"Tags in ['{of_study}'] and Tags in ['{of_budget}']",
+        groupby=[f"config.{_LEVEL}"],
+        pinned_columns=[
+            "run:displayName",
+            "config:seed.value",
+            *(f"summary:{key}" for key in _tested(study, budget)),
+        ],
+    )
+
+
+def _tags(study: Study, budget: str) -> tuple[str, str]:
+    return f"study:{study.name}", f"budget:{budget}"
+
+
+def library(part: str) -> Any:
+    """A part of wandb-workspaces; by name, for its types do not hold under strict checking.
+
+    Args:
+        part: Such as "reports.v2".
+
+    Raises:
+        UserError: it is missing.
+    """
+    try:
+        return importlib.import_module(f"wandb_workspaces.{part}")
+    except ImportError:
+        raise UserError(
+            "The dashboard needs wandb-workspaces: pip install sr-lightning[dashboard]."
+        ) from None
+
+
 def as_json(made: Any) -> str:
-    """What would be sent to W&B, the same for the same workspace."""
+    """What would be sent to W&B, the same for the same workspace or report."""
     spec = json.loads(made._to_model().spec.model_dump_json(by_alias=True, exclude_none=True))
-    for place, panel in enumerate(_panels(spec), 1):
-        # W&B needs them to differ; the library draws them by chance.
+    # W&B needs them to differ; the library draws them by chance.
+    for place, panel in enumerate(_with(spec, "__id__"), 1):
         panel["__id__"] = f"panel{place}"
+    for runs in _with(spec, "runFeed"):
+        runs["id"] = "runs"
     return json.dumps(spec, indent=1, sort_keys=True)
 
 
@@ -137,19 +151,23 @@ def config_key(option: str) -> str:
     return option.replace(".", ".init_args.") if nested else option
 
 
-def _panels(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for section in spec["section"]["panelBankConfig"]["sections"]:
-        yield from section["panels"]
+def _with(spec: Any, key: str) -> Iterator[dict[str, Any]]:
+    """All mappings in plain data that have a key."""
+    if isinstance(spec, dict) and key in spec:
+        yield spec
+    for value in spec.values() if isinstance(spec, dict) else spec:
+        if isinstance(value, dict | list):
+            yield from _with(value, key)
 
 
-def _groups(study: Study, budget: str) -> list[str]:
-    """Sets and scales that runs are tested on."""
+def _tested(study: Study, budget: str) -> list[str]:
+    """Keys of what is measured, of all sets and scales that runs are tested on."""
     scales = study.measure.scales
     if not scales:
         scales = network_of_config(study.experiment(next(iter(study.levels)))).scales
     sets = study.budgets[budget].test
     return [
-        f"{name}_x{scale:g}"
+        f"test/{name}_x{scale:g}/{study.measure.protocol}/{study.measure.metric}"
         for name in (study.measure.sets if sets is None else sets)
         for scale in scales
     ]

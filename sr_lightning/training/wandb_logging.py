@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 
 from sr_lightning.code_identity import class_paths, code_identity
@@ -25,7 +27,7 @@ from sr_lightning.errors import UserError
 from sr_lightning.metrics.quality import METRICS
 from sr_lightning.nn.complexity import complexity
 from sr_lightning.runs import RunFolder
-from sr_lightning.training.metrics_file import MetricsFile
+from sr_lightning.training.metrics_file import MetricsFile, _rows_of
 from sr_lightning.training.module import SRModule
 from sr_lightning.training.provenance import commit, data_facts, hardware
 
@@ -51,7 +53,7 @@ class WandbOptions:
     """What goes to Weights & Biases.
 
     Args:
-        mode: "offline" records into the run folder (sync later with ``wandb sync``), "online"
+        mode: "offline" records into the run folder (upload later with ``wandb sync``), "online"
             needs an API key, "disabled" records nothing.
         project: W&B project.
         entity: W&B team or user.
@@ -145,19 +147,71 @@ def describe_run(trainer: pl.Trainer, config: dict[str, Any], module: SRModule) 
             constants: dict[str, Any] = {"params": cost.parameters, "macs_720p": cost.macs}
             if not options["private"]:
                 constants["commit"] = shown["provenance"]["commit"]
-            logger.experiment.summary.update(constants)
-            # The best validation, not the last one, stands for a run in lists and bars.
-            for protocol in module.protocols:
-                for metric in map(METRICS.__getitem__, module.metrics):
-                    logger.experiment.define_metric(
-                        f"val/{protocol.name}/{metric.name}",
-                        step_metric="trainer/global_step",
-                        summary="max" if metric.higher_is_better else "min",
-                    )
+            earlier = _left_by_training(RunFolder(Path(trainer.default_root_dir)), module)
+            logger.experiment.summary.update(earlier | constants)
+            for key, best in _validated(module).items():
+                logger.experiment.define_metric(
+                    key, step_metric="trainer/global_step", summary=best
+                )
+        if isinstance(logger, _RunLogger) and trainer.state.fn != TrainerFn.FITTING:
+            logger.measured_step = _logged_step(config["ckpt_path"])
+
+
+def _validated(module: SRModule) -> dict[str, Literal["max", "min"]]:
+    """Keys of validations; the best, not the last one, stands for a run in lists and bars."""
+    return {
+        f"val/{protocol.name}/{metric.name}": "max" if metric.higher_is_better else "min"
+        for protocol in module.protocols
+        for metric in map(METRICS.__getitem__, module.metrics)
+    }
+
+
+def _left_by_training(folder: RunFolder, module: SRModule) -> dict[str, Any]:
+    """The summary of all that was trained in a folder; empty before anything was.
+
+    Each command records a summary of its own, and the one that is uploaded last takes the place of
+    those before. So each has to say what the earlier ones did.
+    """
+    said: dict[str, Any] = {}
+    file = folder.path / "metrics.csv"
+    rows = _rows_of(file) if file.is_file() else {}
+    for _, row in sorted(rows.items()):
+        said |= row
+    for key, best in _validated(module).items():
+        if values := [row[key] for row in rows.values() if key in row]:
+            said[key] = {best: max(values) if best == "max" else min(values)}
+    if any(folder.checkpoints.glob("*.ckpt")):
+        path = folder.best_checkpoint()
+        with path.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        said["checkpoint"] = {"path": str(path.relative_to(folder.path)), "sha256": digest}
+    return said
+
+
+def _logged_step(checkpoint: str | None) -> int | None:
+    """The step at which a checkpoint's own validation was logged."""
+    found = re.search(r"step=(\d+)", Path(checkpoint or "").name)
+    # The first step is 0 in logs and 1 in names.
+    return None if found is None else max(0, int(found.group(1)) - 1)
+
+
+class _RunLogger(WandbLogger):
+    """Shows what is measured of a checkpoint at the checkpoint's step; Lightning takes 0.
+
+    Attributes:
+        measured_step: That step; None while training, and for other weights.
+    """
+
+    measured_step: int | None = None
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Log numbers, tables or pictures."""
+        super().log_metrics(metrics, step if self.measured_step is None else self.measured_step)
 
 
 class CheckpointFacts(Callback):
-    """Tells W&B at the end of a training which checkpoints it left.
+    """Tells W&B at the end of a training what it left, over all of its sittings.
 
     Args:
         folder: Folder of the run; paths in it are told from there on.
@@ -170,20 +224,20 @@ class CheckpointFacts(Callback):
 
     @rank_zero_only
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log path and SHA-256 of the best checkpoint."""
-        loggers = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
-        if not loggers or not any(self.folder.checkpoints.glob("*.ckpt")):
-            return
-        best = self.folder.best_checkpoint()
-        with best.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        facts = {"path": str(best.relative_to(self.folder.path)), "sha256": digest}
-        for logger in loggers:
-            logger.experiment.summary.update({"checkpoint": facts})
-            if self.artifact:
-                logger.experiment.log_artifact(
-                    str(best), name=f"weights-{logger.experiment.id}", type="model"
-                )
+        """Log the best validation of all sittings, path and SHA-256 of the best checkpoint."""
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsFile):
+                logger.save()
+        assert isinstance(pl_module, SRModule)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                said = _left_by_training(self.folder, pl_module)
+                logger.experiment.summary.update(said)
+                if self.artifact and "checkpoint" in said:
+                    best = self.folder.path / said["checkpoint"]["path"]
+                    logger.experiment.log_artifact(
+                        str(best), name=f"weights-{logger.experiment.id}", type="model"
+                    )
 
 
 def _without_places(value: Any) -> Any:
@@ -235,13 +289,13 @@ def make_logger(options: WandbOptions, folder: Path, *, name: str) -> WandbLogge
     if project == _PROJECT:
         project = os.environ.get("WANDB_PROJECT", project)
     # Set here and not by `offline=True`, which would leave WANDB_MODE behind in the environment.
-    logger = WandbLogger(
+    logger = _RunLogger(
         name=name,
         save_dir=str(folder),
         project=project,
         id=run_id,
-        # Offline there is nothing to look up: folders of one id are joined when they are synced.
-        resume="allow" if mode == "online" else None,
+        # Offline too: only by what is noted of this does `wandb sync` join folders of one id.
+        resume="allow",
         entity=options.entity,
         group=options.group,
         job_type=options.job_type or "fit",
