@@ -332,6 +332,13 @@ def test_study_with_a_reference_shows_differences_in_place_of_verdicts(checkout)
     assert "<h3>Verdicts</h3>" not in page(report)
 
 
+def test_a_study_of_the_suite_that_is_asked_for_alone_counts_each_seed_once(checkout):
+    evidence = evidence_of(checkout, run("full", 0, 30.0), run("full", 1, 30.2))
+    study = find_study("toy_unit", checkout)
+    alone = Evidence(checkout, evidence.ledger, (), own=[study])
+    assert len(alone.entries(study)) == 2
+
+
 def test_study_of_several_papers_networks_has_a_heading_of_its_own(checkout):
     shutil.copy(EXPERIMENTS / "hfdn_x4.yaml", checkout / "experiments" / "other_x4.yaml")
     text = STUDY.replace("paper: toy", "paper: compared").replace("table: toy/unit\n", "")

@@ -78,7 +78,8 @@ class Evidence:
         ledger: Ledger of finished runs.
         weights: Records of shipped weights; default those of the package.
         considered: Budgets whose runs count; default all.
-        own: Studies of the user's own, whose results lie beside them and answer nothing published.
+        own: Studies to show of themselves, most often of the user's own, whose results lie beside
+            them and answer nothing published.
     """
 
     def __init__(
@@ -111,7 +112,8 @@ class Evidence:
         """Entries by study."""
         entries = self.ledger.entries()
         for study in self.own:
-            entries += Ledger(study.results).entries(study.name)
+            if study.results != self.ledger.folder:
+                entries += Ledger(study.results).entries(study.name)
         found: dict[str, list[RunRecord]] = {}
         for entry in entries:
             if entry.budget in self.considered:
