@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import Optimizer
@@ -23,7 +23,8 @@ from sr_lightning.metrics.quality import METRICS
 from sr_lightning.nn.discriminator import UNetDiscriminator
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.nn.precision import set_layout
-from sr_lightning.training.module import SRModule, _set_option
+from sr_lightning.training.module import SRModule
+from sr_lightning.training.optimizers import hold_options, optimizer_facts
 from sr_lightning.training.perceptual import PerceptualLoss
 from sr_lightning.training.schedules import Schedule
 
@@ -204,7 +205,7 @@ class AdversarialModule(SRModule):
         super().on_save_checkpoint(checkpoint)
         if self._opponent is not None:
             checkpoint["discriminator"] = {
-                **_facts(self._opponent),
+                **optimizer_facts(self._opponent),
                 "optimizer_states": [self._opponent.state_dict()],
                 "lr_schedulers": [] if self._schedule is None else [self._schedule.state_dict()],
             }
@@ -227,23 +228,13 @@ class AdversarialModule(SRModule):
     def _restore(self, before: dict[str, Any]) -> None:
         """Take over a state; options that the config has changed since hold, as the network's."""
         assert self._opponent is not None
-        now = _facts(self._opponent)
+        now = optimizer_facts(self._opponent)
         if now["class"] != before["class"]:
             raise UserError(
                 f"The discriminator was trained with {before['class']}, whose state {now['class']} "
                 f"cannot take over; name {before['class']} as model.discriminator_optimizer."
             )
-        for key, value in now["options"].items():
-            if (old := before["options"].get(key)) != value:
-                rank_zero_info(f"discriminator_optimizer.{key} was {old} and is {value} from now.")
-                _set_option(before, key, value)
+        hold_options(before, before, now, "discriminator_optimizer")
         self._opponent.load_state_dict(before["optimizer_states"][0])
         if self._schedule is not None and before["lr_schedulers"]:
             self._schedule.load_state_dict(before["lr_schedulers"][0])
-
-
-def _facts(optimizer: Optimizer) -> dict[str, Any]:
-    """Class and plain options of an optimiser, as it was made."""
-    plain = (bool, int, float, str, tuple, type(None))
-    options = {key: value for key, value in optimizer.defaults.items() if isinstance(value, plain)}
-    return {"class": type(optimizer).__name__, "options": options}

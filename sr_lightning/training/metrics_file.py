@@ -36,7 +36,7 @@ class MetricsFile(Logger):
         self._rows: dict[int, dict[str, Any]] = {}
         self._unsaved = 0
         if path.exists():
-            self._rows = _rows_of(path)
+            self._rows = rows_of(path)
 
     @property
     def name(self) -> str:
@@ -90,7 +90,7 @@ class MetricsFile(Logger):
         self.save()
 
 
-def _rows_of(path: Path) -> dict[int, dict[str, Any]]:
+def rows_of(path: Path) -> dict[int, dict[str, Any]]:
     """The rows of an earlier sitting by step.
 
     Raises:

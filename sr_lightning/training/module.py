@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.plugins import MixedPrecision, Precision
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import GradClipAlgorithmType, rank_zero_info
+from lightning.pytorch.utilities import GradClipAlgorithmType
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -28,6 +28,7 @@ from sr_lightning.nn.check import check_network
 from sr_lightning.nn.network import SRNetwork
 from sr_lightning.nn.precision import set_layout
 from sr_lightning.training.losses import PixelLoss
+from sr_lightning.training.optimizers import hold_options, optimizer_facts
 from sr_lightning.training.schedules import Schedule
 from sr_lightning.training.warm_start import load_matching
 from sr_lightning.weights.files import check_fit, describe_network, load_network
@@ -341,9 +342,6 @@ class SRModule(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Let the optimiser's options of the config hold in a resumed run, not those it had.
 
-        Lightning restores the options with the optimiser's state, so that a learning rate given on
-        resuming would be written into the config and not be used.
-
         Raises:
             UserError: the weights do not fit the network, or the checkpoint has no optimiser or
                 another one than the config names.
@@ -365,18 +363,11 @@ class SRModule(pl.LightningModule):
                 f"The run was trained with {before['class']}, whose state {now['class']} cannot "
                 "take over; start a new run with --model.init_from, which takes the weights alone."
             )
-        for key, value in now["options"].items():
-            old = before["options"].get(key)
-            if old != value:
-                rank_zero_info(f"optimizer.{key} was {old} and is {value} from now on.")
-                _set_option(checkpoint, key, value)
+        hold_options(checkpoint, before, now, "optimizer")
 
     def _optimizer_facts(self) -> dict[str, Any]:
         """Class and plain options of the optimiser that the config describes."""
-        made = self.optimizer([nn.Parameter(torch.zeros(1))])
-        plain = (bool, int, float, str, tuple, type(None))
-        options = {key: value for key, value in made.defaults.items() if isinstance(value, plain)}
-        return {"class": type(made).__name__, "options": options}
+        return optimizer_facts(self.optimizer([nn.Parameter(torch.zeros(1))]))
 
 
 def _scores(of_methods: nn.ModuleDict) -> Iterator[tuple[str, ImageScores]]:
@@ -392,17 +383,3 @@ def _check_names(key: str, given: Sequence[str], known: Collection[str]) -> None
             f"model.{key}: {unknown or 'an empty list'} is not known; choose from "
             f"{', '.join(known)}."
         )
-
-
-def _set_option(checkpoint: dict[str, Any], key: str, new: Any) -> None:
-    """Change an option of the optimiser in a checkpoint, and of the schedule that scales it."""
-    for group in checkpoint["optimizer_states"][0]["param_groups"]:
-        if key == "lr" and "initial_lr" in group:
-            group["lr"] *= new / group["initial_lr"]
-            group["initial_lr"] = new
-        else:
-            group[key] = new
-    if key == "lr":
-        for schedule in checkpoint.get("lr_schedulers", []):
-            schedule["base_lrs"] = [new] * len(schedule.get("base_lrs", []))
-            schedule.pop("_last_lr", None)

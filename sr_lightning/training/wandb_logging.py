@@ -27,7 +27,7 @@ from sr_lightning.errors import UserError
 from sr_lightning.metrics.quality import METRICS
 from sr_lightning.nn.complexity import complexity
 from sr_lightning.runs import RunFolder
-from sr_lightning.training.metrics_file import MetricsFile, _rows_of
+from sr_lightning.training.metrics_file import MetricsFile, rows_of
 from sr_lightning.training.module import SRModule
 from sr_lightning.training.provenance import commit, data_facts, hardware
 
@@ -174,7 +174,7 @@ def _left_by_training(folder: RunFolder, module: SRModule) -> dict[str, Any]:
     """
     said: dict[str, Any] = {}
     file = folder.path / "metrics.csv"
-    rows = _rows_of(file) if file.is_file() else {}
+    rows = rows_of(file) if file.is_file() else {}
     for _, row in sorted(rows.items()):
         said |= row
     for key, best in _validated(module).items():
