@@ -369,6 +369,41 @@ def test_a_file_expands_to_flat_cells(tmp_path):
     assert published.warnings == ()
 
 
+OPTIONAL = ("protocol", "certain", "hr", "source", "note", "approximate")
+
+
+@pytest.mark.parametrize(
+    "key", ["certain", "source", "note", "approximate", "paper", "complete", "best", "where"]
+)
+def test_null_is_as_if_left_out(tmp_path, key):
+    without = read(tmp_path, GOOD.replace("    certain: false\n", ""))
+    with_null = GOOD.replace("    certain: false\n", f"    {key}: null\n")
+    assert read(tmp_path, with_null) == without
+
+
+@pytest.mark.parametrize("key", ["protocol: edsr2017", "hr: 1280x720"])
+def test_null_where_something_is_needed_is_refused(tmp_path, key):
+    with pytest.raises(UserError, match=r"p\.yaml, line \d+ .*: no .* is given for"):
+        read(tmp_path, GOOD.replace(key, f"{key.partition(':')[0]}: null"))
+
+
+@pytest.mark.parametrize("key", ["errata", "claims"])
+def test_no_errata_and_no_claims_may_be_null(tmp_path, key):
+    published = read(tmp_path, f"{GOOD[: GOOD.index('    errata:')]}    {key}: null\n")
+    assert published.claims == ()
+
+
+@pytest.mark.parametrize("key", OPTIONAL)
+def test_null_in_an_exception_is_as_if_left_out(tmp_path, key):
+    head, tail = GOOD.split("    errata:")
+    said = "approximate: true" if key == "note" else "note: a remark"
+    one, other = (
+        read(tmp_path, f"{head}    where: [{{at: {{method: A}}, {facts}}}]\n    errata:{tail}")
+        for facts in (said, f"{said}, {key}: null")
+    )
+    assert one == other
+
+
 def test_rising_psnr_and_unsupported_claims_are_warned_of(tmp_path):
     text = GOOD.replace("x3: {A: [[31, 0.9]", "x3: {A: [[38, 0.9]").replace(
         "[36, 0.96]", "[35, 0.96]"

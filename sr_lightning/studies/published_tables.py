@@ -394,7 +394,8 @@ def _cell(table: _Table, labels: Mapping[str, Label], value: float, place: Place
 def _with(cell: Cell, entry: Block, place: Place) -> Cell:
     """The cell with what a table or a ``where`` says of it."""
     changes: dict[str, Any] = {}
-    for key in entry:
+    # What is null is as if it were left out.
+    for key in [key for key, value in entry.items() if value is not None]:
         at, value = place.at(entry, key), entry[key]
         if key == "protocol" and cell.metric in ("psnr", "ssim"):
             changes["protocol"] = _protocol(value, at)
@@ -458,7 +459,7 @@ def _apply_where(table: _Table, rows: list[_Row]) -> None:
         for index in _selected(table, rows, entry.get("at"), at):
             labels, cell = rows[index]
             cell = _with(cell, entry, at)
-            if "source" in entry:
+            if entry.get("source") is not None:
                 cell = replace(cell, source=entry["source"])
             rows[index] = labels, cell
 
@@ -494,7 +495,7 @@ def _apply_experiments(table: _Table, rows: list[_Row]) -> None:
     """Name the experiment that answers each cell of a whole method."""
     place = table.place.at(table.entry, "complete")
     complete = set(range(len(rows)))
-    if "complete" in table.entry:
+    if table.entry.get("complete") is not None:
         complete = set(_selected(table, rows, table.entry["complete"], place))
     elif any(cell.factors for _, cell in rows):
         complete = set()
@@ -514,7 +515,7 @@ def _check_conventions(table: _Table, rows: Iterable[_Row]) -> None:
         what = " ".join(str(label) for label in labels.values())
         if cell.metric in ("psnr", "ssim") and cell.protocol is None:
             table.place.refuse(f"no protocol is given for {what}.")
-        if cell.metric in ("macs", "flops") and "hr" not in table.entry:
+        if cell.metric in ("macs", "flops") and table.entry.get("hr") is None:
             table.place.refuse(f"no output size 'hr' is given for {what} (unknown is a size too).")
 
 
