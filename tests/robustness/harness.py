@@ -395,6 +395,15 @@ class Kind:
     environment: Mapping[str, str] = field(default_factory=dict)
     zoo: str | None = None
 
+    def surroundings(self, folder: Path) -> dict[str, Any]:
+        """What :func:`run` is told beside the command.
+
+        Args:
+            folder: where the samples are laid out.
+        """
+        named = {key: value.replace("HERE", str(folder)) for key, value in self.environment.items()}
+        return {"environment": named, "zoo": None if self.zoo is None else str(folder / self.zoo)}
+
 
 @dataclass
 class Counts:
@@ -481,11 +490,5 @@ def try_kind(
         path.write_bytes(content)
         how = special(path, chance) if chance.random() < 0.15 else kind.damage(path, chance)
         command = list(chance.choice(kind.commands))
-        outcome = run(
-            command,
-            folder,
-            before=files(folder),
-            environment={k: v.replace("HERE", str(folder)) for k, v in kind.environment.items()},
-            zoo=None if kind.zoo is None else str(folder / kind.zoo),
-        )
+        outcome = run(command, folder, before=files(folder), **kind.surroundings(folder))
         counts.add(name, f"{name} seed {seed} ({how}): {' '.join(command)}", outcome)

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from harness import Counts, files, lay_out, run, try_kind
+import yaml
+from harness import (
+    Counts,
+    Kind,
+    damage_json,
+    damage_torch,
+    damage_yaml,
+    files,
+    lay_out,
+    run,
+    try_kind,
+)
 from samples import KINDS, MORE
 from values import OF_UPSCALE, VALUES
 
@@ -32,13 +45,17 @@ def test_damaged_files_are_refused_in_a_sentence(samples, tmp_path, name):
     assert not tried(samples, tmp_path, [name], range(first, first + count)).faults
 
 
-# In place of a value that a checkpoint keeps.
+# In place of a value that a file holds.
 ODD: tuple[Any, ...] = (None, "x", -1, 1e30, True, {}, [])
+STRUCTURED = [name for name, kind in KINDS.items() if kind.damage in (damage_json, damage_yaml)]
 
 
 def places(content, path=()):
-    """Every place of nested mappings and lists, by the keys that lead to it; tensors are left."""
-    inner = content.items() if isinstance(content, dict) else enumerate(content)
+    """Every place of nested mappings and lists, by the keys that lead to it.
+
+    Tensors are left, and of lists all but the first item, which the others are like.
+    """
+    inner = content.items() if isinstance(content, dict) else [*enumerate(content)][:1]
     for key, value in inner:
         if not isinstance(value, torch.Tensor):
             yield (*path, key)
@@ -46,25 +63,47 @@ def places(content, path=()):
             yield from places(value, (*path, key))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("odd", ODD, ids=map(str, range(len(ODD))))
-def test_odd_values_in_a_checkpoint_are_refused_in_a_sentence(samples, tmp_path, odd):
+def swept(samples, work, kind, odd, load, save):
+    """Put an odd value in each place of a file in turn; commands take turns, too."""
     counts = Counts()
-    folder = tmp_path / "try"
+    folder = work / "try"
     lay_out(samples, folder)
-    (last,) = (folder / "run" / "checkpoints").glob("last*.ckpt")
-    for place in places(torch.load(last, weights_only=True)):
+    path = min(folder.glob(kind.file))
+    for turn, place in enumerate([*places(load(path))]):
         lay_out(samples, folder)
-        content = node = torch.load(last, weights_only=True)
+        content = node = load(path)
         for key in place[:-1]:
             node = node[key]
         node[place[-1]] = odd
-        last.unlink()
-        torch.save(content, last)
-        command = (*MORE, "--ckpt_path", str(last))
-        counts.add("checkpoint", f"{place}: {odd!r}", run(command, folder, before=files(folder)))
+        path.unlink()
+        save(content, path)
+        command = kind.commands[turn % len(kind.commands)]
+        outcome = run(command, folder, before=files(folder), **kind.surroundings(folder))
+        counts.add(kind.file, f"{place}: {odd!r}: {' '.join(command)}", outcome)
     print(f"\n{counts}\n\n" + "\n\n".join(counts.examples))
-    assert not counts.faults
+    return counts
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("odd", ODD, ids=map(str, range(len(ODD))))
+def test_odd_values_in_a_checkpoint_are_refused_in_a_sentence(samples, tmp_path, odd):
+    file = "run/checkpoints/last_step=2.ckpt"
+    kind = Kind(file, damage_torch, ((*MORE, "--ckpt_path", file),))
+    load = partial(torch.load, weights_only=True)
+    assert not swept(samples, tmp_path, kind, odd, load, torch.save).faults
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("odd", ODD, ids=map(str, range(len(ODD))))
+@pytest.mark.parametrize("name", STRUCTURED)
+def test_odd_values_in_a_structured_file_are_refused_in_a_sentence(samples, tmp_path, name, odd):
+    def load(path):
+        return yaml.safe_load(path.read_text())
+
+    def save(content, path):
+        path.write_text((json.dumps if path.suffix == ".json" else yaml.safe_dump)(content))
+
+    assert not swept(samples, tmp_path, KINDS[name], odd, load, save).faults
 
 
 def odd_values(samples, work, commands):
