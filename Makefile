@@ -29,10 +29,10 @@ demo: setup  ## train HFDN x4 on bundled photographs for some minutes, test it, 
 	@$(BIN)/python -m sr_lightning.demo
 
 test: setup  ## the fast tests (oracle tests too where SR_DATA is set)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -q
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 test-all: setup  ## all tests, the slow ones too
-	$(BIN)/python -m pytest -n 2 --dist loadfile -q -m ""
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m ""
 
 lint: setup  ## ruff: style and mistakes
 	$(BIN)/ruff check .
