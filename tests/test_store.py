@@ -212,8 +212,17 @@ def test_a_damaged_compressed_store_is_named(tmp_path, harm):
             use()
 
 
-def test_a_shortened_compressed_store_is_made_again(tmp_path):
+@pytest.mark.parametrize("name", ["blocks.webp", "ends.i64", "manifest.json"])
+@pytest.mark.parametrize("harm", ["short", "pipe", "folder"])
+def test_a_compressed_store_that_is_not_whole_is_made_again(tmp_path, name, harm):
     files = find_images(save_pictures(tmp_path / "set", 2, (300, 130), seed=4))
-    blocks = open_store(files, "set", "compressed", tmp_path).folder / "blocks.webp"
-    blocks.write_bytes(blocks.read_bytes()[:-1])
+    path = open_store(files, "set", "compressed", tmp_path).folder / name
+    content = path.read_bytes()
+    path.unlink()
+    if harm == "short":
+        path.write_bytes(content[:-1])
+    elif harm == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
     open_store(files, "set", "compressed", tmp_path).verify()

@@ -21,6 +21,7 @@ from PIL import Image
 
 from sr_lightning.data.store import Pixels, PixelStore, cache_root, pack_pixels
 from sr_lightning.errors import UserError
+from sr_lightning.files import regular_file
 
 __all__ = ["CompressedStore", "StoreKind", "open_store"]
 
@@ -155,7 +156,7 @@ class CompressedStore(PixelStore):
 
     @classmethod
     def _is_whole(cls, folder: Path, pixels: int) -> bool:
-        ends = np.fromfile(folder / _ENDS, dtype=np.int64)
+        ends = np.fromfile(regular_file(folder / _ENDS, "index of an image cache"), dtype=np.int64)
         return len(ends) > 0 and (folder / _BLOCKS).stat().st_size == ends[-1]
 
 
