@@ -12,7 +12,9 @@ from PIL import Image
 
 from sr_lightning.experiments import experiment_file
 
-# One thread each: with several test processes, torch's own threads only fight for the cores.
+# One thread each: with several test processes, torch's own threads only fight for the cores. The
+# processes that tests start inherit it.
+os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
 
 

@@ -82,7 +82,7 @@ def unbroken(tmp_path_factory, train_folder, val_folder) -> dict:
 
 def test_killed_run_goes_on_bit_for_bit(tmp_path, train_folder, val_folder, unbroken):
     slow = ["--trainer.callbacks+=helper_callbacks.SlowSteps", "--trainer.callbacks.seconds=0.05"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests"), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
     process = subprocess.Popen(
         [
             sys.executable,
