@@ -37,6 +37,7 @@ from torch.utils.data import DataLoader, Dataset
 from sr_lightning.baselines.edsr import EDSR
 from sr_lightning.cli import quiet
 from sr_lightning.colour import rgb_to_y
+from sr_lightning.data.compressed import StoreKind
 from sr_lightning.data.datamodule import PatchDataModule
 from sr_lightning.data.degradation import downscale
 from sr_lightning.data.images import read_rgb
@@ -196,7 +197,9 @@ def _png(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
     return out.getvalue()
 
 
-def _patch_data(patch: int, lr_source: str = "cached") -> PatchDataModule:
+def _patch_data(
+    patch: int, lr_source: str = "cached", store: StoreKind = "decoded"
+) -> PatchDataModule:
     data = PatchDataModule(
         train=["sample-train"],
         val=["sample-val"],
@@ -206,6 +209,7 @@ def _patch_data(patch: int, lr_source: str = "cached") -> PatchDataModule:
         weighting="pixel",
         small_images="skip",
         lr_source=lr_source,  # type: ignore[arg-type]
+        store=store,
     )
     data.setup("fit")
     return data
@@ -227,6 +231,7 @@ def data(patch: int) -> list[tuple[str, list[Row]]]:
             source: iter(_patch_data(side, source).train_dataloader())
             for source in ("cached", "on_the_fly")
         }
+        packed = iter(_patch_data(side, store="compressed").train_dataloader())
         theirs = iter(DataLoader(SubImages(side), batch_size=16))
         # The same number of batches would keep the slow one busy for minutes.
         seconds = {
@@ -239,6 +244,10 @@ def data(patch: int) -> list[tuple[str, list[Row]]]:
                 {"": _take(ours["on_the_fly"], 100)}, warm=2
             )[""]
             / 100,
+            "compressed blocks, LR from the whole LR image": _interleaved(
+                {"": _take(packed, 20)}, warm=2
+            )[""]
+            / 20,
         }
         title = f"Patches per second, HR {4 * side} (x4), one process"
         tables.append((title, _rates(seconds, 16, "patches/s")))

@@ -77,7 +77,7 @@ def test_predictions_without_a_loss_are_told_and_can_be_trained_beside(
     args = [command, *given[:2], *overlays, *given[2:], *TWO[2:]]
     done = run(args)
     assert done.returncode == 2
-    assert "add --trainer.strategy.find_unused_parameters true." in done.stderr
+    assert "--trainer.strategy.find_unused_parameters true." in done.stderr
     assert "Traceback" not in done.stderr
     done = run([*args, "--trainer.strategy.find_unused_parameters", "true"])
     assert done.returncode == 0, done.stderr[-2000:]

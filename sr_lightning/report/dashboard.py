@@ -61,8 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     root = project_root()
     study = find_study(options.study, root)
 
-    results = root / "experiments" / "results"
-    evidence = Evidence(root, Ledger(results), own=[study] if study.results != results else [])
+    evidence = Evidence(root, Ledger(root / "experiments" / "results"), own=[study])
 
     def made(entity: str) -> Any:
         place = (options.budget, options.project, entity)

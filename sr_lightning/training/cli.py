@@ -371,8 +371,8 @@ def run_trainer_command(given: list[str]) -> None:
         if isinstance(error, RuntimeError) and "find_unused_parameters" in str(error):
             raise UserError(
                 "Parts of the network have no part in the loss, such as predictions that are not "
-                "supervised, and several devices wait for their gradients; add "
-                "--trainer.strategy.find_unused_parameters true."
+                "supervised, and several devices wait for their gradients; use --config "
+                "configs/trainer/ddp.yaml and --trainer.strategy.find_unused_parameters true."
             ) from error
         if not (checkpoint := _checkpoint_of(args)) or not _is_of_restoring(error):
             raise
