@@ -25,7 +25,7 @@ from sr_lightning.data.resize import Boundary, lr_size
 from sr_lightning.errors import UserError
 from sr_lightning.files import user_path
 from sr_lightning.inference.engines import with_engine
-from sr_lightning.inference.memory import free_memory
+from sr_lightning.inference.memory import fit_memory, free_memory
 from sr_lightning.inference.upscale import device_of, network_for, usual_scale
 from sr_lightning.inference.upscaler import Upscaler, upscale_channels
 from sr_lightning.metrics.protocol import PROTOCOLS
@@ -101,7 +101,7 @@ def upscale(
     with torch.no_grad(), _evaluating(network):
         upscaler = Upscaler(network, tile=tile, ensemble=ensemble)
         if tile is None:
-            upscaler.fit_memory(by, most=free_memory(upscaler.device))
+            fit_memory(upscaler, by, most=free_memory(upscaler.device))
         seen = _seen(levels).to(where)
         pixels = seen.numel() // seen.shape[1] * (8 if ensemble else 1)
         upscaler.network, _ = with_engine(network, by, engine, fast=fast, pixels=pixels)

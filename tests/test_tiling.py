@@ -12,7 +12,7 @@ from sr_lightning.baselines.metasr import MetaEDSR
 from sr_lightning.data.images import read_rgb
 from sr_lightning.data.sample import find_photographs
 from sr_lightning.inference.ensemble import dihedral, inverse_dihedral, self_ensemble
-from sr_lightning.inference.memory import bytes_per_pixel, tile_for
+from sr_lightning.inference.memory import bytes_per_pixel, fit_memory, tile_for
 from sr_lightning.inference.tiling import upscaled_strips
 from sr_lightning.inference.upscaler import Upscaler
 from sr_lightning.metrics.quality import psnr
@@ -191,7 +191,7 @@ def test_other_errors_are_not_swallowed():
 def test_small_photographs_are_not_cut_where_tiles_would_change_them():
     network = HFDN(4, channels=16, blocks=1, layers=2, growth=8, reduction=4).eval()
     upscaler = Upscaler(network)
-    upscaler.fit_memory(4)
+    fit_memory(upscaler, 4)
     assert not upscaler.exact
     assert upscaler.tile < 400
     assert not upscaler.tiles((400, 300))

@@ -8,7 +8,6 @@ by ``python -m sr_lightning.bench --only data``.
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sr_lightning.data.store import Pixels, PixelStore, cache_root, pack_pixels
-from sr_lightning.errors import UserError
 from sr_lightning.files import regular_file
 
 __all__ = ["CompressedStore", "StoreKind", "open_store"]
@@ -105,22 +103,7 @@ class CompressedStore(PixelStore):
                     return pack_pixels(np.asarray(block))
         except (OSError, ValueError, IndexError, Image.DecompressionBombError):
             pass
-        raise self._damage()
-
-    def verify(self) -> None:
-        """Decode the whole store and compare its checksum.
-
-        Raises:
-            UserError: the file on disk is not what was written.
-        """
-        digest = hashlib.sha256()
-        for index in range(len(self)):
-            digest.update(self[index][:, :].tobytes())
-        if digest.hexdigest() != self.checksum:
-            raise self._damage()
-
-    def _damage(self) -> UserError:
-        return UserError(f"The cache {self.folder} is damaged; delete that folder and start again.")
+        raise self.damage()
 
     def derived(
         self,

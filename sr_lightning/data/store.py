@@ -137,10 +137,15 @@ class PixelStore:
         Raises:
             UserError: the file on disk is not what was written.
         """
-        if _file_sha256(self.folder / _PIXELS) != self.checksum:
-            raise UserError(
-                f"The cache {self.folder} is damaged; delete that folder and start again."
-            )
+        digest = hashlib.sha256()
+        for index in range(len(self)):
+            digest.update(np.ascontiguousarray(self[index][:, :]).tobytes())
+        if digest.hexdigest() != self.checksum:
+            raise self.damage()
+
+    def damage(self) -> UserError:
+        """The error of a store that is not what was written."""
+        return UserError(f"The cache {self.folder} is damaged; delete that folder and start again.")
 
     @classmethod
     def of_files(
@@ -279,8 +284,3 @@ class PixelStore:
             part.rename(folder)
         finally:
             shutil.rmtree(part, ignore_errors=True)
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

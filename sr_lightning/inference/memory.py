@@ -14,10 +14,14 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["bytes_per_pixel", "free_memory", "tile_for"]
+from sr_lightning.inference.upscaler import Upscaler
+
+__all__ = ["bytes_per_pixel", "fit_memory", "free_memory", "tile_for"]
 
 # Of tiles of photographs: with torch, 12 megapixels and a strip of their result less than 1 GB.
 _MOST = 340 * 2**20
+# Of a photograph that is not cut although others are.
+_WHOLE = 2**30
 _PROBE = 32
 _SMALLEST = 32
 # A strip of results is as high as a tile and as wide as the image.
@@ -121,3 +125,21 @@ def tile_for(
     if most is None:
         side = min(side, _LARGEST)
     return max(_SMALLEST, side // 16 * 16)
+
+
+def fit_memory(upscaler: Upscaler, scale: float, most: int | None = None) -> None:
+    """Choose tiles that the free memory is enough for.
+
+    Args:
+        upscaler: Gets them.
+        scale: That its network can do.
+        most: Bytes that tiles may take; default: what keeps photographs of 12 megapixels under
+            1 GB.
+    """
+    like = torch.empty(0, device=upscaler.device, dtype=upscaler.network.dtype)
+
+    taken = bytes_per_pixel(lambda lr: upscaler.levels(lr, scale, torch.uint8), like)
+    upscaler.tile = tile_for(taken, upscaler.device, upscaler.margin, most)
+    if most is None and not upscaler.exact:
+        # Tiles change the results of these: photographs that are small enough are not cut.
+        upscaler.whole = tile_for(taken, upscaler.device, 0, _WHOLE)

@@ -23,7 +23,7 @@ import torch
 from sr_lightning.data.images import Photo, read_photo
 from sr_lightning.data.photo_writer import write_photo
 from sr_lightning.errors import StoppedError, UserError
-from sr_lightning.inference.memory import free_memory
+from sr_lightning.inference.memory import fit_memory, free_memory
 from sr_lightning.inference.photographs import Goal, passes_for, upscale_photo
 from sr_lightning.inference.upscale import device_of, network_for
 from sr_lightning.inference.upscaler import Upscaler
@@ -133,7 +133,7 @@ class Uploads:
         try:
             photo = read_photo(given, self.pixels)
             upscaler = self._upscaler(self.weights[weights])
-            upscaler.fit_memory(passes_for(upscaler.network, scale)[-1])
+            fit_memory(upscaler, passes_for(upscaler.network, scale)[-1])
             with torch.inference_mode():
                 size, how = upscale_photo(upscaler, photo, goal, target, done=count)
         except UserError as error:

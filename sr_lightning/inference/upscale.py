@@ -21,6 +21,7 @@ from sr_lightning.data.images import read_photo
 from sr_lightning.errors import UserError
 from sr_lightning.files import check_place
 from sr_lightning.inference.engines import ENGINES, with_engine
+from sr_lightning.inference.memory import fit_memory
 from sr_lightning.inference.outputs import files_of, shown, targets_of
 from sr_lightning.inference.photographs import Goal, passes_for, upscale_photo
 from sr_lightning.inference.upscaler import Upscaler
@@ -110,7 +111,7 @@ def _upscale_all(
     upscaler = Upscaler(network, tile=options.tile, ensemble=options.ensemble)
     if options.tile is None:
         scales = passes_for(network, goal.scale or max(network.scales))
-        upscaler.fit_memory(scales[-1])
+        fit_memory(upscaler, scales[-1])
     upscaler.network, said = with_engine(
         network,
         passes_for(network, goal.scale or max(network.scales))[0],

@@ -23,7 +23,6 @@ from sr_lightning.data.images import (
 )
 from sr_lightning.errors import UserError
 from sr_lightning.inference.ensemble import self_ensemble
-from sr_lightning.inference.memory import bytes_per_pixel, tile_for
 from sr_lightning.inference.tiling import (
     MOST_CLASSES,
     classes_of,
@@ -36,8 +35,6 @@ from sr_lightning.nn.precision import full_precision, layout_of
 __all__ = ["Upscaler", "upscale_channels"]
 
 _log = logging.getLogger(__name__)
-# Bytes that a photograph may take that is not cut although others are.
-_WHOLE = 2**30
 _SMALLEST_TILE = 32
 # LR images that a protocol does not round overshoot, and noise may be added to an image.
 _BEYOND = 1.0
@@ -52,6 +49,9 @@ class Upscaler:
             memory runs out.
         margin: LR pixels around a tile; default: what makes tiles exact.
         ensemble: Average over the 8 mirrorings and rotations.
+
+    Attributes:
+        whole: Side in LR pixels up to which an image is not cut, whatever the tile.
 
     Raises:
         UserError: the tile is smaller than a pixel.
@@ -153,7 +153,7 @@ class Upscaler:
 
             def piece(rows: slice, columns: slice) -> Tensor:
                 lr = to_tensor(whole[rows, columns])[None].to(self.device)
-                levels = self._levels(lr, scale, dtype)
+                levels = self.levels(lr, scale, dtype)
                 done(lr.shape[-2] * lr.shape[-1])
                 return levels
 
@@ -164,23 +164,17 @@ class Upscaler:
             yield strip[:, :height, :width].permute(1, 2, 0).numpy()
             height -= strip.shape[1]
 
-    def fit_memory(self, scale: float, most: int | None = None) -> None:
-        """Choose tiles that the free memory is enough for.
+    def levels(self, lr: Tensor, scale: float, dtype: torch.dtype) -> Tensor:
+        """Upscale an image to whole levels, without cutting it.
 
         Args:
+            lr: (1, C, H, W) in [0, 1]; channels as :func:`upscale_channels` takes them.
             scale: That the network can do.
-            most: Bytes that they may take; default: what keeps photographs of 12 megapixels under
-                1 GB.
+            dtype: Of the result, uint8 or uint16.
+
+        Returns:
+            (C, scale * H, scale * W) on the CPU.
         """
-        like = torch.empty(0, device=self.device, dtype=self.network.dtype)
-
-        taken = bytes_per_pixel(lambda lr: self._levels(lr, scale, torch.uint8), like)
-        self.tile = tile_for(taken, self.device, self.margin, most)
-        if most is None and not self.exact:
-            # Tiles change the results of these: photographs that are small enough are not cut.
-            self.whole = tile_for(taken, self.device, 0, _WHOLE)
-
-    def _levels(self, lr: Tensor, scale: float, dtype: torch.dtype) -> Tensor:
         sr = upscale_channels(lambda rgb: self._piece(rgb, scale), lr, scale)
         return from_unit_range(sr[0], dtype).cpu()
 
