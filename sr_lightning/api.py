@@ -100,11 +100,11 @@ def upscale(
     where = next((p.device for p in network.parameters()), planes.device)
     with torch.no_grad(), _evaluating(network):
         upscaler = Upscaler(network, tile=tile, ensemble=ensemble)
-        if tile is None:
-            fit_memory(upscaler, by, most=free_memory(upscaler.device))
         seen = _seen(levels).to(where)
         pixels = seen.numel() // seen.shape[1] * (8 if ensemble else 1)
         upscaler.network, _ = with_engine(network, by, engine, fast=fast, pixels=pixels)
+        if tile is None:
+            fit_memory(upscaler, by, most=free_memory(upscaler.device))
         large = upscale_channels(lambda rgb: upscaler(rgb, by), seen, by)
     return give(from_unit_range(large.to(planes.device), planes.dtype))  # type: ignore[no-any-return]
 

@@ -18,6 +18,7 @@ from sr_lightning.errors import UserError
 from sr_lightning.inference import engines
 from sr_lightning.inference.engines import ENGINES, EngineNetwork, with_engine
 from sr_lightning.inference.evaluate import Evaluator, evaluate_set, means
+from sr_lightning.inference.memory import fit_memory
 from sr_lightning.inference.upscaler import Upscaler
 from sr_lightning.metrics.protocol import PROTOCOLS
 from sr_lightning.metrics.quality import psnr
@@ -285,3 +286,13 @@ def test_images_one_by_one_start_an_engine_once(monkeypatch):
     api.upscale(given, network, engine="openvino")
     monkeypatch.setattr(engines, "_checked", lambda *_: pytest.fail("started again"))
     api.upscale(given, network, engine="openvino")
+
+
+def test_tiles_are_smaller_where_an_engine_takes_more_memory():
+    network = HFDN(4, channels=16, blocks=1, layers=2, growth=8, reduction=4).eval()
+    by_torch = Upscaler(network)
+    fit_memory(by_torch, 4)
+    by_openvino = Upscaler(with_engine(network, 4, "openvino")[0])
+    fit_memory(by_openvino, 4)
+    assert by_openvino.tile < by_torch.tile
+    assert by_openvino.whole < by_torch.whole

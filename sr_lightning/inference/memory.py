@@ -14,6 +14,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from sr_lightning.inference.engines import EngineNetwork
 from sr_lightning.inference.upscaler import Upscaler
 
 __all__ = ["bytes_per_pixel", "fit_memory", "free_memory", "tile_for"]
@@ -131,14 +132,19 @@ def fit_memory(upscaler: Upscaler, scale: float, most: int | None = None) -> Non
     """Choose tiles that the free memory is enough for.
 
     Args:
-        upscaler: Gets them.
+        upscaler: Gets them; its network as it is going to run.
         scale: That its network can do.
         most: Bytes that tiles may take; default: what keeps photographs of 12 megapixels under
             1 GB.
     """
-    like = torch.empty(0, device=upscaler.device, dtype=upscaler.network.dtype)
-
-    taken = bytes_per_pixel(lambda lr: upscaler.levels(lr, scale, torch.uint8), like)
+    network, factor = upscaler.network, 1.0
+    if isinstance(network, EngineNetwork):
+        # What an engine takes is not seen by the dispatcher.
+        factor = network.memory
+        network = network.network
+    plain = Upscaler(network, ensemble=upscaler.ensemble)
+    like = torch.empty(0, device=upscaler.device, dtype=network.dtype)
+    taken = factor * bytes_per_pixel(lambda lr: plain.levels(lr, scale, torch.uint8), like)
     upscaler.tile = tile_for(taken, upscaler.device, upscaler.margin, most)
     if most is None and not upscaler.exact:
         # Tiles change the results of these: photographs that are small enough are not cut.

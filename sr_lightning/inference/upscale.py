@@ -109,16 +109,16 @@ def _upscale_all(
         pairs = [pair for pair in pairs if pair not in there]
         console.print(f"{len(there)} results are there already.")
     upscaler = Upscaler(network, tile=options.tile, ensemble=options.ensemble)
-    if options.tile is None:
-        scales = passes_for(network, goal.scale or max(network.scales))
-        fit_memory(upscaler, scales[-1])
+    scales = passes_for(network, goal.scale or max(network.scales))
     upscaler.network, said = with_engine(
         network,
-        passes_for(network, goal.scale or max(network.scales))[0],
+        scales[0],
         options.engine,
         fast=options.fast,
         pixels=sum(_pixels(path) for path, _ in pairs) * (8 if options.ensemble else 1),
     )
+    if options.tile is None:
+        fit_memory(upscaler, scales[-1])
     where = f"on {device} by {said}"
     console.print(f"{type(network).__name__} ({weights}) {where}{reason}", soft_wrap=True)
     failed = _run(upscaler, pairs, goal, console)
