@@ -51,7 +51,7 @@ studies: setup  ## list the ablation studies and what the ledger has of them
 report: setup  ## published tables beside measured: HTML, Markdown, LaTeX, CSV (runs nothing)
 	@$(BIN)/sr-lightning report
 
-reproduce-tables: setup  ## run the ablations of BUDGET=quick|short|medium|paper, then render every table
+reproduce-tables: setup  ## train the main tables and ablations at BUDGET=quick|short|medium|paper, then render every table
 	@# Tables are drawn of what there is, and failed cells are still in the exit status.
 	@$(BIN)/sr-lightning study reproduce --budget $(BUDGET) $(DATA_ROOT); failed=$$?; \
 	$(BIN)/sr-lightning compare $(DATA_ROOT) >/dev/null && $(BIN)/sr-lightning report && exit $$failed

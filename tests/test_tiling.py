@@ -71,13 +71,16 @@ def refuse(error: RuntimeError, tile: int) -> int:
 @settings(max_examples=40, deadline=None)
 def test_strips_hold_every_pixel_once_and_in_place(height, width, tile):
     places = torch.arange(height * width).reshape(1, height, width)
+    sizes = set()
 
     def piece(rows: slice, columns: slice) -> Tensor:
+        sizes.add(places[:, rows, columns].shape)
         return places[:, rows, columns]
 
     strips = list(upscaled_strips(piece, (height, width), 1, tile, 3, refuse))
     assert torch.equal(torch.cat(strips, dim=1), places)
     assert len(strips) == -(-height // tile)
+    assert len(sizes) == 1
 
 
 @pytest.mark.parametrize("name", ["fsrcnn_x4", "lesrcnn_x4", "carn_m", "edsr_baseline_x4"])

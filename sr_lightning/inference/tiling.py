@@ -42,23 +42,27 @@ def upscaled_strips(
 ) -> Iterator[Tensor]:
     """Rows of tiles from top to bottom, each as wide as the image.
 
+    Pieces are all of one size, for which engines plan once: tiles share the image evenly, and those
+    at its borders get more of it on their other side.
+
     Args:
         piece: Upscales the pixels in given rows and columns: (..., scale * h, scale * w).
         size: Height and width of the image; multiples of :func:`classes_of` where there are several
             tiles.
         scale: Real scale.
-        tile: Side of a tile's core in LR pixels; a multiple of the classes, as the margin.
+        tile: Largest side of a tile's core in LR pixels; a multiple of the classes, as the margin.
         margin: LR pixels around it, where the image has them; see :func:`default_margin`.
         smaller: Side to go on with after an error, which it raises where there is none.
     """
     height, width = size
     top = 0
     while top < height:
-        rows = _span(top, tile, margin, height)
+        down, across = (_even(extent, tile, classes_of(scale)) for extent in size)
+        rows = _span(top, down, margin, height)
         try:
             cores = []
-            for left in range(0, width, tile):
-                columns = _span(left, tile, margin, width)
+            for left in range(0, width, across):
+                columns = _span(left, across, margin, width)
                 made = piece(slice(*rows[:2]), slice(*columns[:2]))
                 core = made[..., _inner(rows, scale), _inner(columns, scale)]
                 # Of the piece itself nothing else is kept.
@@ -70,10 +74,17 @@ def upscaled_strips(
         top = rows[3]
 
 
+def _even(extent: int, tile: int, classes: int) -> int:
+    """Side of as few tiles as that, of equal size."""
+    count = -(-extent // tile)
+    return -(-extent // (count * classes)) * classes
+
+
 def _span(start: int, tile: int, margin: int, end: int) -> tuple[int, int, int, int]:
     """Where a piece begins and ends, then its core."""
-    stop = min(start + tile, end)
-    return max(0, start - margin), min(end, stop + margin), start, stop
+    side = tile + 2 * margin
+    begin = max(0, min(start - margin, end - side))
+    return begin, min(end, begin + side), start, min(start + tile, end)
 
 
 def _inner(span: tuple[int, int, int, int], scale: float) -> slice:
