@@ -60,13 +60,21 @@ def study_of(tmp_path: Path, text: str = STUDY):
 
 @pytest.mark.parametrize("study", studies(ROOT), ids=lambda s: s.name)
 def test_every_study_of_the_project_is_sound(study):
-    assert study.claims or study.reference, "a study answers a claim, or compares with a level"
-    # Only an ablation has a budget of the paper's own: a comparison has as many recipes as levels,
-    # and how to train in few steps is no question of the papers.
+    is_main = study.name.startswith("results_")
+    assert study.claims or study.reference or is_main, (
+        "a study answers a claim, compares with a level, or is a main table"
+    )
+    # A comparison of networks has as many recipes as levels, and how to train in few steps is no
+    # question of the papers.
     ablation = len(set(study.experiments.values())) == 1 and bool(study.claims)
     assert set(study.budgets) - {"medium"} == {"quick", "short"} | (
-        {"paper"} if ablation else set()
+        {"paper"} if ablation or is_main else set()
     )
+    if is_main:
+        # The paper's own size, so that its numbers stand under the published ones.
+        assert not any(study.levels.values())
+        assert not any(key.startswith("model.") for b in study.budgets.values() for key in b.set)
+        assert {*study.reproduce, "quick"} == set(study.budgets)
     for budget in study.budgets:
         cells = list(study.cells(budget))
         assert len(cells) == len(study.levels) * study.seeds
@@ -74,14 +82,11 @@ def test_every_study_of_the_project_is_sound(study):
         assert len({cell.key("code", "data") for cell in cells}) == len(cells)
 
 
-@pytest.mark.parametrize(
-    ("study", "budget"),
-    [(study, budget) for study in studies(ROOT) for budget in study.budgets],
-    ids=lambda value: getattr(value, "name", value),
-)
-def test_every_level_of_a_study_can_be_built(study, budget, tmp_path):
+@pytest.mark.parametrize("study", studies(ROOT), ids=lambda study: study.name)
+def test_every_level_of_a_study_can_be_built(study, tmp_path):
     path = tmp_path / "cell.yaml"
-    for cell in study.cells(budget, seeds=1):
+    built = set()
+    for cell in (cell for budget in study.budgets for cell in study.cells(budget, seeds=1)):
         model = cell.merged_config()["model"]
         # A budget's other schedule replaces the paper's whole; only LightningCLI knows how.
         model["init_args"].pop("scheduler", None)
@@ -93,7 +98,11 @@ def test_every_level_of_a_study_can_be_built(study, budget, tmp_path):
                 for step in path_to:
                     place = place[step].setdefault("init_args", {})
                 place[last] = value
-        path.write_text(yaml.safe_dump({"model": model}))
+        text = yaml.safe_dump({"model": model})
+        if text in built:
+            continue
+        built.add(text)
+        path.write_text(text)
         with torch.device("meta"):
             module = module_of_config(path)
         assert parameter_count(module.network) > 0
@@ -705,7 +714,7 @@ def test_infinite_numbers_of_a_run_are_null_in_its_entry(tmp_path):
 
 def test_real_cells_of_a_study_end_in_the_ledger(tmp_path, monkeypatch, capsys):
     """The whole path, with real processes, real photographs, one failing level."""
-    text = STUDY.replace("full: {}", "full: {}\n  broken: {model.network.channels: 3}")
+    text = STUDY.replace("full: {}", "full: {model.network.channels: 3}")
     small = (
         "set: {model.network.channels: 16, model.network.blocks: 1, model.network.growth: 8, "
         "model.network.reduction: 4, "
@@ -715,8 +724,8 @@ def test_real_cells_of_a_study_end_in_the_ledger(tmp_path, monkeypatch, capsys):
     ledger = Ledger(tmp_path / "ledger")
     runner = StudyQueue(study, "quick", ledger, tmp_path / "runs", seeds=1)
     states = {s.cell.level: s for s in runner.run()}
-    assert states["plain"].state == states["full"].state == "done", [s.reason for s in runner.jobs]
-    assert states["broken"].state == "failed"
+    assert states["plain"].state == "done", [s.reason for s in runner.jobs]
+    assert states["full"].state == "failed"
     first = ledger.read("a_study/quick/plain/seed0")
     assert first.value("psnr", "edsr2017", "sample-test_x4") > 15
     assert first.steps == 4
@@ -728,7 +737,7 @@ def test_real_cells_of_a_study_end_in_the_ledger(tmp_path, monkeypatch, capsys):
     images = first.metrics["edsr2017"]["sample-test_x4"]["HFDN"]["images"]
     assert list(images) == ["astronaut"]
     again = StudyQueue(study, "quick", ledger, tmp_path / "runs", seeds=1).run()
-    assert [s.state for s in again] == ["in ledger", "in ledger", "failed"]
+    assert [s.state for s in again] == ["in ledger", "failed"]
 
 
 def test_no_entry_of_the_projects_ledger_names_a_place_of_a_machine():

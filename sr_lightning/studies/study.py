@@ -8,10 +8,12 @@ level with one seed at one budget; it is an ordinary ``fit`` and ``test`` with o
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -222,8 +224,8 @@ class Cell:
         """The config files as one mapping, without what does not touch the numbers."""
         merged: dict[str, Any] = {}
         for path in self.configs:
-            config = as_type(read_yaml(path) or {}, dict[str, Any], str(path))
-            _merge(merged, config)
+            changed = path.stat().st_mtime_ns if path.is_file() else 0
+            _merge(merged, copy.deepcopy(_config(path, changed)))
         for name in ("output", "wandb"):
             merged.pop(name, None)
         return merged
@@ -290,6 +292,13 @@ class Cell:
             f"budget:{self.budget}",
             f"protocol:{self.study.measure.protocol}",
         ]
+
+
+@lru_cache(maxsize=512)
+def _config(path: Path, changed: int) -> dict[str, Any]:
+    """A config file's content; most are part of many cells."""
+    content: dict[str, Any] = as_type(read_yaml(path) or {}, dict[str, Any], str(path))
+    return content
 
 
 def _studies_of(root: Path) -> Path:
