@@ -90,7 +90,7 @@ def test_a_grey_image_has_the_same_number_through_test_eval_and_compare(tmp_path
     rows = evaluate_set(Evaluator(network, protocols("edsr2017")), str(images), 2)
     expected = rows[0]["psnr"]
     (evaluated,) = measured(str(weights), sets=[str(images)])
-    assert evaluated.psnr == pytest.approx(expected, abs=1e-9)
+    assert evaluated.numbers["psnr"] == pytest.approx(expected, abs=1e-9)
     main(["compare", str(images / "bridge.png"), "--weights", str(weights), "--scale", "2",
           "--device", "cpu", "--out", "out"])  # fmt: skip
     (written,) = (tmp_path / "out").glob("*.json")

@@ -67,19 +67,36 @@ def test_ensemble_is_added_to_the_record_and_nothing_else_changed(
     # Another one than without, and what the run's own test finds with it.
     assert added["ensemble_psnr"] != before["psnr"]
     (run,) = measured(str(finished_run), sets=[str(test_folder)], ensemble=True)
-    assert run.psnr == pytest.approx(added["ensemble_psnr"], abs=1e-4)
-    assert run.recorded is None
+    assert run.numbers["psnr"] == pytest.approx(added["ensemble_psnr"], abs=1e-4)
+    assert run.recorded == {}
     (again,) = measured("first", sets=[str(test_folder)], ensemble=True)
-    assert again.recorded == (added["ensemble_psnr"], added["ensemble_ssim"])
+    assert again.recorded == {
+        "psnr": added["ensemble_psnr"],
+        "ssim": added["ensemble_ssim"],
+    }
     assert not save(again)
 
 
 def test_protocol_without_a_number_of_the_record_is_measured(shipped, test_folder):
     (found,) = measured("first", sets=[str(test_folder)], protocol="rgb")
-    assert found.recorded is None
+    assert found.recorded == {}
     assert found.agrees
     plain = shipped.measured["edsr2017"][group_of(test_folder)]
-    assert abs(found.psnr - plain["psnr"]) > 0.1
+    assert abs(found.numbers["psnr"] - plain["psnr"]) > 0.1
+
+
+def test_further_metrics_are_measured_and_added_to_the_record(shipped, test_folder, capsys):
+    options = ["--sets", str(test_folder), "--device", "cpu", "--save"]
+    main(["weights", "eval", "first", "--metrics", "psnr", "vif", *options])
+    assert "VIF" in capsys.readouterr().out
+    before, after = (
+        one.measured["edsr2017"][group_of(test_folder)] for one in (shipped, find_weights("first"))
+    )
+    # No number that was there is written anew.
+    assert after == {**before, **{key: after[key] for key in ("vif", "bicubic_vif")}}
+    assert 0 < after["bicubic_vif"] < 1
+    (found,) = measured("first", sets=[str(test_folder)], metrics=["vif"])
+    assert found.numbers["vif"] == pytest.approx(found.recorded["vif"], abs=1e-5)
 
 
 def test_only_records_of_the_zoo_are_added_to(shipped, finished_run, test_folder):
@@ -124,7 +141,7 @@ def test_bicubic_and_files_of_others_are_measured_and_written_for_machines(
 @pytest.mark.oracle
 def test_a_record_of_the_package_is_met_on_the_real_set(sr_data):
     (found,) = measured("fsrcnn_x4", sets=["set5"], root=str(sr_data))
-    assert found.recorded is not None
+    assert found.recorded.keys() == {"psnr", "ssim"}
     assert found.agrees
     assert found.images == 5
 

@@ -25,13 +25,12 @@ from sr_lightning.files import check_place, write_json, write_whole
 from sr_lightning.inference.evaluate import Evaluator, evaluate_set, means
 from sr_lightning.inference.upscale import device_of, network_for
 from sr_lightning.metrics.protocol import PROTOCOLS
+from sr_lightning.metrics.quality import METRICS, stored
 from sr_lightning.nn.complexity import parameter_count
 from sr_lightning.weights.authors import Cells, find_released, printed_text, save_measured
 from sr_lightning.weights.zoo import PROTOCOL, SETS, find_weights, load_weights, records
 
 __all__ = [
-    "PSNR_LIMIT",
-    "SSIM_LIMIT",
     "SUMMARY",
     "MeasuredWeights",
     "add_files",
@@ -45,8 +44,9 @@ __all__ = [
 
 SUMMARY = "measure weights on benchmark sets, beside what their record says"
 # More than another order of summation, or 16 bits in the test of a training, changes of a mean.
-PSNR_LIMIT = 0.01
-SSIM_LIMIT = 0.0005
+_LIMITS = {"psnr": 0.01}
+_LIMIT = 0.0005
+_USUAL = ("psnr", "ssim")
 _BICUBIC = "bicubic"
 
 
@@ -61,10 +61,9 @@ class MeasuredWeights:
         protocol: Its name.
         ensemble: Whether with the 8-fold self-ensemble.
         images: Number of them.
-        psnr: PSNR in dB.
-        ssim: SSIM from -1 to 1.
-        bicubic: PSNR and SSIM of bicubic interpolation on the same images.
-        recorded: PSNR and SSIM of the record, or None where it has none.
+        numbers: Means by metric.
+        bicubic: Those of bicubic interpolation on the same images.
+        recorded: Those that the record has.
     """
 
     weights: str
@@ -73,10 +72,9 @@ class MeasuredWeights:
     protocol: str
     ensemble: bool
     images: int
-    psnr: float
-    ssim: float
-    bicubic: tuple[float, float]
-    recorded: tuple[float, float] | None
+    numbers: Mapping[str, float]
+    bicubic: Mapping[str, float]
+    recorded: Mapping[str, float]
 
     @property
     def group(self) -> str:
@@ -86,10 +84,10 @@ class MeasuredWeights:
     @property
     def agrees(self) -> bool:
         """Whether it is what the record says, or the record says nothing."""
-        if self.recorded is None:
-            return True
-        psnr, ssim = self.recorded
-        return abs(self.psnr - psnr) <= PSNR_LIMIT and abs(self.ssim - ssim) <= SSIM_LIMIT
+        return all(
+            abs(self.numbers[name] - value) <= _LIMITS.get(name, _LIMIT)
+            for name, value in self.recorded.items()
+        )
 
 
 def measured(
@@ -98,6 +96,7 @@ def measured(
     sets: Sequence[str] = SETS,
     scales: Sequence[float] | None = None,
     protocol: str = PROTOCOL,
+    metrics: Sequence[str] = _USUAL,
     ensemble: bool = False,
     root: str | None = None,
     device: torch.device | None = None,
@@ -110,6 +109,7 @@ def measured(
         sets: Names of benchmark sets, or folders of HR images.
         scales: Default: those that the network is made for.
         protocol: Its name.
+        metrics: Names in :data:`~sr_lightning.metrics.quality.METRICS`.
         ensemble: Average over the 8 mirrorings and rotations, as papers' "+" rows do.
         root: Data root.
         device: Device to compute on; default: the CPU.
@@ -123,7 +123,9 @@ def measured(
         scales = (2, 3, 4) if plain else load_weights(weights).scales
     for scale in scales:
         network = None if plain else network_for(weights, scale, device or torch.device("cpu"))
-        evaluator = Evaluator(network, [PROTOCOLS[protocol]], ensemble=ensemble, bicubic=True)
+        evaluator = Evaluator(
+            network, [PROTOCOLS[protocol]], metrics, ensemble=ensemble, bicubic=True
+        )
         for image_set in sets:
             title = f"{weights} x{scale:g} {image_set}"
             rows = evaluate_set(evaluator, image_set, scale, root, progress, title, device)
@@ -137,16 +139,15 @@ def measured(
                 protocol,
                 ensemble,
                 int(mean["images"]),
-                mean["psnr"],
-                mean["ssim"],
-                (bicubic["psnr"], bicubic["ssim"]),
-                None,
+                {name: mean[name] for name in metrics},
+                {name: bicubic[name] for name in metrics},
+                {},
             )
             yield replace(found, recorded=_recorded(found))
 
 
-def _keys(ensemble: bool) -> tuple[str, str]:
-    return ("ensemble_psnr", "ensemble_ssim") if ensemble else ("psnr", "ssim")
+def _key(metric: str, ensemble: bool) -> str:
+    return f"ensemble_{metric}" if ensemble else metric
 
 
 def _cells(weights: str) -> Cells:
@@ -155,10 +156,10 @@ def _cells(weights: str) -> Cells:
     return {} if known is None else known.measured
 
 
-def _recorded(found: MeasuredWeights) -> tuple[float, float] | None:
+def _recorded(found: MeasuredWeights) -> dict[str, float]:
     cell = _cells(found.weights).get(found.protocol, {}).get(found.group, {})
-    psnr, ssim = (cell.get(key) for key in _keys(found.ensemble))
-    return None if psnr is None or ssim is None else (psnr, ssim)
+    known = {name: cell.get(_key(name, found.ensemble)) for name in found.numbers}
+    return {name: value for name, value in known.items() if value is not None}
 
 
 def save(found: MeasuredWeights) -> bool:
@@ -178,19 +179,16 @@ def save(found: MeasuredWeights) -> bool:
         raise UserError(
             f"'{found.weights}' is no name of the zoo; only records of names can be added to."
         )
-    if found.recorded is not None:
+    added: dict[str, Any] = {}
+    for name, value in stored(found.numbers).items():
+        if value is not None and name not in found.recorded:
+            added[_key(name, found.ensemble)] = value
+            added[f"bicubic_{name}"] = METRICS[name].stored(found.bicubic[name])
+    if not added:
         return False
     measured = _cells(found.weights)
     groups = measured.get(found.protocol, {})
-    psnr, ssim = _keys(found.ensemble)
-    added = {
-        psnr: round(found.psnr, 4),
-        ssim: round(found.ssim, 5),
-        "bicubic_psnr": round(found.bicubic[0], 4),
-        "bicubic_ssim": round(found.bicubic[1], 5),
-        "images": found.images,
-    }
-    cell = {**groups.get(found.group, {}), **added}
+    cell = {**groups.get(found.group, {}), **added, "images": found.images}
     cells = {**measured, found.protocol: {**groups, found.group: cell}}
     if record is not None:
         replace(record, measured=cells).write()
@@ -223,6 +221,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=PROTOCOL,
         help=f"default: {PROTOCOL}; 'weights list' says which one a release's numbers are under",
     )
+    parser.add_argument(
+        "--metrics",
+        nargs="+",
+        choices=[*METRICS],
+        metavar="METRIC",
+        default=list(_USUAL),
+        help=f"of {', '.join(METRICS)}; those of networks look at RGB (--protocol rgb); "
+        "default: psnr ssim",
+    )
     parser.add_argument("--ensemble", action="store_true", help="8-fold self-ensemble")
     parser.add_argument("--data-root", metavar="FOLDER", help="default $SR_DATA or ./data")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps; default: auto")
@@ -254,6 +261,7 @@ def run(options: argparse.Namespace) -> None:
                 sets=options.sets,
                 scales=options.scale,
                 protocol=options.protocol,
+                metrics=options.metrics,
                 ensemble=options.ensemble,
                 root=str(root),
                 device=device,
@@ -275,16 +283,15 @@ def run(options: argparse.Namespace) -> None:
     differing = [row for row in found if not row.agrees]
     if differing:
         console.print(
-            f"{len(differing)} of {len(found)} differ from their record by more than {PSNR_LIMIT} "
-            f"dB or {SSIM_LIMIT}; 'sr-lightning prepare --check' tells whether the images are the "
-            "usual ones.",
+            f"{len(differing)} of {len(found)} differ from their record by more than "
+            f"{_LIMITS['psnr']} dB or {_LIMIT}; 'sr-lightning prepare --check' tells whether the "
+            "images are the usual ones.",
             highlight=False,
         )
         raise SystemExit(1)
 
 
 def _as_row(found: MeasuredWeights) -> dict[str, Any]:
-    recorded = found.recorded or (None, None)
     return {
         "weights": found.weights,
         "set": found.image_set,
@@ -292,12 +299,9 @@ def _as_row(found: MeasuredWeights) -> dict[str, Any]:
         "protocol": found.protocol,
         "ensemble": found.ensemble,
         "images": found.images,
-        "psnr": found.psnr,
-        "ssim": found.ssim,
-        "bicubic_psnr": found.bicubic[0],
-        "bicubic_ssim": found.bicubic[1],
-        "recorded_psnr": recorded[0],
-        "recorded_ssim": recorded[1],
+        **found.numbers,
+        **{f"bicubic_{name}": value for name, value in found.bicubic.items()},
+        **{f"recorded_{name}": found.recorded.get(name) for name in found.numbers},
     }
 
 
@@ -307,19 +311,24 @@ def _table(found: Sequence[MeasuredWeights]) -> Table:
     table = Table(title=title, title_justify="left")
     for name in ("weights", "set"):
         table.add_column(name, overflow="fold")
-    for name in ("images", "PSNR (dB)", "SSIM", "record"):
+    headings = [METRICS[name].heading for name in first.numbers]
+    for name in ("images", *headings, "record"):
         table.add_column(name, justify="right")
     for row in found:
-        recorded = "" if row.recorded is None else f"{row.recorded[0]:.3f} / {row.recorded[1]:.5f}"
+        recorded = " / ".join(_text(name, value) for name, value in row.recorded.items())
         table.add_row(
             row.weights,
             f"{row.image_set} x{row.scale:g}",
             str(row.images),
-            f"{row.psnr:.3f}",
-            f"{row.ssim:.5f}",
+            *(_text(name, value) for name, value in row.numbers.items()),
             recorded + ("" if row.agrees else "  differs"),
         )
     return table
+
+
+def _text(name: str, value: float) -> str:
+    """A digit more than tables print."""
+    return replace(METRICS[name], digits=METRICS[name].digits + 1).text(value)
 
 
 def wide_console() -> Console:
