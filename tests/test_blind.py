@@ -261,17 +261,17 @@ def test_normal_and_poisson_numbers_are_distributed_as_such():
 
 
 @pytest.mark.parametrize(
-    ("experiment", "size"),
+    ("experiment", "size", "overlay"),
     [
-        ("hfdn_x4", SMALL_HFDN),
-        ("cmsc", ["--model.network.stages=1", "--model.network.channels=8"]),
-        ("cirn_x4", ["--model.network.groups=1", "--model.network.channels=8"]),
-        ("lesrcnn_x4", ["--model.network.channels=8"]),
-        ("asdn", ["--model.network.blocks=1", "--data.val_scale=2"]),
+        ("hfdn_x4", SMALL_HFDN, "blind"),
+        ("hfdn_x4", SMALL_HFDN, "blind2"),
+        ("cmsc", ["--model.network.stages=1", "--model.network.channels=8"], "blind"),
+        ("cirn_x4", ["--model.network.groups=1", "--model.network.channels=8"], "blind"),
+        ("lesrcnn_x4", ["--model.network.channels=8"], "blind"),
+        ("asdn", ["--model.network.blocks=1", "--data.val_scale=2"], "blind"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-@pytest.mark.parametrize("overlay", ["blind", "blind2"])
 def test_every_paper_trains_blind(
     tmp_path, train_folder, val_folder, test_folder, experiment, size, overlay
 ):

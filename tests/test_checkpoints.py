@@ -183,7 +183,10 @@ def test_best_is_the_best_value_whatever_was_copied_last(tmp_path):
     assert folder.best_checkpoint().name == "best_step=1_rgb_lpips-min=0.3000.ckpt"
 
 
-@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [("SIGTERM", 143), pytest.param("SIGHUP", 129, marks=pytest.mark.slow)],
+)
 def test_signals_of_systems_save_and_stop(tmp_path, train_folder, val_folder, name, code):
     args = tiny_fit("hfdn_x4", tmp_path, train_folder, val_folder, trainer__max_steps=40)
     asked = ["--trainer.callbacks+=helper_callbacks.SignalAt", "--trainer.callbacks.step=3",

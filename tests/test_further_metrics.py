@@ -123,6 +123,26 @@ def test_a_metric_whose_package_or_weights_are_missing_is_a_sentence(monkeypatch
         RGB.measure(*pair((40, 44)), 2, metrics=["dists"])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lpips", "dists"])
+def test_pyiqas_values_are_those_of_torchmetrics(name):
+    pytest.importorskip("pyiqa", exc_type=ImportError)
+    from torchmetrics.functional.image import dists, lpips
+
+    further._loaded.cache_clear()
+    sr, hr = (image.float().clamp(0, 1) for image in pair((96, 128)))
+    try:
+        found = further.of_network(name, 255 * sr, 255 * hr)
+    except UserError as error:
+        pytest.skip(str(error))
+    if name == "lpips":
+        theirs = lpips.learned_perceptual_image_patch_similarity(sr, hr, normalize=True)
+    else:
+        theirs = dists.deep_image_structure_and_texture_similarity(sr, hr)
+    assert found.item() > 0.01
+    assert found.item() == pytest.approx(float(theirs.detach()), rel=1e-4)
+
+
 def test_a_test_measures_what_it_is_told_to(tmp_path, train_folder, val_folder, test_folder):
     args = tiny_fit("hfdn_x4", tmp_path, train_folder, val_folder, trainer__max_steps=2)
     main([*args, *SMALL_HFDN, "--data.test", f"[{test_folder}]", "--model.metrics", "[psnr, vif]"])
