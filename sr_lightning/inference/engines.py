@@ -208,6 +208,9 @@ def _fastest(
         best = "torch"
     with suppress(UserError):
         write_whole(note, best)
+    for name in {*versions} - {best}:
+        # It holds hundreds of MB.
+        _started_runs.pop(_started_key(network, scale, name, fast), None)
     return best
 
 
@@ -299,6 +302,11 @@ _LOADERS: dict[str, Callable[[bytes, bool], _Run]] = {
 _started_runs: dict[tuple[str, str], _Run] = {}
 
 
+def _started_key(network: SRNetwork, scale: float, engine: str, fast: bool) -> tuple[str, str]:
+    path = _cache(network, scale, str(fast), ".onnx")
+    return engine, f"{path} {torch.get_num_threads()}"
+
+
 def _started(network: SRNetwork, scale: float, engine: str, fast: bool) -> _Run:
     """What upscales one image by an engine.
 
@@ -306,7 +314,7 @@ def _started(network: SRNetwork, scale: float, engine: str, fast: bool) -> _Run:
         _UnfitError: it does not do so as the network does.
     """
     path = _cache(network, scale, str(fast), ".onnx")
-    key = (engine, f"{path} {torch.get_num_threads()}")
+    key = _started_key(network, scale, engine, fast)
     if key not in _started_runs:
         while len(_started_runs) >= 4:
             del _started_runs[next(iter(_started_runs))]
