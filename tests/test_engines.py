@@ -203,12 +203,16 @@ def test_an_engine_that_is_hardly_faster_is_left(tmp_path, monkeypatch):
     (note,) = kept(tmp_path, ".engine")
     note.unlink()
     assert with_engine(small(), 2)[1] == "ONNX Runtime"
-    # Of a network that sees the whole image its tiles are smaller.
-    seconds |= {"onnxruntime": 2.0, "openvino": 1.02}
-    for note in kept(tmp_path, ".engine"):
-        note.unlink()
+
+
+def test_openvino_is_taken_unasked_only_where_it_needs_no_more_memory(tmp_path, monkeypatch):
+    seconds = {"torch": 3.0, "onnxruntime": 2.0, "openvino": 1.0}
+    monkeypatch.setattr(engines, "_times", lambda runs, *_, **__: {n: seconds[n] for n in runs})
+    bounded = FSRCNN(2, channels=8, shrunk=4, depth=1).eval()
+    assert bounded.receptive_field is not None
+    assert with_engine(bounded, 2)[1] == "OpenVINO"
     assert small().receptive_field is None
-    assert with_engine(small(), 2)[1] == "PyTorch"
+    assert with_engine(small(), 2)[1] == "ONNX Runtime"
 
 
 def test_automatic_choice_is_the_fastest_and_remembered(tmp_path, monkeypatch):
@@ -221,7 +225,7 @@ def test_automatic_choice_is_the_fastest_and_remembered(tmp_path, monkeypatch):
 
     monkeypatch.setattr(engines, "_times", times)
     assert with_engine(network, 2, pixels=128 * 128 * engines._LONG)[1] == "ONNX Runtime"
-    assert measured == [{"torch"}, {"torch", *COMPILED}]
+    assert measured == [{"torch"}, {"torch", "onnxruntime"}]
     # What is not used is let go.
     assert [engine for engine, _ in engines._started_runs] == ["onnxruntime"]
     # Now that it is known, it is taken for smaller images as well.

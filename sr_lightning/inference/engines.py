@@ -46,9 +46,9 @@ _GAIN = 1.2
 # A tenth of a level of 8 bits; 16 bits are 50 dB beside float32.
 _TOLERANCE, _FAST_TOLERANCE = 0.1 / 255, 0.05
 # Bytes that OpenVINO takes for each of PyTorch's, of networks that see the whole image. Measured:
-# CIRN 2.5, HFDN 1.7; for others 1.0. Its tiles of these are smaller, and more of them is margin.
+# CIRN 2.5, HFDN 1.7; for others 1.0. Its tiles of these are smaller, and more of them is margin:
+# "auto" does not try it for them.
 _OPENVINO_TAKES = 2.2
-_OPENVINO_MARGINS = 1.2
 _PROBE = 64
 _KEPT = 40
 _OPSET = 18
@@ -182,18 +182,20 @@ def _fastest(
     network: SRNetwork, scale: float, fast: bool, pixels: float, versions: Mapping[str, str]
 ) -> str:
     """The fastest engine by a measurement, which is made once for each network."""
-    if not versions or pixels < _FEW:
+    local = network.receptive_field is not None
+    names = [name for name in versions if local or name != "openvino"]
+    if not names or pixels < _FEW:
         return "torch"
     note = _cache(network, scale, f"{fast} {versions} {torch.get_num_threads()}", ".engine")
     with suppress(OSError, ValueError):
-        if (known := note.read_text()) in {"torch", *versions}:
+        if (known := note.read_text()) in {"torch", *names}:
             return known
     number = _fastest_type(network, scale) if fast else None
     runs: dict[str, _Run] = {"torch": _by_torch(network, scale, number)}
     alone = _times(runs, 2 * _PROBE, turns=2)["torch"]
     if alone * pixels / (2 * _PROBE) ** 2 < _LONG:
         return "torch"
-    for name in versions:
+    for name in names:
         try:
             runs[name] = _started(network, scale, name, fast)
         except _UntranslatedError:
@@ -201,14 +203,12 @@ def _fastest(
         except _UnfitError:
             continue
     times = _times(runs, 2 * _PROBE) if len(runs) > 1 else {"torch": 0.0}
-    if "openvino" in times and network.receptive_field is None:
-        times["openvino"] *= _OPENVINO_MARGINS
     best = min(times, key=lambda name: times[name])
     if times["torch"] < _GAIN * times[best]:
         best = "torch"
     with suppress(UserError):
         write_whole(note, best)
-    for name in {*versions} - {best}:
+    for name in {*names} - {best}:
         # It holds hundreds of MB.
         _started_runs.pop(_started_key(network, scale, name, fast), None)
     return best
