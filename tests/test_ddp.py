@@ -131,7 +131,8 @@ def broken(callback: str, rank: int, out: Path, train: Path, val: Path):
     return run(args, timeout=240)
 
 
-@pytest.mark.parametrize("rank", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
 def test_failure_of_one_rank_ends_the_run_instead_of_hanging(
     tmp_path, train_folder, val_folder, rank
 ):

@@ -19,6 +19,7 @@ from sr_lightning.papers.lesrcnn.module import LESRCNNModule
 
 SMALL = {"channels": 8, "pairs": 3}
 EXPERIMENT_FILES = sorted(path.stem for path in EXPERIMENTS.glob("*lesrcnn*.yaml"))
+FITTED = ("lesrcnn_s", "lesrcnn_x4", "lesrcnn_x4_fast", "ulesrcnn_x3")
 VARIANTS = ("sn", "hn", "ieeb", "ieeb_rb", "full")
 FACTORS = {2: [2], 3: [3], 4: [2, 2]}
 
@@ -252,7 +253,14 @@ def test_upsamplers_of_other_scales_get_zero_gradients():
     assert all(torch.equal(p.grad, torch.zeros_like(p)) for p in idle.parameters())
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENT_FILES)
+@pytest.mark.parametrize(
+    "experiment",
+    [
+        # Of each kind one; all of them are built and trained by test_papers_contract.py.
+        pytest.param(name, marks=[] if name in FITTED else pytest.mark.slow)
+        for name in EXPERIMENT_FILES
+    ],
+)
 def test_experiment_fits_through_the_command_line(experiment, tmp_path, train_folder, val_folder):
     """The real files, bf16 as on machines that have it, with a narrow and shallow network."""
     from sr_lightning.cli import main

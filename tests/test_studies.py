@@ -712,8 +712,12 @@ def test_infinite_numbers_of_a_run_are_null_in_its_entry(tmp_path):
     assert read.value("psnr", "edsr2017", "Set5_x4") is None
 
 
+@pytest.mark.slow
 def test_real_cells_of_a_study_end_in_the_ledger(tmp_path, monkeypatch, capsys):
-    """The whole path, with real processes, real photographs, one failing level."""
+    """The whole path, with real processes, real photographs, one failing level.
+
+    That of the README's own network is tried by the fast tests.
+    """
     text = STUDY.replace("full: {}", "full: {model.network.channels: 3}")
     small = (
         "set: {model.network.channels: 16, model.network.blocks: 1, model.network.growth: 8, "
