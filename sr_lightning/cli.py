@@ -12,12 +12,15 @@ import logging
 import os
 import re
 import shlex
+import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
 from typing import NoReturn
@@ -86,25 +89,58 @@ def main(args: Sequence[str] | None = None) -> None:
         # A terminal of fewer characters is no reason to fail.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
+    with _stopping(given) as stopped:
+        try:
+            _dispatch(given)
+            sys.stdout.flush()
+        except Exception as error:
+            _end(error, given, stopped)
+        except KeyboardInterrupt:
+            by = stopped[0].name if stopped else "Ctrl-C"
+            print(f"\nsr-lightning: Stopped by {by}.", file=sys.stderr)
+            raise SystemExit(128 + (stopped or [signal.SIGINT])[0]) from None
+
+
+@contextmanager
+def _stopping(given: Sequence[str]) -> Iterator[list[signal.Signals]]:
+    """Let a closed terminal, a time limit or ``kill`` stop a command as Ctrl-C does.
+
+    Otherwise what is half written would stay, and children would go on. SIGTERM is Lightning's
+    while one of its commands runs, for processes that train together stop together.
+    """
+    stopped: list[signal.Signals] = []
+
+    def stop(number: int, frame: object) -> NoReturn:
+        stopped.append(signal.Signals(number))
+        raise KeyboardInterrupt
+
+    command = next((name for name in given if name in (*TRAINER_COMMANDS, *TOOLS)), "")
+    names = ["SIGHUP"] if command in TRAINER_COMMANDS else ["SIGHUP", "SIGTERM"]
+    known = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():
+        known = []
+    # What 'nohup' ignores stays ignored.
+    taken = [number for number in known if signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, stop)
     try:
-        _dispatch(given)
-        sys.stdout.flush()
-    except Exception as error:
-        _end(error, given)
-    except KeyboardInterrupt:
-        print("\nsr-lightning: Stopped by Ctrl-C.", file=sys.stderr)
-        raise SystemExit(130) from None
+        yield stopped
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
-def _end(error: Exception, given: Sequence[str]) -> NoReturn:
+def _end(error: Exception, given: Sequence[str], stopped: Sequence[signal.Signals]) -> NoReturn:
     """Say in a sentence why a command ends, with its exit status; details go into a file."""
     # The import is late so that --help and mistakes answer at once.
-    from sr_lightning.errors import UserError
+    from sr_lightning.errors import StoppedError, UserError
 
     status, said = 2, str(error)
     if isinstance(error, BrokenPipeError):
         # Whoever read has gone, as 'head' does.
         status, said = 1, ""
+    elif isinstance(error, StoppedError) and stopped:
+        status = 128 + stopped[0]
     elif isinstance(error, UserError):
         status = error.status
     elif isinstance(error, MemoryError) or "out of memory" in said or "can't allocate" in said:

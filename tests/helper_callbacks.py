@@ -55,6 +55,10 @@ class SignalAt(Callback):
         if trainer.global_step == self.step:
             os.kill(os.getpid(), self.signal)
 
+    def on_test_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
+        if batch_idx == self.step:
+            os.kill(os.getpid(), self.signal)
+
 
 class SlowSteps(Callback):
     """Gives another process the time to interfere."""

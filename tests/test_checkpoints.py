@@ -187,18 +187,46 @@ def test_best_is_the_best_value_whatever_was_copied_last(tmp_path):
     ("name", "code"),
     [("SIGTERM", 143), pytest.param("SIGHUP", 129, marks=pytest.mark.slow)],
 )
-def test_signals_of_systems_save_and_stop(tmp_path, train_folder, val_folder, name, code):
+def test_signals_of_systems_save_and_stop(
+    tmp_path, train_folder, val_folder, own_signals, name, code
+):
     args = tiny_fit("hfdn_x4", tmp_path, train_folder, val_folder, trainer__max_steps=40)
-    asked = ["--trainer.callbacks+=helper_callbacks.SignalAt", "--trainer.callbacks.step=3",
-             f"--trainer.callbacks.signal_name={name}"]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
     done = subprocess.run(
-        [sys.executable, "-m", "sr_lightning", *args, *SMALL_HFDN, *asked],
+        [sys.executable, "-m", "sr_lightning", *args, *SMALL_HFDN, *signalled(name, 3)],
         env=environment, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == code, done.stderr[-2000:]
     assert "last_step=4.ckpt" in names(only_run(tmp_path))
     assert "go on  sr-lightning fit --run" in done.stdout
+
+
+def signalled(name: str, step: int) -> list[str]:
+    return ["--trainer.callbacks+=helper_callbacks.SignalAt", f"--trainer.callbacks.step={step}",
+            f"--trainer.callbacks.signal_name={name}"]  # fmt: skip
+
+
+def test_under_nohup_a_closed_terminal_stops_no_training(fit, own_signals):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    run = fit(*signalled("SIGHUP", 2), trainer__max_steps=4)
+    assert "last_step=4.ckpt" in names(run)
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_test_that_a_system_stops_is_not_done(
+    fit, test_folder, tmp_path, own_signals, name, code
+):
+    fit(trainer__max_steps=2)
+    asked = ["test", "--config", str(ROOT / "experiments" / "hfdn_x4.yaml"), *SMALL_HFDN]
+    options = [
+        f"--data.test=[{test_folder}]",
+        "--trainer.accelerator=cpu",
+        f"--output.root={tmp_path}",
+    ]
+    with pytest.raises(SystemExit) as ended:
+        main([*asked, *options, *signalled(name, 0)])
+    assert ended.value.code == code
 
 
 def test_a_used_folder_is_not_trained_into_again(fit, tmp_path, train_folder, val_folder, capsys):

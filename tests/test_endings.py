@@ -5,8 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import re
+import signal
 import subprocess
 import sys
+import tempfile
+import time
 
 import pytest
 from conftest import ROOT
@@ -43,6 +46,37 @@ def test_each_kind_of_error_has_its_sentence_and_status(monkeypatch, capsys, err
     assert code == status
     assert len(said.splitlines()) == 1
     assert re.search(words, said)
+
+
+@pytest.mark.parametrize("error", [None, StoppedError("Stopped; go on.")])
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_signals_of_systems_stop_a_command_as_ctrl_c_does(
+    monkeypatch, capsys, tmp_path, own_signals, name, status, error
+):
+    def half(_):
+        try:
+            with tempfile.TemporaryDirectory(dir=tmp_path):
+                os.kill(os.getpid(), getattr(signal, name))
+                time.sleep(10)
+        except KeyboardInterrupt:
+            if error is not None:
+                raise error from None
+            raise
+
+    monkeypatch.setattr(cli, "_dispatch", half)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["upscale", "my photo.png"])
+    assert ended.value.code == status
+    said = capsys.readouterr().err.strip()
+    assert said == f"sr-lightning: {error or f'Stopped by {name}.'}"
+    assert not [*tmp_path.iterdir()]
+    assert signal.getsignal(getattr(signal, name)) is signal.SIG_DFL
+
+
+def test_what_nohup_ignores_stays_ignored(monkeypatch, own_signals):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    monkeypatch.setattr(cli, "_dispatch", lambda _: os.kill(os.getpid(), signal.SIGHUP))
+    cli.main(["upscale", "my photo.png"])
 
 
 def test_what_nobody_foresaw_is_written_down(monkeypatch, capsys, tmp_path):

@@ -214,8 +214,12 @@ class LastCheckpoint(Checkpoint):
         if trainer.world_size > 1 or threading.current_thread() is not threading.main_thread():
             return
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            if hasattr(signal, name):
-                number = getattr(signal, name)
+            number = getattr(signal, name, None)
+            if number is None:
+                continue
+            # Under 'nohup' a closed terminal stops nothing. Ctrl-C a shell's background job ignores
+            # as well, but there it comes from whoever means this process.
+            if name == "SIGINT" or signal.getsignal(number) is not signal.SIG_IGN:
                 self._previous[number] = signal.signal(number, self._asked)
 
     def _asked(self, number: int, frame: Any) -> None:

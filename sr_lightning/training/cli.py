@@ -23,6 +23,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from sr_lightning import __version__
@@ -364,6 +365,9 @@ def run_trainer_command(given: list[str]) -> None:
         if isinstance(end.__context__, KeyboardInterrupt):
             # Lightning ends with status 1 of its own.
             raise KeyboardInterrupt from None
+        if isinstance(end, SIGTERMException):
+            # Lightning ends with status 0, as if it were done.
+            raise SystemExit(128 + signal.SIGTERM) from None
         raise
     except MisconfigurationException as error:
         raise UserError(f"The config cannot be used: {error}") from error
