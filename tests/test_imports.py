@@ -85,9 +85,9 @@ def test_no_import_runs_upward():
     assert upward == []
 
 
-def loaded_after(code):
+def loaded_after(code, heavy=frozenset(HEAVY)):
     """Heavy libraries that a fresh interpreter has loaded after some code."""
-    report = f"import sys\n{code}\nprint(*sorted({HEAVY} & set(sys.modules)))"
+    report = f"import sys\n{code}\nprint(*sorted({ ({*heavy}) } & set(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", report], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -113,6 +113,11 @@ def plain_torch():
 )
 def test_networks_and_weights_load_without_lightning(code):
     assert loaded_after(code) == []
+
+
+def test_upscaling_starts_without_what_it_does_not_need():
+    code = "import sr_lightning.inference.upscale, sr_lightning.data.photo_writer"
+    assert loaded_after(code, {*HEAVY, "scipy", "pandas", "matplotlib", "wandb"}) == []
 
 
 def test_loading_weights_leaves_pytorchs_compiler_alone():

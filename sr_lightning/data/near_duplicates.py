@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.fft import dctn
 
 __all__ = ["LOOKS_ALIKE", "SAME_PICTURE", "Leak", "find_leaks", "hash_distance", "perceptual_hash"]
 
@@ -31,6 +30,9 @@ def perceptual_hash(rgb: NDArray[np.uint8]) -> str:
     Args:
         rgb: Levels of an image, uint8 (H, W, 3).
     """
+    # A third of a second and 30 MB, which whoever upscales does not need.
+    from scipy.fft import dctn
+
     small = Image.fromarray(rgb).convert("L").resize((32, 32), Image.Resampling.BOX)
     # The lowest frequencies but the constant row and column, which carry only brightness.
     low = dctn(np.asarray(small, dtype=np.float64))[1:9, 1:9]
