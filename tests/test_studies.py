@@ -409,6 +409,15 @@ def test_after_a_change_of_code_one_seed_speaks_for_the_others(tmp_path, monkeyp
     assert len(ledger.read("a_study/quick/plain/seed0").same_as) == 2
 
 
+def test_numbers_of_another_processor_are_told_as_such(tmp_path, monkeypatch):
+    run_with_code(tmp_path, monkeypatch, "a")
+    for path in (tmp_path / "ledger").rglob("*.json"):
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps({**content, "hardware": "another (avx2), 1 of 2 threads"}))
+    _, reasons = run_with_code(tmp_path, monkeypatch, "b", 30.1)
+    assert all(reason.endswith("another processor, which rounds otherwise)") for reason in reasons)
+
+
 @pytest.mark.parametrize("change", [0.1, 2e-5])
 def test_other_numbers_after_a_change_of_code_make_every_seed_stale(tmp_path, monkeypatch, change):
     run_with_code(tmp_path, monkeypatch, "a")

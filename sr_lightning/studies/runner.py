@@ -127,6 +127,8 @@ class CellJob(Job):
             became = "the same numbers as before"
         elif known is not None:
             became = "other numbers than before; the level's older entries are stale"
+            if known.hardware != entry.hardware:
+                became += " (those were made on another processor, which rounds otherwise)"
         self.shared.ledger.write(entry)
         return became
 

@@ -23,24 +23,35 @@ from sr_lightning.training.warm_start import start_facts
 __all__ = ["Provenance", "commit", "data_facts", "hardware", "processor"]
 
 
+# Instructions by which processors of one name round differently.
+_INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+
+
 def processor() -> str:
     """Model name of the CPU."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
 def hardware() -> str:
-    """The machine in words: processor, threads in use, GPUs."""
-    words = f"{processor()}, {torch.get_num_threads()} of {os.cpu_count()} threads"
+    """The machine in words: processor and its instructions, threads in use, GPUs."""
+    flags = {*_cpuinfo("flags").split()}
+    known = " ".join(name for name in _INSTRUCTIONS if name in flags)
+    words = f"{processor()}{known and f' ({known})'}"
+    words += f", {torch.get_num_threads()} of {os.cpu_count()} threads"
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
         words += f", {len(names)} x {names[0]}"
     return words
+
+
+def _cpuinfo(key: str) -> str:
+    """What Linux says of the first core; empty elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    pairs = (line.partition(":") for line in lines)
+    return next((value.strip() for name, _, value in pairs if name.strip() == key), "")
 
 
 def commit() -> str:
