@@ -61,7 +61,7 @@ from sr_lightning.studies.located_yaml import (
 )
 from sr_lightning.studies.published_cells import METRICS, Cell, Claim, Label
 
-__all__ = ["PublishedFile", "read_tables", "set_name"]
+__all__ = ["PublishedFile", "PublishedTable", "read_tables", "set_name"]
 
 # Sets of published tables that the suite does not evaluate on.
 _OTHER_SETS = ("historical",)
@@ -166,8 +166,17 @@ class PublishedFile(FileModel):
     """The tables by name."""
 
 
-def read_tables(file: Path) -> Iterator[tuple[list[Cell], list[Claim]]]:
-    """The cells and claims of each table of a file.
+@dataclass(frozen=True)
+class PublishedTable:
+    """One table of ``experiments/published``; its name is ``file/table``."""
+
+    name: str
+    cells: tuple[Cell, ...]
+    claims: tuple[Claim, ...]
+
+
+def read_tables(file: Path) -> Iterator[PublishedTable]:
+    """The tables of a file that hold cells or claims.
 
     Raises:
         UserError: the file is damaged, or a key, name or value in it is impossible; the message
@@ -185,7 +194,9 @@ def read_tables(file: Path) -> Iterator[tuple[list[Cell], list[Claim]]]:
             place=at,
         )
         rows = _rows(table)
-        yield [row.cell for row in rows], list(_claims(table, rows))
+        claims = tuple(_claims(table, rows))
+        if rows or claims:
+            yield PublishedTable(table.name, tuple(row.cell for row in rows), claims)
 
 
 def set_name(name: object) -> str | None:
