@@ -129,21 +129,17 @@ def _interleaved(
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def _rates(seconds: dict[str, float], count: float, unit: str) -> list[Row]:
-    """Rows of rates; the ratio says how many times faster than the first."""
+def _rows(seconds: dict[str, float], shown: Callable[[float], float], unit: str) -> list[Row]:
+    """A row for each call; the ratio says how many times faster than the first it is."""
     first = next(iter(seconds.values()))
     return [
-        (name, count / value, unit, None if index == 0 else first / value)
+        (name, shown(value), unit, None if index == 0 else first / value)
         for index, (name, value) in enumerate(seconds.items())
     ]
 
 
 def _durations(seconds: dict[str, float]) -> list[Row]:
-    first = next(iter(seconds.values()))
-    return [
-        (name, value * 1e3, "ms", None if index == 0 else first / value)
-        for index, (name, value) in enumerate(seconds.items())
-    ]
+    return _rows(seconds, lambda value: value * 1e3, "ms")
 
 
 # ---- data -------------------------------------------------------------------------------------
@@ -234,23 +230,18 @@ def data(patch: int) -> list[tuple[str, list[Row]]]:
         packed = iter(_patch_data(side, store="compressed").train_dataloader())
         theirs = iter(DataLoader(SubImages(side), batch_size=16))
         # The same number of batches would keep the slow one busy for minutes.
+        sources = {
+            "PNG sub-images (BasicSR's way)": (theirs, 4),
+            "memory map, LR from the whole LR image": (ours["cached"], 200),
+            "memory map, LR made from the HR patch": (ours["on_the_fly"], 100),
+            "compressed blocks, LR from the whole LR image": (packed, 20),
+        }
         seconds = {
-            "PNG sub-images (BasicSR's way)": _interleaved({"": _take(theirs, 4)}, warm=2)[""] / 4,
-            "memory map, LR from the whole LR image": _interleaved(
-                {"": _take(ours["cached"], 200)}, warm=2
-            )[""]
-            / 200,
-            "memory map, LR made from the HR patch": _interleaved(
-                {"": _take(ours["on_the_fly"], 100)}, warm=2
-            )[""]
-            / 100,
-            "compressed blocks, LR from the whole LR image": _interleaved(
-                {"": _take(packed, 20)}, warm=2
-            )[""]
-            / 20,
+            name: _interleaved({"": _take(batches, count)}, warm=2)[""] / count
+            for name, (batches, count) in sources.items()
         }
         title = f"Patches per second, HR {4 * side} (x4), one process"
-        tables.append((title, _rates(seconds, 16, "patches/s")))
+        tables.append((title, _rows(seconds, lambda value: 16 / value, "patches/s")))
     return tables
 
 

@@ -11,7 +11,6 @@ import argparse
 import json
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -106,21 +105,11 @@ class QueueFile(FileModel):
     """Config files of every run that names none of its own."""
 
 
-@dataclass(frozen=True)
-class Campaign:
-    """The queue.
+class Campaign(QueueFile):
+    """The queue, its runs whole and by priority."""
 
-    Attributes:
-        runs: Runs by priority.
-        test: Sets that finished runs are tested on.
-        data_licence: Rights in the training images, for the records.
-        root: The checkout.
-    """
-
-    runs: tuple[Run, ...]
-    test: tuple[str, ...]
-    data_licence: str
     root: Path
+    """The checkout."""
 
 
 def load_campaign(path: Path, root: Path) -> Campaign:
@@ -159,7 +148,7 @@ def load_campaign(path: Path, root: Path) -> Campaign:
         if run.after and run.after not in made and find_weights(run.after) is None:
             raise UserError(f"{path}: {run.name} starts from unknown weights, '{run.after}'.")
     ordered = tuple(sorted(runs, key=lambda run: run.priority))
-    return Campaign(ordered, content.test, content.data_licence, root)
+    return Campaign(**{**dict(content), "runs": ordered, "root": root})
 
 
 class TrainingJob(Job):

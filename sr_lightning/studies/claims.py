@@ -13,11 +13,11 @@ from functools import lru_cache
 from pathlib import Path
 
 from sr_lightning.errors import UserError
-from sr_lightning.studies.published_cells import Cell, Label, label_text
 from sr_lightning.studies.published_cells import Claim as PublishedClaim
-from sr_lightning.studies.published_tables import read_tables
+from sr_lightning.studies.published_cells import Label, label_text
+from sr_lightning.studies.published_tables import PublishedTable, read_tables
 
-__all__ = ["Claim", "PublishedTable", "level_of", "published_table", "table_claims"]
+__all__ = ["Claim", "level_of", "published_table", "table_claims"]
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,6 @@ class Claim:
     scale: float | None = None
 
 
-@dataclass(frozen=True)
-class PublishedTable:
-    """One table of ``experiments/published``."""
-
-    cells: tuple[Cell, ...]
-    claims: tuple[PublishedClaim, ...]
-
-
 def published_table(root: Path, name: str) -> PublishedTable:
     """A published table by name; only its own file is read.
 
@@ -68,12 +60,7 @@ def published_table(root: Path, name: str) -> PublishedTable:
 
 @lru_cache(maxsize=64)
 def _file(file: Path, changed: int) -> dict[str, PublishedTable]:
-    tables = {}
-    for cells, claims in read_tables(file):
-        names = [cell.table for cell in cells] + [claim.table for claim in claims]
-        if names:
-            tables[names[0]] = PublishedTable(tuple(cells), tuple(claims))
-    return tables
+    return {table.name: table for table in read_tables(file)}
 
 
 def level_of(levels: Iterable[str], labels: Mapping[str, Label]) -> str | None:

@@ -315,7 +315,7 @@ def entry_of_run(
         hardware="; ".join(dict.fromkeys(sitting["hardware"] for sitting in sittings)),
         commit=sittings[-1]["commit"],
         code=code,
-        data={**facts["data"], **_tested(run)},
+        data={**facts["data"], "test": RunFolder(run).summary().get("data", {})},
         config=_portable(read_yaml(run / "config.yaml")),
         curve=_curve(run),
         run=_below_here(run),
@@ -346,11 +346,6 @@ def _metrics(run: Path) -> dict[str, dict[str, dict[str, _Cell]]]:
                 for name in measured_metrics(metrics[row["protocol"]][group][row["method"]])
             ]
     return metrics
-
-
-def _tested(run: Path) -> dict[str, Any]:
-    summary = RunFolder(run).summary()
-    return {"test": summary.get("data", {})}
 
 
 def _curve(run: Path) -> dict[str, list[float]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -88,47 +88,52 @@ class Place:
 
     Attributes:
         file: File as it was given.
+        value: What stands there; None for nothing.
         path: Keys that lead to the place.
         line: Counted from 1.
     """
 
     file: Path
+    value: Any = None
     path: tuple[str, ...] = ()
     line: int = 1
 
-    def at(self, inside: object, key: object) -> Place:
-        """The place of a key inside the node at this place."""
-        line = inside.lines.get(key, self.line) if isinstance(inside, Block) else self.line
-        return Place(self.file, (*self.path, str(key)), line)
+    def at(self, key: object) -> Place:
+        """The place of a key inside of it, whether or not it has that key."""
+        inside = self.value if isinstance(self.value, Block) else Block()
+        line = inside.lines.get(key, self.line)
+        return Place(self.file, inside.get(key), (*self.path, str(key)), line)
 
     def refuse(self, message: str) -> NoReturn:
         """Raise a :class:`UserError` that names the place."""
         where = f" ({' > '.join(self.path)})" if self.path else ""
         raise UserError(f"{self.file}, line {self.line}{where}: {message}")
 
-    def block(self, node: object) -> Block:
-        """The node, if it is a mapping."""
-        if not isinstance(node, Block):
-            self.refuse(f"expected keys with values, got {node!r}.")
-        return node
+    def entries(self) -> Iterator[tuple[Any, Place]]:
+        """The keys of a mapping, each with its place."""
+        if not isinstance(self.value, Block):
+            self.refuse(f"expected keys with values, got {self.value!r}.")
+        for key in self.value:
+            yield key, self.at(key)
 
-    def items(self, node: object) -> Iterator[tuple[Place, Any]]:
-        """The items of a list, each with its place; none where there is no list."""
-        if not isinstance(node, list | None):
-            self.refuse(f"expected a list, got {node!r}.")
-        for number, item in enumerate(node or (), 1):
+    def items(self) -> Iterator[Place]:
+        """The places of the items of a list; none where there is no list."""
+        if not isinstance(self.value, list | None):
+            self.refuse(f"expected a list, got {self.value!r}.")
+        for number, item in enumerate(self.value or (), 1):
             lines = item.lines.values() if isinstance(item, Block) else ()
-            yield Place(self.file, (*self.path, str(number)), min(lines, default=self.line)), item
+            line = min(lines, default=self.line)
+            yield Place(self.file, item, (*self.path, str(number)), line)
 
 
-def read_yaml(file: Path) -> tuple[Place, Any]:
-    """The content of a file, whose mappings are :class:`Block`, and its place.
+def read_yaml(file: Path) -> Place:
+    """The content of a file, whose mappings are :class:`Block`, as a place.
 
     Raises:
         UserError: it cannot be read or is not YAML, or a key stands twice in one mapping.
     """
     try:
-        return Place(file), yaml.load(read_text(file), _Loader)
+        return Place(file, yaml.load(read_text(file), _Loader))
     except (yaml.YAMLError, ArithmeticError, ValueError, TypeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error)
@@ -143,19 +148,16 @@ def read_model(file: Path, model: type[_Model]) -> _Model:
         model: What it may say.
 
     Raises:
-        UserError: see :func:`read_yaml`; or a key is unknown or missing, or a value is of another
-            type.
+        UserError: see :func:`read_yaml` and :func:`as_model`.
     """
-    place, content = read_yaml(file)
-    return as_model(place, content, model)
+    return as_model(read_yaml(file), model)
 
 
-def as_model(place: Place, content: Any, model: type[_Model]) -> _Model:
+def as_model(place: Place, model: type[_Model]) -> _Model:
     """What :func:`read_yaml` gives as a model.
 
     Args:
         place: Where it stands.
-        content: What was read.
         model: What it may say.
 
     Raises:
@@ -163,21 +165,19 @@ def as_model(place: Place, content: Any, model: type[_Model]) -> _Model:
     """
     try:
         # As JSON, where lists are tuples and keys are text.
-        return model.model_validate_json(json.dumps(_plain(content), default=str))
+        return model.model_validate_json(json.dumps(_plain(place.value), default=str))
     except ValidationError as error:
         # A misspelt key says more than that the one which was meant is missing.
-        errors = sorted(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
-        first, node = errors[0], content
+        first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
         loc = [key for key in first["loc"] if key != "[key]"]
         for key in loc:
-            name = key + 1 if isinstance(key, int) else key
-            place, node = place.at(node, name), _inside(node, key)
-        known = _known(model, loc)
+            place = _inside(place, key)
         if first["type"] == "extra_forbidden":
+            known = _known(model, loc)
             hint = meant(str(loc[-1]), known)
             place.refuse(f"unknown key{hint}; known are {', '.join(known)}.")
         if first["type"] in {"model_type", "dict_type", "dataclass_type"}:
-            place.refuse(f"expected keys with values, got {str(node)[:60]!r}.")
+            place.refuse(f"expected keys with values, got {str(place.value)[:60]!r}.")
         said = first["msg"].removeprefix("Value error, ").replace("Input should", "it should")
         words = {
             "missing": "the key is missing",
@@ -193,12 +193,14 @@ def _plain(node: Any) -> Any:
     return [_plain(value) for value in node] if isinstance(node, list) else node
 
 
-def _inside(node: Any, key: int | str) -> Any:
-    """What stands under a key, which JSON has made a text."""
-    if isinstance(node, list) and isinstance(key, int) and key < len(node):
-        return node[key]
-    named = node if isinstance(node, Block) else {}
-    return next((value for name, value in named.items() if str(name) == str(key)), None)
+def _inside(place: Place, key: int | str) -> Place:
+    """The place of an item, or of a key, which JSON has made a text."""
+    if isinstance(key, int):
+        items = place.value if isinstance(place.value, list) else []
+        return replace(place.at(key + 1), value=items[key] if key < len(items) else None)
+    named = place.value if isinstance(place.value, Block) else ()
+    value = next((place.at(name).value for name in named if str(name) == key), None)
+    return replace(place.at(key), value=value)
 
 
 def _known(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:

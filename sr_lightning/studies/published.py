@@ -116,10 +116,9 @@ def load_published(folder: str | Path) -> PublishedNumbers:
         raise UserError(f"There are no published numbers (*.yaml) in {folder}.")
     cells: list[Cell] = []
     claims: list[Claim] = []
-    for file in files:
-        for table_cells, table_claims in read_tables(file):
-            cells += table_cells
-            claims += table_claims
+    for table in itertools.chain.from_iterable(map(read_tables, files)):
+        cells += table.cells
+        claims += table.claims
     warnings = (*_rising(cells), *_unsupported(claims))
     return PublishedNumbers(tuple(cells), tuple(claims), warnings)
 

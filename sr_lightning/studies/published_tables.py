@@ -37,6 +37,7 @@ Further keys of a table:
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -60,13 +61,16 @@ from sr_lightning.studies.located_yaml import (
 )
 from sr_lightning.studies.published_cells import METRICS, Cell, Claim, Label
 
-__all__ = ["PublishedFile", "read_tables", "set_name"]
+__all__ = ["PublishedFile", "PublishedTable", "read_tables", "set_name"]
 
 # Sets of published tables that the suite does not evaluate on.
 _OTHER_SETS = ("historical",)
 _AXES = ("method", "scale", "set", "metric")
 _SUFFIXES = {"k": 1e3, "M": 1e6, "G": 1e9}
 _COUNTS = ("parameters", "macs", "flops")
+# Metrics that need a protocol, and those that need the size of the output.
+_QUALITY = ("psnr", "ssim")
+_OF_A_SIZE = ("macs", "flops")
 
 
 _Selector = dict[str, Any]
@@ -162,16 +166,37 @@ class PublishedFile(FileModel):
     """The tables by name."""
 
 
-def read_tables(file: Path) -> Iterator[tuple[list[Cell], list[Claim]]]:
-    """The cells and claims of each table of a file.
+@dataclass(frozen=True)
+class PublishedTable:
+    """One table of ``experiments/published``; its name is ``file/table``."""
+
+    name: str
+    cells: tuple[Cell, ...]
+    claims: tuple[Claim, ...]
+
+
+def read_tables(file: Path) -> Iterator[PublishedTable]:
+    """The tables of a file that hold cells or claims.
 
     Raises:
         UserError: the file is damaged, or a key, name or value in it is impossible; the message
             names file, line and key.
     """
-    for table in _tables(file):
+    place = read_yaml(file)
+    read = as_model(place, PublishedFile)
+    for key, at in place.at("tables").entries():
+        said = read.tables[str(key)]
+        table = _Table(
+            name=f"{file.stem}/{key}",
+            paper=said.paper or read.paper,
+            source=f"{said.source or read.source}, {said.title}",
+            methods=read.methods,
+            place=at,
+        )
         rows = _rows(table)
-        yield [cell for _, cell in rows], list(_claims(table, rows))
+        claims = tuple(_claims(table, rows))
+        if rows or claims:
+            yield PublishedTable(table.name, tuple(row.cell for row in rows), claims)
 
 
 def set_name(name: object) -> str | None:
@@ -182,12 +207,17 @@ def set_name(name: object) -> str | None:
     return facts.name if facts else None
 
 
-@dataclass(frozen=True)
-class _Axis:
-    """One level of nesting: names (several share a key) and, where values are a list, labels."""
+_Labels = dict[str, Label]
+# One level of nesting: its names (several share a key) and, where values are a list, the labels.
+_Axis = tuple[list[str], list[_Labels] | None]
 
-    names: tuple[str, ...]
-    labels: tuple[tuple[Label, ...], ...] | None = None
+
+@dataclass
+class _Row:
+    """A cell with its label on every axis."""
+
+    labels: _Labels
+    cell: Cell
 
 
 @dataclass(frozen=True)
@@ -198,41 +228,35 @@ class _Table:
     paper: str
     source: str
     methods: Mapping[str, str | None]
-    entry: Block
     place: Place
 
-    def axes(self) -> list[_Axis]:
-        place = self.place.at(self.entry, "axes")
-        found = []
-        for inner, axis in place.items(self.entry["axes"]):
-            labels = None
-            if isinstance(axis, Block):
-                if len(axis) != 1:
-                    inner.refuse("write one {name: [labels]} for each axis.")
-                ((axis, listed),) = axis.items()
-                names = _split(str(axis))
-                labels = tuple(self.labels(names, label, at) for at, label in inner.items(listed))
-            else:
-                names = _split(str(axis))
-            found.append(_Axis(names, labels))
-        return found
+    def axes(self) -> Iterator[_Axis]:
+        """The axes of the cells, outermost first."""
+        for place in self.place.at("axes").items():
+            axis = place.value
+            if not isinstance(axis, Block):
+                yield _split(axis), None
+                continue
+            if len(axis) != 1:
+                place.refuse("write one {name: [labels]} for each axis.")
+            ((axis, listed),) = axis.items()
+            names = _split(axis)
+            items = replace(place, value=listed).items()
+            yield names, [self.labels(names, item.value, item) for item in items]
 
-    def shared(self) -> dict[str, Label]:
-        place = self.place.at(self.entry, "common")
-        node = place.block(self.entry.get("common", Block()))
-        return {str(name): self.label(name, node[name], place.at(node, name)) for name in node}
-
-    def labels(self, names: tuple[str, ...], key: object, place: Place) -> tuple[Label, ...]:
+    def labels(self, names: Sequence[str], key: object, place: Place) -> _Labels:
         """The labels of one key, one for each name of its axis."""
         if len(names) == 1:
-            return (self.label(names[0], key, place),)
+            return {names[0]: self.label(names[0], key, place)}
         try:
             parts = [yaml.safe_load(part) for part in str(key).split(",")]
         except yaml.YAMLError:
             place.refuse(f"'{key}' cannot be labels of {', '.join(names)}.")
         if len(parts) != len(names):
             place.refuse(f"'{key}' has {len(parts)} labels, but {', '.join(names)} need one each.")
-        return tuple(self.label(*pair, place) for pair in zip(names, parts, strict=True))
+        return {
+            name: self.label(name, part, place) for name, part in zip(names, parts, strict=True)
+        }
 
     def label(self, name: str, value: object, place: Place) -> Label:
         """A label as it stands in cells: a scale as a number, a set by its name."""
@@ -261,39 +285,40 @@ class _Table:
             place.refuse(f"'{value}' cannot be a label of {name}.")
         return value
 
+    def options(self, place: Place) -> dict[str, list[Label]]:
+        """The labels that a selector names, by axis; a list is any of its labels."""
+        options = {}
+        for name, at in place.entries():
+            listed = at.value if isinstance(at.value, list) else [at.value]
+            options[str(name)] = [self.label(name, option, at) for option in listed]
+        return options
 
-def _split(names: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in names.split(","))
+    def one_each(self, place: Place) -> _Labels:
+        """The labels of a place that names one for each axis."""
+        return {str(name): self.label(name, at.value, at) for name, at in place.entries()}
+
+    def shared(self) -> _Labels:
+        """The labels that all cells share."""
+        return self.one_each(_or_empty(self.place.at("common")))
 
 
-def _tables(file: Path) -> Iterator[_Table]:
-    place, content = read_yaml(file)
-    read = as_model(place, content, PublishedFile)
-    tables = place.at(content, "tables")
-    for key, entry in content["tables"].items():
-        name = str(key)
-        said = read.tables[name]
-        yield _Table(
-            name=f"{file.stem}/{name}",
-            paper=said.paper or read.paper,
-            source=f"{said.source or read.source}, {said.title}",
-            methods=read.methods,
-            entry=entry,
-            place=tables.at(content["tables"], key),
-        )
+def _split(names: object) -> list[str]:
+    return [name.strip() for name in str(names).split(",")]
+
+
+def _or_empty(place: Place) -> Place:
+    return replace(place, value=Block()) if place.value is None else place
 
 
 # Cells -------------------------------------------------------------------------------------------
 
-_Row = tuple[dict[str, Label], Cell]
-
 
 def _rows(table: _Table) -> list[_Row]:
     """All cells of a table, each with its label on every axis."""
-    place, entry = table.place, table.entry
-    axes = table.axes()
-    everywhere = place.at(entry, "common").block(entry.get("common", Block()))
-    names = [name for axis in axes for name in axis.names] + list(everywhere)
+    place = table.place
+    axes = list(table.axes())
+    names = [name for axis, _ in axes for name in axis]
+    names += [name for name, _ in _or_empty(place.at("common")).entries()]
     for name in names:
         if names.count(name) > 1:
             place.refuse(f"'{name}' is an axis twice.")
@@ -302,54 +327,50 @@ def _rows(table: _Table) -> list[_Row]:
             place.refuse(
                 f"neither 'axes' nor 'common' gives the {name}; write {name}: null if it has none."
             )
-    shared = table.shared()
     found: dict[tuple[Label, ...], _Row] = {}
-    cells_place = place.at(entry, "cells")
-    for labels, value, at in _leaves(table, axes, shared, entry.get("cells", Block()), cells_place):
+    for labels, at in _leaves(table, axes, table.shared(), place.at("cells")):
+        value = _number(at.value, str(labels["metric"]), at)
         key = tuple(labels[name] for name in names)
         if key in found:
             at.refuse("this cell is given twice.")
-        found[key] = labels, _cell(table, labels, value, at)
+        found[key] = _Row(labels, _cell(table, labels, value))
     rows = list(found.values())
-    _apply_where(table, rows)
-    _apply_errata(table, rows)
-    for at, selector in place.at(entry, "best").items(entry.get("best")):
-        for index in _selected(table, rows, selector, at):
-            rows[index] = rows[index][0], replace(rows[index][1], best=True)
+    for at in place.at("where").items():
+        for row in _selected(table, rows, replace(at, value=at.value["at"])):
+            source = at.value.get("source") or row.cell.source
+            row.cell = replace(_with(row.cell, at), source=source)
+    for at in place.at("errata").items():
+        _apply_erratum(at, _selected(table, rows, replace(at, value=at.value["at"])))
+    for at in place.at("best").items():
+        for row in _selected(table, rows, at):
+            row.cell = replace(row.cell, best=True)
     _apply_experiments(table, rows)
     _check_conventions(table, rows)
     return rows
 
 
 def _leaves(
-    table: _Table, axes: Sequence[_Axis], labels: dict[str, Label], node: object, place: Place
-) -> Iterator[tuple[dict[str, Label], float, Place]]:
-    if node is None:
+    table: _Table, axes: Sequence[_Axis], labels: _Labels, place: Place
+) -> Iterator[tuple[_Labels, Place]]:
+    if place.value is None:
         return
     if not axes:
-        yield labels, _number(node, str(labels.get("metric")), place), place
+        yield labels, place
         return
-    axis, *rest = axes
-    inner: Iterable[tuple[tuple[Label, ...], object, Place]]
-    if axis.labels is None:
-        keys = place.block(node)
-        inner = (
-            (table.labels(axis.names, key, place.at(keys, key)), keys[key], place.at(keys, key))
-            for key in keys
-        )
+    (names, listed), *rest = axes
+    if listed is None:
+        inner = ((table.labels(names, key, at), at) for key, at in place.entries())
     else:
-        what = ", ".join(axis.names)
-        if not isinstance(node, list) or len(node) != len(axis.labels):
+        node = place.value
+        if not isinstance(node, list) or len(node) != len(listed):
             size = f"{len(node)} values" if isinstance(node, list) else f"{node!r}"
-            place.refuse(f"expected a list of {len(axis.labels)} (by {what}), got {size}.")
+            place.refuse(f"expected a list of {len(listed)} (by {', '.join(names)}), got {size}.")
         inner = (
-            (label, item, place.at(node, " ".join(map(str, label))))
-            for label, item in zip(axis.labels, node, strict=True)
+            (label, replace(place.at(" ".join(map(str, label.values()))), value=item))
+            for label, item in zip(listed, node, strict=True)
         )
-    for label, item, at in inner:
-        yield from _leaves(
-            table, rest, labels | dict(zip(axis.names, label, strict=True)), item, at
-        )
+    for label, at in inner:
+        yield from _leaves(table, rest, labels | label, at)
 
 
 def _number(node: object, metric: str, place: Place) -> float:
@@ -366,21 +387,21 @@ def _number(node: object, metric: str, place: Place) -> float:
             value = float(3600 * hours + 60 * minutes + seconds)
     if not math.isfinite(value):
         place.refuse(f"'{node}' is not a number of {metric}.")
-    if metric in METRICS and not METRICS[metric].low <= value <= METRICS[metric].high:
-        low, high = METRICS[metric].low, METRICS[metric].high
+    low, high = METRICS[metric].low, METRICS[metric].high
+    if not low <= value <= high:
         place.refuse(f"{metric} {value:g} is impossible: it lies between {low:.3g} and {high:g}.")
     return value
 
 
-def _cell(table: _Table, labels: Mapping[str, Label], value: float, place: Place) -> Cell:
-    scale, metric = labels["scale"], str(labels["metric"])
+def _cell(table: _Table, labels: Mapping[str, Any], value: float) -> Cell:
+    metric = labels["metric"]
     cell = Cell(
         table=table.name,
         paper=table.paper,
-        method=str(labels["method"]),
+        method=labels["method"],
         factors={name: label for name, label in labels.items() if name not in _AXES},
-        scale=None if scale is None else float(scale),
-        set=None if labels["set"] is None else str(labels["set"]),
+        scale=labels["scale"],
+        set=labels["set"],
         metric=metric,
         value=value,
         unit=METRICS[metric].unit,
@@ -388,29 +409,29 @@ def _cell(table: _Table, labels: Mapping[str, Label], value: float, place: Place
         protocol_certain=False,
         source=table.source,
     )
-    return _with(cell, table.entry, table.place)
+    return _with(cell, table.place)
 
 
-def _with(cell: Cell, entry: Block, place: Place) -> Cell:
+def _with(cell: Cell, place: Place) -> Cell:
     """The cell with what a table or a ``where`` says of it."""
-    changes: dict[str, Any] = {}
     # What is null is as if it were left out.
-    for key in [key for key, value in entry.items() if value is not None]:
-        at, value = place.at(entry, key), entry[key]
-        if key == "protocol" and cell.metric in ("psnr", "ssim"):
-            changes["protocol"] = _protocol(value, at)
-        elif key == "certain" and cell.metric in ("psnr", "ssim"):
-            changes["protocol_certain"] = value
-        elif key == "hr" and cell.metric in ("macs", "flops"):
-            changes["hr_size"] = _hr_size(value, at)
-        elif key == "note":
-            changes["note"] = _joined(cell.note, value)
-        elif key == "approximate":
-            changes["approximate"] = value
+    said = {key: value for key, value in place.value.items() if value is not None}
+    changes: dict[str, Any] = {}
+    if "protocol" in said and cell.metric in _QUALITY:
+        changes["protocol"] = _protocol(place.at("protocol"))
+    if "certain" in said and cell.metric in _QUALITY:
+        changes["protocol_certain"] = said["certain"]
+    if "hr" in said and cell.metric in _OF_A_SIZE:
+        changes["hr_size"] = _hr_size(place.at("hr"))
+    if "note" in said:
+        changes["note"] = _joined(cell.note, said["note"])
+    if "approximate" in said:
+        changes["approximate"] = said["approximate"]
     return replace(cell, **changes)
 
 
-def _protocol(name: str, place: Place) -> str:
+def _protocol(place: Place) -> str:
+    name = str(place.value)
     if " " not in name and name not in PROTOCOLS:
         place.refuse(
             f"there is no protocol '{name}'{meant(name, PROTOCOLS)}; write several words where "
@@ -419,7 +440,8 @@ def _protocol(name: str, place: Place) -> str:
     return name
 
 
-def _hr_size(text: str, place: Place) -> tuple[int, int] | None:
+def _hr_size(place: Place) -> tuple[int, int] | None:
+    text = place.value
     if text == "unknown":
         return None
     match = re.fullmatch(r"(\d+)x(\d+)", text)
@@ -432,54 +454,38 @@ def _joined(first: str | None, second: str) -> str:
     return f"{first} {second}" if first else second
 
 
-def _selected(table: _Table, rows: Sequence[_Row], node: object, place: Place) -> list[int]:
-    """Indices of the rows that a selector fits; every label in it must occur."""
-    selector = place.block(node)
-    wanted: dict[str, list[Label]] = {}
-    for name in selector:
-        at = place.at(selector, name)
-        options = selector[name] if isinstance(selector[name], list) else [selector[name]]
-        wanted[name] = [table.label(name, option, at) for option in options]
-        for option in wanted[name]:
-            if not any(name in labels and labels[name] == option for labels, _ in rows):
-                at.refuse(f"no cell of the table has {name} '{option}'.")
+def _check_occurs(rows: Iterable[_Row], name: str, label: Label, place: Place) -> None:
+    if not any(name in row.labels and row.labels[name] == label for row in rows):
+        place.refuse(f"no cell of the table has {name} '{label}'.")
+
+
+def _selected(table: _Table, rows: Sequence[_Row], place: Place) -> list[_Row]:
+    """The rows that a selector fits; every label in it must occur."""
+    wanted = table.options(place)
+    for name, options in wanted.items():
+        for option in options:
+            _check_occurs(rows, name, option, place.at(name))
     found = [
-        index
-        for index, (labels, _) in enumerate(rows)
-        if all(labels[name] in options for name, options in wanted.items())
+        row for row in rows if all(row.labels[name] in options for name, options in wanted.items())
     ]
     if not found:
-        place.refuse(f"no cell of the table has all of {dict(selector)}.")
+        place.refuse(f"no cell of the table has all of {dict(place.value)}.")
     return found
 
 
-def _apply_where(table: _Table, rows: list[_Row]) -> None:
-    place = table.place.at(table.entry, "where")
-    for at, entry in place.items(table.entry.get("where")):
-        for index in _selected(table, rows, entry.get("at"), at):
-            labels, cell = rows[index]
-            cell = _with(cell, entry, at)
-            if entry.get("source") is not None:
-                cell = replace(cell, source=entry["source"])
-            rows[index] = labels, cell
+def _apply_erratum(place: Place, rows: Sequence[_Row]) -> None:
+    entry = place.value
+    for row in rows:
+        text, doubtful = entry["why"], row.cell.doubtful
+        if "printed" in entry or "right" in entry:
+            text, doubtful = _corrected(place, row.cell, len(rows)), "right" not in entry
+        erratum = _joined(row.cell.erratum, text)
+        row.cell = replace(row.cell, erratum=erratum, doubtful=doubtful)
 
 
-def _apply_errata(table: _Table, rows: list[_Row]) -> None:
-    place = table.place.at(table.entry, "errata")
-    for at, entry in place.items(table.entry.get("errata")):
-        found = _selected(table, rows, entry["at"], at)
-        why = entry["why"]
-        for index in found:
-            labels, cell = rows[index]
-            text, doubtful = why, cell.doubtful
-            if "printed" in entry or "right" in entry:
-                text, doubtful = _corrected(entry, cell, len(found), at), "right" not in entry
-            joined = f"{cell.erratum} {text}" if cell.erratum else text
-            rows[index] = labels, replace(cell, erratum=joined, doubtful=doubtful)
-
-
-def _corrected(entry: Block, cell: Cell, selected: int, place: Place) -> str:
+def _corrected(place: Place, cell: Cell, selected: int) -> str:
     """The text of an erratum about one value, which must agree with the cell."""
+    entry = place.value
     if selected != 1:
         place.refuse(f"'printed' is about one cell, but {selected} are selected.")
     if "printed" not in entry:
@@ -491,31 +497,28 @@ def _corrected(entry: Block, cell: Cell, selected: int, place: Place) -> str:
     return f"Printed is {entry['printed']}, {right}: {entry['why']}"
 
 
-def _apply_experiments(table: _Table, rows: list[_Row]) -> None:
+def _apply_experiments(table: _Table, rows: Sequence[_Row]) -> None:
     """Name the experiment that answers each cell of a whole method."""
-    place = table.place.at(table.entry, "complete")
-    complete = set(range(len(rows)))
-    if table.entry.get("complete") is not None:
-        complete = set(_selected(table, rows, table.entry["complete"], place))
-    elif any(cell.factors for _, cell in rows):
-        complete = set()
-    for index in complete:
-        labels, cell = rows[index]
-        experiment = table.methods[cell.method]
-        if experiment is not None and (cell.scale is not None or "*" not in experiment):
-            experiment = experiment.replace(
-                "*", f"{cell.scale:g}" if cell.scale is not None else ""
-            )
-            rows[index] = labels, replace(cell, experiment=experiment)
+    place = table.place.at("complete")
+    if place.value is not None:
+        rows = _selected(table, rows, place)
+    elif any(row.cell.factors for row in rows):
+        return
+    for row in rows:
+        experiment, scale = table.methods[row.cell.method], row.cell.scale
+        if experiment is not None and scale is not None:
+            experiment = experiment.replace("*", f"{scale:g}")
+        if experiment is not None and "*" not in experiment:
+            row.cell = replace(row.cell, experiment=experiment)
 
 
 def _check_conventions(table: _Table, rows: Iterable[_Row]) -> None:
     """Refuse numbers that cannot be compared because nothing says how they were measured."""
-    for labels, cell in rows:
-        what = " ".join(str(label) for label in labels.values())
-        if cell.metric in ("psnr", "ssim") and cell.protocol is None:
+    for row in rows:
+        what = " ".join(str(label) for label in row.labels.values())
+        if row.cell.metric in _QUALITY and row.cell.protocol is None:
             table.place.refuse(f"no protocol is given for {what}.")
-        if cell.metric in ("macs", "flops") and table.entry.get("hr") is None:
+        if row.cell.metric in _OF_A_SIZE and table.place.value.get("hr") is None:
             table.place.refuse(f"no output size 'hr' is given for {what} (unknown is a size too).")
 
 
@@ -523,109 +526,74 @@ def _check_conventions(table: _Table, rows: Iterable[_Row]) -> None:
 
 
 def _claims(table: _Table, rows: Sequence[_Row]) -> Iterator[Claim]:
-    place = table.place.at(table.entry, "claims")
-    for at, entry in place.items(table.entry.get("claims")):
-        better = _one_each(table, entry["better"], at.at(entry, "better"))
-        worse = entry["worse"]
-        if set(worse) != set(better):
-            at.refuse("'better' and 'worse' must have the same keys.")
-        made: list[Claim] = []
-        for labels in _alternatives(table, worse, at.at(entry, "worse")):
-            made += _from_cells(table, rows, entry, better, labels, at)
-            if not rows:
-                made.append(_from_prose(table, entry, better, labels, at))
-        if not made:
-            at.refuse("no two cells differ in just this.")
-        if rows and "delta" in entry:
-            at.at(entry, "delta").refuse("the cells give the difference; take it out.")
-        yield from made
-
-
-def _one_each(table: _Table, node: object, place: Place) -> dict[str, Label]:
-    labels = place.block(node)
-    return {str(name): table.label(name, labels[name], place.at(labels, name)) for name in labels}
-
-
-def _alternatives(table: _Table, node: Block, place: Place) -> Iterator[dict[str, Label]]:
-    """Every choice of one label per axis."""
-    choices: list[dict[str, Label]] = [{}]
-    for name in node:
-        listed = node[name] if isinstance(node[name], list) else [node[name]]
-        options = [table.label(name, option, place.at(node, name)) for option in listed]
-        choices = [{**choice, str(name): option} for choice in choices for option in options]
-    yield from choices
+    for place in table.place.at("claims").items():
+        better = table.one_each(place.at("better"))
+        if set(place.value["worse"]) != set(better):
+            place.refuse("'better' and 'worse' must have the same keys.")
+        options = table.options(place.at("worse"))
+        find = _from_cells if rows else _from_prose
+        claims = [
+            claim
+            for labels in itertools.product(*options.values())
+            for claim in find(table, rows, place, better, dict(zip(options, labels, strict=True)))
+        ]
+        if not claims:
+            place.refuse("no two cells differ in just this.")
+        if rows and "delta" in place.value:
+            place.at("delta").refuse("the cells give the difference; take it out.")
+        yield from claims
 
 
 def _from_cells(
-    table: _Table,
-    rows: Sequence[_Row],
-    entry: Block,
-    better: Mapping[str, Label],
-    worse: Mapping[str, Label],
-    place: Place,
+    table: _Table, rows: Sequence[_Row], place: Place, better: _Labels, worse: _Labels
 ) -> Iterator[Claim]:
-    if not rows:
-        return
-    chosen = list(range(len(rows)))
-    if "at" in entry:
-        chosen = _selected(table, rows, entry["at"], place.at(entry, "at"))
-    for side in (better, worse):
-        for name, label in side.items():
-            if not any(labels.get(name) == label for labels, _ in rows):
-                place.refuse(f"no cell of the table has {name} '{label}'.")
-    by_labels = {frozenset(labels.items()): cell for labels, cell in rows}
-    for labels, cell in (rows[index] for index in chosen):
-        if better.items() <= labels.items():
-            other = by_labels.get(frozenset((labels | dict(worse)).items()))
-            if other is not None:
-                delta = round(cell.value - other.value, 9)
-                yield _claim(table, entry, better, worse, labels, delta, (cell, other))
+    """Every two cells that differ in just this."""
+    chosen = _selected(table, rows, place.at("at")) if "at" in place.value else rows
+    for name, label in (*better.items(), *worse.items()):
+        _check_occurs(rows, name, label, place)
+    by_labels = {frozenset(row.labels.items()): row.cell for row in rows}
+    for row in chosen:
+        other = by_labels.get(frozenset((row.labels | worse).items()))
+        if other is not None and better.items() <= row.labels.items():
+            delta = round(row.cell.value - other.value, 9)
+            yield _claim(table, place, better, worse, row.labels, delta, (row.cell, other))
 
 
 def _from_prose(
-    table: _Table,
-    entry: Block,
-    better: Mapping[str, Label],
-    worse: Mapping[str, Label],
-    place: Place,
-) -> Claim:
+    table: _Table, rows: Sequence[_Row], place: Place, better: _Labels, worse: _Labels
+) -> Iterator[Claim]:
     """A claim of a table without cells."""
-    delta = entry.get("delta")
+    delta = place.value.get("delta")
     if delta is None:
         place.refuse("a table without cells needs the claimed difference as 'delta'.")
-    labels = table.shared() | _one_each(table, entry.get("at", Block()), place.at(entry, "at"))
+    labels = table.shared() | table.one_each(_or_empty(place.at("at")))
     if labels.get("metric") is None:
         place.refuse("the claim does not say which metric it is about.")
-    return _claim(table, entry, better, worse, labels, float(delta), None)
+    yield _claim(table, place, better, worse, labels, float(delta))
 
 
 def _claim(
     table: _Table,
-    entry: Block,
-    better: Mapping[str, Label],
-    worse: Mapping[str, Label],
-    labels: Mapping[str, Label],
+    place: Place,
+    better: _Labels,
+    worse: _Labels,
+    labels: Mapping[str, Any],
     delta: float,
-    cells: tuple[Cell, Cell] | None,
+    cells: tuple[Cell, Cell] | None = None,
 ) -> Claim:
     common = {name: label for name, label in labels.items() if name not in better}
-    scale = common.get("scale")
     return Claim(
         table=table.name,
         paper=table.paper,
-        better=dict(better),
-        worse=dict(worse),
-        method=_or_none(common.get("method")),
-        scale=None if scale is None else float(scale),
-        set=_or_none(common.get("set")),
-        metric=str(labels["metric"]),
+        better=better,
+        worse=worse,
+        method=common.get("method"),
+        scale=common.get("scale"),
+        set=common.get("set"),
+        metric=labels["metric"],
         delta=delta,
         approximate=cells is None,
         source=table.source,
-        says=_or_none(entry.get("says")),
+        says=place.value.get("says"),
         cells=cells,
     )
-
-
-def _or_none(label: object) -> str | None:
-    return None if label is None else str(label)
