@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -16,21 +18,25 @@ from sr_lightning.studies.study import Study
 from sr_lightning.studies.verdicts import Verdict
 
 __all__ = [
+    "Cell",
     "Comparison",
     "Curves",
     "Finding",
+    "Named",
     "Number",
     "Panel",
     "PaperView",
     "Plot",
     "Point",
     "Provenance",
+    "Record",
     "Report",
     "Row",
     "StudyView",
     "Table",
     "ZooView",
     "ranked",
+    "tally",
 ]
 
 # Half of the last digit that tables print: smaller differences are no difference.
@@ -113,7 +119,13 @@ class Number:
         return "better" if (self.delta > 0) != lower else "worse"
 
 
-Cells = tuple[Number | str | None, ...]
+Cell = Number | str | None
+Cells = tuple[Cell, ...]
+_Kind = Literal["published", "measured", "both"]
+Record = dict[str | tuple[str, str], Cell]
+"""Cells of a row by their headings: wide and narrow, or the narrow alone."""
+Named = tuple[tuple[str, ...], Record]
+"""Labels of a row, and its cells."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +143,7 @@ class Row:
 
     labels: tuple[str, ...]
     cells: Cells
-    kind: Literal["published", "measured", "both"] = "published"
+    kind: _Kind = "published"
     remark: str = ""
     missing: str = ""
     group: str = ""
@@ -158,6 +170,39 @@ class Table:
     columns: tuple[tuple[str, str], ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        title: str,
+        source: str,
+        stubs: tuple[str, ...],
+        rows: Iterable[Named],
+        notes: tuple[str, ...] = (),
+        kind: _Kind = "both",
+        group: int | None = None,
+    ) -> Table:
+        """A table whose rows all have the same columns; other arguments are its attributes.
+
+        Args:
+            name: See the class.
+            title: See the class.
+            source: See the class.
+            stubs: See the class.
+            rows: Labels of each row, and its cells by their headings.
+            notes: See the class.
+            kind: Kind of all rows.
+            group: Which label is the group of its row, or None for no groups.
+        """
+        named = list(rows)
+        heads = named[0][1] if named else ()
+        made = (
+            Row(labels, (*cells.values(),), kind, group="" if group is None else labels[group])
+            for labels, cells in named
+        )
+        columns = (("", head) if isinstance(head, str) else head for head in heads)
+        return cls(name, title, source, stubs, tuple(columns), tuple(made), notes)
 
     @property
     def heads(self) -> list[str]:
@@ -386,6 +431,17 @@ class Report:
             for view in paper.studies:
                 found += [view.table, view.verdicts] if view.verdicts.rows else [view.table]
         return (*found, *self.systems, *(self.zoo.tables if self.zoo else ()))
+
+
+def tally(tables: Iterable[Table]) -> Counter[str]:
+    """How many values of each kind tables have."""
+    return Counter(
+        cell.kind
+        for table in tables
+        for row in table.rows
+        for cell in row.cells
+        if isinstance(cell, Number) and cell.value is not None
+    )
 
 
 def ranked(table: Table) -> Table:

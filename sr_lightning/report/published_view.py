@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from sr_lightning.report.document import Number, Provenance, Row, Table, ranked
+from sr_lightning.report.document import Named, Number, Provenance, Row, Table, ranked
 from sr_lightning.report.format import group_text, labels_text, metric_text
 from sr_lightning.report.measurements import Evidence, Measurement, budget_text
 from sr_lightning.studies.claims import table_claims
@@ -243,54 +244,40 @@ def claims_table(evidence: Evidence, name: str) -> Table | None:
         return None
     grouped: dict[tuple[str, str], list[Claim]] = {}
     for claim in claims:
-        says = claim.says or ""
-        grouped.setdefault((says, labels_text(claim.better)), []).append(claim)
-    rows = []
-    for (says, better), members in grouped.items():
-        worse = list(dict.fromkeys(labels_text(claim.worse) for claim in members))
-        borne_out = sum(claim.supported for claim in members)
-        tally: dict[str, int] = {}
-        for claim in members:
-            verdict = claim_verdict(evidence, claim)
-            tally[verdict] = tally.get(verdict, 0) + 1
-        words = ", ".join(
-            verdict if len(tally) == 1 and count == 1 else f"{count} {verdict}"
-            for verdict, count in tally.items()
-        )
-        if set(tally) == {"not run"}:
-            words = "not run"
-        gains = [claim.delta for claim in members]
-        rows.append(
-            Row(
-                labels=(says, f"{better} > {' | '.join(worse)}"),
-                cells=(
-                    f"{len(members)}",
-                    f"{borne_out} of {len(members)}",
-                    _range(gains, members[0].metric, {claim.metric for claim in members}),
-                    words,
-                ),
-                kind="both",
-            )
-        )
-    heads = ("comparisons", "borne out as printed", "published difference", "verdict here")
-    return Table(
-        name=f"{name}/claims",
-        title=f"Claims: {claims[0].source}",
-        source="",
-        stubs=("claim", "better > worse"),
-        columns=tuple(("", head) for head in heads),
-        rows=tuple(rows),
+        grouped.setdefault((claim.says or "", labels_text(claim.better)), []).append(claim)
+
+    def named(says: str, better: str, members: Sequence[Claim]) -> Named:
+        worse = dict.fromkeys(labels_text(claim.worse) for claim in members)
+        found = Counter(claim_verdict(evidence, claim) for claim in members)
+        words = next(iter(found))
+        if len(members) > 1 and set(found) != {"not run"}:
+            words = ", ".join(f"{number} {verdict}" for verdict, number in found.items())
+        return (says, f"{better} > {' | '.join(worse)}"), {
+            "comparisons": f"{len(members)}",
+            "borne out as printed": f"{sum(c.supported for c in members)} of {len(members)}",
+            "published difference": _range(members),
+            "verdict here": words,
+        }
+
+    return Table.of(
+        f"{name}/claims",
+        f"Claims: {claims[0].source}",
+        "",
+        ("claim", "better > worse"),
+        [named(*key, members) for key, members in grouped.items()],
     )
 
 
-def _range(gains: Sequence[float], metric: str, metrics: set[str]) -> str:
+def _range(claims: Sequence[Claim]) -> str:
+    """From the least to the most that claims on one metric gain."""
+    metrics = {claim.metric for claim in claims}
+    metric = claims[0].metric
     if len(metrics) > 1 or metric not in METRICS:
         return ""
     digits = {"psnr": "+.2f", "ssim": "+.4f"}.get(metric, "+.4g")
-    unit = METRICS[metric].unit
-    low, high = format(min(gains), digits), format(max(gains), digits)
-    shown = low if low == high else f"{low} to {high}"
-    return f"{shown} {unit}".strip()
+    gains = [claim.delta for claim in claims]
+    ends = dict.fromkeys(format(gain, digits) for gain in (min(gains), max(gains)))
+    return f"{' to '.join(ends)} {METRICS[metric].unit}".strip()
 
 
 def claim_verdict(evidence: Evidence, claim: Claim) -> str:
