@@ -183,17 +183,9 @@ class Table:
         kind: _Kind = "both",
         group: int | None = None,
     ) -> Table:
-        """A table whose rows all have the same columns; other arguments are its attributes.
+        """A table whose rows all have the same columns; arguments are its attributes.
 
-        Args:
-            name: See the class.
-            title: See the class.
-            source: See the class.
-            stubs: See the class.
-            rows: Labels of each row, and its cells by their headings.
-            notes: See the class.
-            kind: Kind of all rows.
-            group: Which label is the group of its row, or None for no groups.
+        All rows are of one `kind`; `group` says which label is the group of its row, if any is.
         """
         named = list(rows)
         heads = named[0][1] if named else ()
@@ -450,34 +442,25 @@ def ranked(table: Table) -> Table:
     Published and measured numbers are ranked apart, and each group of rows by itself. Only quality
     is ranked, and doubtful numbers are left out.
     """
-    numbers = {
-        (place, column): cell
+    found = [
+        (place, column, -round(cell.value, cell.decimals), (column, row.group, cell.kind))
         for place, row in enumerate(table.rows)
         for column, cell in enumerate(row.cells)
         if isinstance(cell, Number) and cell.value is not None and cell.metric in _EQUAL
         if not cell.doubtful and not cell.signed
-    }
-    if not numbers:
-        return table
-    # Equal as printed is equal: both are best.
-    values = pd.Series([-round(n.value or 0.0, n.decimals) for n in numbers.values()])
-    classes = pd.Series([(c, table.rows[p].group, n.kind) for (p, c), n in numbers.items()])
-    ranks = values.groupby(classes).rank("dense").astype(int)
-    # The only value of its class is not the best of it.
-    contested = set(classes[ranks > 1])
-    rank_of = {
-        key: rank
-        for key, rank, of in zip(numbers, ranks, classes, strict=True)
-        if rank <= 2 and of in contested
-    }
-    rows = [
-        replace(
-            row,
-            cells=tuple(
-                replace(numbers[p, c], rank=rank_of[p, c]) if (p, c) in rank_of else cell
-                for c, cell in enumerate(row.cells)
-            ),
-        )
-        for p, row in enumerate(table.rows)
     ]
+    # Equal as printed is equal: both are best.
+    numbers = pd.DataFrame(found, columns=["row", "column", "value", "class"])
+    classes = numbers["value"].astype(float).groupby(numbers["class"])
+    numbers["rank"] = classes.rank("dense")
+    # The only value of its class is not the best of it.
+    marked = numbers[(numbers["rank"] <= 2) & (classes.transform("nunique") > 1)]
+    cells = [list(row.cells) for row in table.rows]
+    for place, column, rank in (
+        marked[["row", "column", "rank"]].astype(int).itertuples(index=False)
+    ):
+        number = cells[place][column]
+        if isinstance(number, Number):
+            cells[place][column] = replace(number, rank=rank)
+    rows = (replace(row, cells=tuple(new)) for row, new in zip(table.rows, cells, strict=True))
     return replace(table, rows=tuple(rows))

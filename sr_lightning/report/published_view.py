@@ -102,21 +102,23 @@ def _caption(cells: Sequence[Cell]) -> str:
         if not _varies(cells, name):
             label = label_text(name, cells[0].factors[name])
             shared.append(label if name == "setting" else f"{name} {label}")
-    protocols: dict[str, None] = {}
-    for cell in cells:
-        if cell.protocol is not None:
-            protocols[cell.protocol + ("" if cell.protocol_certain else " (supposed)")] = None
+    protocols = dict.fromkeys(filter(None, map(_protocol, cells)))
     sizes = dict.fromkeys(
         f"{c.hr_size[1]}x{c.hr_size[0]}" if c.hr_size else "an output of unknown size"
         for c in cells
         if c.metric in ("macs", "flops")
     )
-    parts = [", ".join(shared)] if shared else []
-    if protocols:
-        parts.append(f"Protocol as published: {'; '.join(protocols)}")
-    if sizes:
-        parts.append(f"Operations for {', '.join(sizes)}")
-    return "".join(f"{part}. " for part in parts).strip()
+    parts = (
+        ", ".join(shared),
+        f"Protocol as published: {'; '.join(protocols)}" if protocols else "",
+        f"Operations for {', '.join(sizes)}" if sizes else "",
+    )
+    return " ".join(f"{part}." for part in parts if part)
+
+
+def _protocol(cell: Cell) -> str:
+    certain = cell.protocol_certain or cell.protocol is None
+    return f"{cell.protocol or ''}{'' if certain else ' (supposed)'}"
 
 
 def _notes(cells: Sequence[Cell]) -> tuple[tuple[str, ...], dict[int, tuple[int, ...]]]:
@@ -151,9 +153,8 @@ def printed(cell: Cell, marks: tuple[int, ...], digits: Mapping[str, int]) -> Nu
         digits: Digits after the point, by metric.
     """
     facts = [("source", cell.source)]
-    if cell.protocol is not None:
-        certain = "" if cell.protocol_certain else " (supposed)"
-        facts.append(("protocol", cell.protocol + certain))
+    if protocol := _protocol(cell):
+        facts.append(("protocol", protocol))
     if cell.hr_size is not None:
         facts.append(("output", f"{cell.hr_size[1]}x{cell.hr_size[0]}"))
     facts += [(name, said) for name in ("erratum", "note") if (said := getattr(cell, name))]

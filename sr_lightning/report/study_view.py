@@ -251,9 +251,11 @@ def _levels(
         cells["parameters"] = size
         cells["minutes each"] = f"{statistics.fmean(minutes):.1f}" if runs else ""
         rows.append(((level,), cells))
-    notes = _failures(evidence, study, budget) + ((PAIRED,) if study.reference else ())
+    failures = [] if budget is None else evidence.failures(study, budget)
+    notes = [f"{failure.name} failed: {failure.reason}" for failure in failures]
+    notes += [PAIRED] if study.reference else []
     source = _conditions(study, budget, entries)
-    return ranked(Table.of(name, study.title, source, (study.factor,), rows, notes))
+    return ranked(Table.of(name, study.title, source, (study.factor,), rows, tuple(notes)))
 
 
 def _published(study: Study) -> dict[str, Mapping[str, PublishedCell]]:
@@ -318,11 +320,6 @@ def _conditions(study: Study, budget: str | None, entries: Sequence[RunRecord]) 
         "mean ± standard deviation over seeds",
     ]
     return "; ".join(parts) + "."
-
-
-def _failures(evidence: Evidence, study: Study, budget: str | None) -> tuple[str, ...]:
-    found = [] if budget is None else evidence.failures(study, budget)
-    return tuple(f"{failure.name} failed: {failure.reason}" for failure in found)
 
 
 def _curves(study: Study, entries: Sequence[RunRecord]) -> Curves:
