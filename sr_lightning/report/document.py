@@ -188,9 +188,14 @@ class Table:
         All rows are of one `kind`; `group` says which label is the group of its row, if any is.
         """
         named = list(rows)
-        heads = named[0][1] if named else ()
+        heads = list(named[0][1]) if named else []
         made = (
-            Row(labels, (*cells.values(),), kind, group="" if group is None else labels[group])
+            Row(
+                labels,
+                tuple(cells[head] for head in heads),
+                kind,
+                group="" if group is None else labels[group],
+            )
             for labels, cells in named
         )
         columns = (("", head) if isinstance(head, str) else head for head in heads)

@@ -135,11 +135,7 @@ class Evidence:
     def budgets(self, study: Study) -> list[str]:
         """Budgets that a study has entries or failures of, the highest first."""
         found = {entry.budget for entry in self.entries(study)}
-        return [
-            budget
-            for budget in reversed(BUDGETS)
-            if budget in found or self.failures(study, budget)
-        ]
+        return [b for b in reversed(BUDGETS) if b in found or self.failures(study, b)]
 
     def failures(self, study: Study, budget: str) -> list[Failure]:
         """The cells of a study that failed and have not succeeded since."""
@@ -359,12 +355,11 @@ class Evidence:
         """The network of an experiment or of shipped weights, on the meta device if possible."""
         name = experiment.removesuffix("+")
         if name not in self._networks:
-            config, record = experiment_file(self.root, name), self.weights.get(name)
-            self._networks[name] = (
-                network_of_config(config, meta=True)
-                if config.is_file()
-                else self._network_of_weights(record)
-            )
+            config = experiment_file(self.root, name)
+            if config.is_file():
+                self._networks[name] = network_of_config(config, meta=True)
+            else:
+                self._networks[name] = self._network_of_weights(self.weights.get(name))
         return self._networks[name]
 
     def _network_of_weights(self, record: WeightRecord | None) -> SRNetwork | None:
