@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,12 +16,11 @@ from wandb_server import ENTITY, Run, WandbServer
 
 from sr_lightning.cli import main
 from sr_lightning.errors import UserError
-from sr_lightning.report.dashboard import wandb_report
+from sr_lightning.report.dashboard import as_json, config_key, wandb_report, workspace
 from sr_lightning.report.document import PaperView
 from sr_lightning.report.findings import findings
 from sr_lightning.report.measurements import Evidence
 from sr_lightning.report.study_view import study_views
-from sr_lightning.studies.dashboard import as_json, config_key, workspace
 from sr_lightning.studies.ledger import Ledger
 from sr_lightning.studies.study import find_study
 
@@ -62,9 +60,9 @@ def dry_run(monkeypatch, capsys):
 
 def test_the_same_study_gives_the_same_json(evidence):
     study = find_study("hfdn_attention", ROOT)
-    place = ("short", "a-project")
-    for make in (workspace, partial(wandb_report, evidence)):
-        assert as_json(make(study, *place)) == as_json(make(study, *place))
+    place = (evidence, study, "short", "a-project")
+    for make in (workspace, wandb_report):
+        assert as_json(make(*place)) == as_json(make(*place))
 
 
 def test_workspace_shows_the_study_by_level(dry_run, sentences):
@@ -207,6 +205,6 @@ def test_missing_extra_is_named(monkeypatch, capsys):
     assert "pip install sr-lightning[dashboard]" in capsys.readouterr().err
 
 
-def test_budget_that_a_study_lacks_is_refused(tmp_path):
+def test_budget_that_a_study_lacks_is_refused(tmp_path, evidence):
     with pytest.raises(UserError, match="a_study has no budget 'short'"):
-        workspace(study_of(tmp_path), "short", "p")
+        workspace(evidence, study_of(tmp_path), "short", "p")

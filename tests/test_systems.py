@@ -22,10 +22,9 @@ from sr_lightning.report.document import Number, Table
 from sr_lightning.report.html import page
 from sr_lightning.report.measurements import Evidence
 from sr_lightning.report.readmes import stale
-from sr_lightning.report.systems import systems_tables
+from sr_lightning.report.systems import ntire_score, systems_tables
 from sr_lightning.report.writers import markdown
 from sr_lightning.studies import speeds
-from sr_lightning.studies.efficiency import ntire_score
 from sr_lightning.studies.ledger import Ledger
 from sr_lightning.studies.speeds import Machine, SpeedFile, SpeedRow
 from sr_lightning.training.complexity import network_of_config

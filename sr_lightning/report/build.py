@@ -12,7 +12,7 @@ from sr_lightning.report.document import Comparison, PaperView, Plot, Point, Rep
 from sr_lightning.report.findings import findings, findings_summary
 from sr_lightning.report.measurements import Evidence
 from sr_lightning.report.published_view import claim_verdict, claims_table, published_table
-from sr_lightning.report.study_view import BUDGET_HEADS, claims_by_budget, study_views
+from sr_lightning.report.study_view import claims_by_budget, study_views
 from sr_lightning.report.systems import systems_tables
 from sr_lightning.report.zoo_view import zoo_view
 from sr_lightning.studies.published_cells import Cell
@@ -140,9 +140,8 @@ def _verdicts(papers: Iterable[PaperView]) -> Table:
     ]
     found = {view.budget for views in studies for view in views}
     budgets = [budget for budget in BUDGETS if budget in found]
-    heads = [("", "published"), *itertools.product(budgets, BUDGET_HEADS)]
     rows = [row for views in studies for row in claims_by_budget(views, budgets)]
-    return Table("verdicts", "Verdicts", RULE, ("study", "claim"), tuple(heads), tuple(rows))
+    return Table.of("verdicts", "Verdicts", RULE, ("study", "claim"), rows)
 
 
 # Quality against cost ----------------------------------------------------------------------------

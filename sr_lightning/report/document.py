@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -16,21 +18,25 @@ from sr_lightning.studies.study import Study
 from sr_lightning.studies.verdicts import Verdict
 
 __all__ = [
+    "Cell",
     "Comparison",
     "Curves",
     "Finding",
+    "Named",
     "Number",
     "Panel",
     "PaperView",
     "Plot",
     "Point",
     "Provenance",
+    "Record",
     "Report",
     "Row",
     "StudyView",
     "Table",
     "ZooView",
     "ranked",
+    "tally",
 ]
 
 # Half of the last digit that tables print: smaller differences are no difference.
@@ -113,7 +119,13 @@ class Number:
         return "better" if (self.delta > 0) != lower else "worse"
 
 
-Cells = tuple[Number | str | None, ...]
+Cell = Number | str | None
+Cells = tuple[Cell, ...]
+_Kind = Literal["published", "measured", "both"]
+Record = dict[str | tuple[str, str], Cell]
+"""Cells of a row by their headings: wide and narrow, or the narrow alone."""
+Named = tuple[tuple[str, ...], Record]
+"""Labels of a row, and its cells."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +143,7 @@ class Row:
 
     labels: tuple[str, ...]
     cells: Cells
-    kind: Literal["published", "measured", "both"] = "published"
+    kind: _Kind = "published"
     remark: str = ""
     missing: str = ""
     group: str = ""
@@ -158,6 +170,36 @@ class Table:
     columns: tuple[tuple[str, str], ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        title: str,
+        source: str,
+        stubs: tuple[str, ...],
+        rows: Iterable[Named],
+        notes: tuple[str, ...] = (),
+        kind: _Kind = "both",
+        group: int | None = None,
+    ) -> Table:
+        """A table whose rows all have the same columns; arguments are its attributes.
+
+        All rows are of one `kind`; `group` says which label is the group of its row, if any is.
+        """
+        named = list(rows)
+        heads = list(named[0][1]) if named else []
+        made = (
+            Row(
+                labels,
+                tuple(cells[head] for head in heads),
+                kind,
+                group="" if group is None else labels[group],
+            )
+            for labels, cells in named
+        )
+        columns = (("", head) if isinstance(head, str) else head for head in heads)
+        return cls(name, title, source, stubs, tuple(columns), tuple(made), notes)
 
     @property
     def heads(self) -> list[str]:
@@ -388,40 +430,42 @@ class Report:
         return (*found, *self.systems, *(self.zoo.tables if self.zoo else ()))
 
 
+def tally(tables: Iterable[Table]) -> Counter[str]:
+    """How many values of each kind tables have."""
+    return Counter(
+        cell.kind
+        for table in tables
+        for row in table.rows
+        for cell in row.cells
+        if isinstance(cell, Number) and cell.value is not None
+    )
+
+
 def ranked(table: Table) -> Table:
     """Mark the best and the second best of each column, as papers do.
 
     Published and measured numbers are ranked apart, and each group of rows by itself. Only quality
     is ranked, and doubtful numbers are left out.
     """
-    numbers = {
-        (place, column): cell
+    found = [
+        (place, column, -round(cell.value, cell.decimals), (column, row.group, cell.kind))
         for place, row in enumerate(table.rows)
         for column, cell in enumerate(row.cells)
         if isinstance(cell, Number) and cell.value is not None and cell.metric in _EQUAL
         if not cell.doubtful and not cell.signed
-    }
-    if not numbers:
-        return table
-    # Equal as printed is equal: both are best.
-    values = pd.Series([-round(n.value or 0.0, n.decimals) for n in numbers.values()])
-    classes = pd.Series([(c, table.rows[p].group, n.kind) for (p, c), n in numbers.items()])
-    ranks = values.groupby(classes).rank("dense").astype(int)
-    # The only value of its class is not the best of it.
-    contested = set(classes[ranks > 1])
-    rank_of = {
-        key: rank
-        for key, rank, of in zip(numbers, ranks, classes, strict=True)
-        if rank <= 2 and of in contested
-    }
-    rows = [
-        replace(
-            row,
-            cells=tuple(
-                replace(numbers[p, c], rank=rank_of[p, c]) if (p, c) in rank_of else cell
-                for c, cell in enumerate(row.cells)
-            ),
-        )
-        for p, row in enumerate(table.rows)
     ]
+    # Equal as printed is equal: both are best.
+    numbers = pd.DataFrame(found, columns=["row", "column", "value", "class"])
+    classes = numbers["value"].astype(float).groupby(numbers["class"])
+    numbers["rank"] = classes.rank("dense")
+    # The only value of its class is not the best of it.
+    marked = numbers[(numbers["rank"] <= 2) & (classes.transform("nunique") > 1)]
+    cells = [list(row.cells) for row in table.rows]
+    for place, column, rank in (
+        marked[["row", "column", "rank"]].astype(int).itertuples(index=False)
+    ):
+        number = cells[place][column]
+        if isinstance(number, Number):
+            cells[place][column] = replace(number, rank=rank)
+    rows = (replace(row, cells=tuple(new)) for row, new in zip(table.rows, cells, strict=True))
     return replace(table, rows=tuple(rows))

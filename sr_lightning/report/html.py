@@ -6,7 +6,6 @@ import base64
 import itertools
 import json
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from operator import attrgetter, itemgetter
 from pathlib import Path
@@ -20,11 +19,11 @@ from sr_lightning.metrics.protocol import PROTOCOLS
 from sr_lightning.report.document import (
     Comparison,
     Curves,
-    Number,
     Plot,
     Provenance,
     Report,
     ZooView,
+    tally,
 )
 from sr_lightning.report.figures import STYLES, cost_figure, curves_figure, inline_svg
 from sr_lightning.report.format import delta_text, text
@@ -113,13 +112,7 @@ def _tally(report: Report) -> dict[str, int]:
     """What there is in how many numbers."""
     tables = [table for paper in report.papers for table in paper.tables]
     runs = {run.name for paper in report.papers for view in paper.studies for run in view.entries}
-    kinds = Counter(
-        cell.kind
-        for table in tables
-        for row in table.rows
-        for cell in row.cells
-        if isinstance(cell, Number) and cell.value is not None
-    )
+    kinds = tally(tables)
     return {
         "published tables": sum("/claims" not in table.name for table in tables),
         "published numbers": kinds["published"],
@@ -129,19 +122,13 @@ def _tally(report: Report) -> dict[str, int]:
     }
 
 
-def _zoo_figures(
-    zoo: ZooView,
-) -> Iterator[tuple[float, list[Comparison], list[Plot], bool]]:
+def _zoo_figures(zoo: ZooView) -> Iterator[tuple[float, list[Comparison], list[Plot], bool]]:
     """Pictures and plots by scale; that with most networks is open, as people come for it."""
-    scales = {one.scale or 0: 0 for one in zoo.pictures} | {one.scale or 0: 0 for one in zoo.plots}
-    found = {
-        scale: (
-            [one for one in zoo.pictures if (one.scale or 0) == scale],
-            [one for one in zoo.plots if (one.scale or 0) == scale],
-        )
-        for scale in scales
-    }
-    widths = {s: max([0, *(len(p.panels) for p in found[s][0])]) for s in scales}
-    first = max(widths, key=lambda scale: widths[scale], default=0)
-    for scale in sorted(scales):
-        yield (scale, *found[scale], scale == first)
+    both: tuple[Comparison | Plot, ...] = (*zoo.pictures, *zoo.plots)
+    scales = sorted({one.scale or 0 for one in both})
+    pictures = {s: [one for one in zoo.pictures if (one.scale or 0) == s] for s in scales}
+    widths = {s: max([0, *(len(one.panels) for one in pictures[s])]) for s in scales}
+    first = max(scales, key=lambda scale: widths[scale], default=0)
+    for scale in scales:
+        plots = [one for one in zoo.plots if (one.scale or 0) == scale]
+        yield scale, pictures[scale], plots, scale == first

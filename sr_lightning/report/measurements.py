@@ -27,8 +27,10 @@ from sr_lightning.weights.zoo import WeightRecord, records
 __all__ = [
     "Evidence",
     "Measurement",
+    "bicubic_number",
     "budget_text",
     "group_name",
+    "macs_facts",
     "origin_of_runs",
     "origin_of_weights",
     "reduces",
@@ -133,11 +135,7 @@ class Evidence:
     def budgets(self, study: Study) -> list[str]:
         """Budgets that a study has entries or failures of, the highest first."""
         found = {entry.budget for entry in self.entries(study)}
-        return [
-            budget
-            for budget in reversed(BUDGETS)
-            if budget in found or self.failures(study, budget)
-        ]
+        return [b for b in reversed(BUDGETS) if b in found or self.failures(study, b)]
 
     def failures(self, study: Study, budget: str) -> list[Failure]:
         """The cells of a study that failed and have not succeeded since."""
@@ -190,10 +188,9 @@ class Evidence:
         if cell.metric not in ("psnr", "ssim"):
             return found
         for one in (*self._of_bicubic(cell), *self._of_weights(cell), *self._of_runs(cell)):
-            if one.network not in found or found[one.network].protocol != cell.protocol:
-                found.setdefault(one.network, one)
-                if one.protocol == cell.protocol:
-                    found[one.network] = one
+            known = found.setdefault(one.network, one)
+            if known.protocol != cell.protocol and one.protocol == cell.protocol:
+                found[one.network] = one
         return found
 
     def expected(self, cell: Cell) -> bool:
@@ -229,15 +226,12 @@ class Evidence:
         """Bicubic interpolation, which is measured beside all weights."""
         if cell.method != _BICUBIC:
             return
-        group, key = group_name(cell.set, cell.scale), f"bicubic_{cell.metric}"
-        for protocol in dict.fromkeys((cell.protocol, *PROTOCOLS)):
-            for record in self.weights.values():
-                value = record.measured.get(protocol or "", {}).get(group, {}).get(key)
-                if protocol is not None and value is not None:
-                    facts = (("protocol", protocol), ("measured with", record.name))
-                    origin = Provenance(f"{_BICUBIC}: {group_text(group)}", facts)
-                    yield Measurement(value, None, protocol, "bicubic", origin, _BICUBIC, (0, 0))
-                    break
+        group = group_name(cell.set, cell.scale)
+        for protocol in filter(None, dict.fromkeys((cell.protocol, *PROTOCOLS))):
+            found = bicubic_number(self.weights.values(), group, cell.metric, protocol)
+            if found and found.value is not None and found.origin is not None:
+                how = (protocol, "bicubic", found.origin, _BICUBIC, (0, 0))
+                yield Measurement(found.value, None, *how)
 
     def _of_weights(self, cell: Cell) -> Iterator[Measurement]:
         found = [r for r in self.weights.values() if self._is_of(cell, r)]
@@ -246,18 +240,14 @@ class Evidence:
         found.sort(key=lambda record: (record.name != own, -record.parameters))
         for record in found:
             whole = self.has_papers_size(record, cell)
-            by = ", ".join(
-                filter(
-                    None,
-                    (f"weights {record.name}", "" if whole else "smaller network", record.notes),
-                )
-            )
-            for protocol in dict.fromkeys((cell.protocol, *record.measured)):
-                cells = record.measured.get(protocol or "", {})
-                # The "+" rows of papers: with the 8-fold self-ensemble.
-                key = f"{'ensemble_' if _is_ensemble(cell) else ''}{cell.metric}"
+            size = "" if whole else "smaller network"
+            by = ", ".join(filter(None, (f"weights {record.name}", size, record.notes)))
+            # The "+" rows of papers: with the 8-fold self-ensemble.
+            key = f"{'ensemble_' if _is_ensemble(cell) else ''}{cell.metric}"
+            for protocol in filter(None, dict.fromkeys((cell.protocol, *record.measured))):
+                cells = record.measured.get(protocol, {})
                 value = cells.get(group_name(cell.set, cell.scale), {}).get(key)
-                if protocol is not None and value is not None:
+                if value is not None:
                     origin = origin_of_weights(record, protocol)
                     network = f"weights {record.name.removesuffix(f'_x{cell.scale:g}')}"
                     rank = (int(bool(cell.factors)), int(not whole))
@@ -333,14 +323,15 @@ class Evidence:
         for place, budget in enumerate(reversed(BUDGETS)):
             for study, level in self._levels(cell):
                 runs = [e for e in self.entries(study, budget) if e.level == level]
-                for protocol in dict.fromkeys((cell.protocol, study.measure.protocol)):
+                protocols = dict.fromkeys((cell.protocol, study.measure.protocol))
+                for protocol in filter(None, protocols):
                     values = {
                         run.seed: value
                         for run in runs
-                        if (value := run.value(cell.metric, protocol or "", group)) is not None
+                        if (value := run.value(cell.metric, protocol, group)) is not None
                     }
                     mean, deviation = mean_and_deviation(values)
-                    if mean is not None and protocol is not None:
+                    if mean is not None:
                         origin = origin_of_runs(
                             [run for run in runs if run.seed in values],
                             f"{study.name}, {level}: {cell.metric.upper()} on {group_text(group)}",
@@ -364,12 +355,11 @@ class Evidence:
         """The network of an experiment or of shipped weights, on the meta device if possible."""
         name = experiment.removesuffix("+")
         if name not in self._networks:
-            config, record = experiment_file(self.root, name), self.weights.get(name)
-            self._networks[name] = (
-                network_of_config(config, meta=True)
-                if config.is_file()
-                else self._network_of_weights(record)
-            )
+            config = experiment_file(self.root, name)
+            if config.is_file():
+                self._networks[name] = network_of_config(config, meta=True)
+            else:
+                self._networks[name] = self._network_of_weights(self.weights.get(name))
         return self._networks[name]
 
     def _network_of_weights(self, record: WeightRecord | None) -> SRNetwork | None:
@@ -430,11 +420,7 @@ class Evidence:
         name = cell.experiment.removesuffix("+")
         facts = [("experiment", name), ("parameters", f"{cost.parameters:,}")]
         if cell.metric == "macs":
-            facts += [
-                ("output", f"{size[1]} x {size[0]}"),
-                ("MACs", f"{cost.macs:,}, true count"),
-                ("in tables", f"{cost.macs_out:,}, deconvolutions once per output pixel"),
-            ]
+            facts += macs_facts(cost, size)
         return Number(
             value=value,
             metric=cell.metric,
@@ -457,6 +443,40 @@ def budget_text(study: Study, budget: str) -> str:
 def reduces(study: Study, budget: str) -> bool:
     """Whether a budget changes the network, so that its numbers are not the paper's."""
     return any(key.startswith("model.") for key in study.budgets[budget].set)
+
+
+def macs_facts(cost: Complexity, hr_size: tuple[int, int]) -> tuple[tuple[str, str], ...]:
+    """What is to be known of counted MACs: for which output, and by which convention.
+
+    Args:
+        cost: Cost of a network.
+        hr_size: (H, W) of the output.
+    """
+    return (
+        ("output", f"{hr_size[1]} x {hr_size[0]}"),
+        ("MACs", f"{cost.macs:,}, true count"),
+        ("in tables", f"{cost.macs_out:,}, deconvolutions once per output pixel"),
+    )
+
+
+def bicubic_number(
+    records: Iterable[WeightRecord], group: str, metric: str, protocol: str
+) -> Number | None:
+    """What bicubic interpolation reaches, by the first weights that it was measured beside.
+
+    Args:
+        records: Records of the weights.
+        group: Set and scale, such as ``Set5_x4``.
+        metric: "psnr" or "ssim".
+        protocol: Protocol that it was measured under.
+    """
+    for record in records:
+        value = record.measured.get(protocol, {}).get(group, {}).get(f"bicubic_{metric}")
+        if value is not None:
+            facts = (("protocol", protocol), ("measured with", record.name))
+            origin = Provenance(f"{_BICUBIC}: {group_text(group)}", facts)
+            return Number(value, metric, "measured", origin=origin)
+    return None
 
 
 def origin_of_weights(record: WeightRecord, protocol: str) -> Provenance:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from sr_lightning.report.document import Number, Provenance, Row, Table, ranked
+from sr_lightning.report.document import Named, Number, Provenance, Row, Table, ranked
 from sr_lightning.report.format import group_text, labels_text, metric_text
 from sr_lightning.report.measurements import Evidence, Measurement, budget_text
 from sr_lightning.studies.claims import table_claims
@@ -101,21 +102,23 @@ def _caption(cells: Sequence[Cell]) -> str:
         if not _varies(cells, name):
             label = label_text(name, cells[0].factors[name])
             shared.append(label if name == "setting" else f"{name} {label}")
-    protocols: dict[str, None] = {}
-    for cell in cells:
-        if cell.protocol is not None:
-            protocols[cell.protocol + ("" if cell.protocol_certain else " (supposed)")] = None
+    protocols = dict.fromkeys(filter(None, map(_protocol, cells)))
     sizes = dict.fromkeys(
         f"{c.hr_size[1]}x{c.hr_size[0]}" if c.hr_size else "an output of unknown size"
         for c in cells
         if c.metric in ("macs", "flops")
     )
-    parts = [", ".join(shared)] if shared else []
-    if protocols:
-        parts.append(f"Protocol as published: {'; '.join(protocols)}")
-    if sizes:
-        parts.append(f"Operations for {', '.join(sizes)}")
-    return "".join(f"{part}. " for part in parts).strip()
+    parts = (
+        ", ".join(shared),
+        f"Protocol as published: {'; '.join(protocols)}" if protocols else "",
+        f"Operations for {', '.join(sizes)}" if sizes else "",
+    )
+    return " ".join(f"{part}." for part in parts if part)
+
+
+def _protocol(cell: Cell) -> str:
+    certain = cell.protocol_certain or cell.protocol is None
+    return f"{cell.protocol or ''}{'' if certain else ' (supposed)'}"
 
 
 def _notes(cells: Sequence[Cell]) -> tuple[tuple[str, ...], dict[int, tuple[int, ...]]]:
@@ -150,9 +153,8 @@ def printed(cell: Cell, marks: tuple[int, ...], digits: Mapping[str, int]) -> Nu
         digits: Digits after the point, by metric.
     """
     facts = [("source", cell.source)]
-    if cell.protocol is not None:
-        certain = "" if cell.protocol_certain else " (supposed)"
-        facts.append(("protocol", cell.protocol + certain))
+    if protocol := _protocol(cell):
+        facts.append(("protocol", protocol))
     if cell.hr_size is not None:
         facts.append(("output", f"{cell.hr_size[1]}x{cell.hr_size[0]}"))
     facts += [(name, said) for name in ("erratum", "note") if (said := getattr(cell, name))]
@@ -243,54 +245,40 @@ def claims_table(evidence: Evidence, name: str) -> Table | None:
         return None
     grouped: dict[tuple[str, str], list[Claim]] = {}
     for claim in claims:
-        says = claim.says or ""
-        grouped.setdefault((says, labels_text(claim.better)), []).append(claim)
-    rows = []
-    for (says, better), members in grouped.items():
-        worse = list(dict.fromkeys(labels_text(claim.worse) for claim in members))
-        borne_out = sum(claim.supported for claim in members)
-        tally: dict[str, int] = {}
-        for claim in members:
-            verdict = claim_verdict(evidence, claim)
-            tally[verdict] = tally.get(verdict, 0) + 1
-        words = ", ".join(
-            verdict if len(tally) == 1 and count == 1 else f"{count} {verdict}"
-            for verdict, count in tally.items()
-        )
-        if set(tally) == {"not run"}:
-            words = "not run"
-        gains = [claim.delta for claim in members]
-        rows.append(
-            Row(
-                labels=(says, f"{better} > {' | '.join(worse)}"),
-                cells=(
-                    f"{len(members)}",
-                    f"{borne_out} of {len(members)}",
-                    _range(gains, members[0].metric, {claim.metric for claim in members}),
-                    words,
-                ),
-                kind="both",
-            )
-        )
-    heads = ("comparisons", "borne out as printed", "published difference", "verdict here")
-    return Table(
-        name=f"{name}/claims",
-        title=f"Claims: {claims[0].source}",
-        source="",
-        stubs=("claim", "better > worse"),
-        columns=tuple(("", head) for head in heads),
-        rows=tuple(rows),
+        grouped.setdefault((claim.says or "", labels_text(claim.better)), []).append(claim)
+
+    def named(says: str, better: str, members: Sequence[Claim]) -> Named:
+        worse = dict.fromkeys(labels_text(claim.worse) for claim in members)
+        found = Counter(claim_verdict(evidence, claim) for claim in members)
+        words = next(iter(found))
+        if len(members) > 1 and set(found) != {"not run"}:
+            words = ", ".join(f"{number} {verdict}" for verdict, number in found.items())
+        return (says, f"{better} > {' | '.join(worse)}"), {
+            "comparisons": f"{len(members)}",
+            "borne out as printed": f"{sum(c.supported for c in members)} of {len(members)}",
+            "published difference": _range(members),
+            "verdict here": words,
+        }
+
+    return Table.of(
+        f"{name}/claims",
+        f"Claims: {claims[0].source}",
+        "",
+        ("claim", "better > worse"),
+        [named(*key, members) for key, members in grouped.items()],
     )
 
 
-def _range(gains: Sequence[float], metric: str, metrics: set[str]) -> str:
+def _range(claims: Sequence[Claim]) -> str:
+    """From the least to the most that claims on one metric gain."""
+    metrics = {claim.metric for claim in claims}
+    metric = claims[0].metric
     if len(metrics) > 1 or metric not in METRICS:
         return ""
     digits = {"psnr": "+.2f", "ssim": "+.4f"}.get(metric, "+.4g")
-    unit = METRICS[metric].unit
-    low, high = format(min(gains), digits), format(max(gains), digits)
-    shown = low if low == high else f"{low} to {high}"
-    return f"{shown} {unit}".strip()
+    gains = [claim.delta for claim in claims]
+    ends = dict.fromkeys(format(gain, digits) for gain in (min(gains), max(gains)))
+    return f"{' to '.join(ends)} {METRICS[metric].unit}".strip()
 
 
 def claim_verdict(evidence: Evidence, claim: Claim) -> str:

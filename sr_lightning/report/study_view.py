@@ -14,12 +14,14 @@ from sr_lightning.data.images import read_rgb, to_tensor
 from sr_lightning.inference.pictures import save_crops
 from sr_lightning.metrics.quality import METRICS, numbers_text
 from sr_lightning.report.document import (
+    Cell,
     Comparison,
     Curves,
+    Named,
     Number,
     Panel,
     Provenance,
-    Row,
+    Record,
     StudyView,
     Table,
     ranked,
@@ -34,7 +36,7 @@ from sr_lightning.report.measurements import (
 )
 from sr_lightning.studies.ledger import RunRecord, measured_metrics
 from sr_lightning.studies.plan import MOST_SEEDS, Need, needs
-from sr_lightning.studies.published_cells import Cell
+from sr_lightning.studies.published_cells import Cell as PublishedCell
 from sr_lightning.studies.study import Study
 from sr_lightning.studies.verdicts import (
     PAIRED,
@@ -46,19 +48,11 @@ from sr_lightning.studies.verdicts import (
     tested_groups,
 )
 
-__all__ = ["BUDGET_HEADS", "claims_by_budget", "study_views"]
+__all__ = ["claims_by_budget", "study_views"]
 
 # Tests leave squares of 256 pixels, which weigh 100 kB for every method.
 _SIDE = 128
 _COMPARED_SETS = 2
-BUDGET_HEADS = ("on", "measured ± 95%", "corrected ±", "n", "verdict")
-"""Headings of :func:`claims_by_budget` under each budget."""
-_VERDICT_HEADS = (
-    *("published", "measured on", "measured ± 95%", "corrected ±", "p", "p (Holm)"),
-    *("± images", "n", "verdict"),
-    *("primary set", "primary ± 95%", "primary p (Holm)", "primary ± images", "primary verdict"),
-    "seeds to tell",
-)
 
 
 def study_views(evidence: Evidence, study: Study, pictures: Path | None = None) -> list[StudyView]:
@@ -83,16 +77,15 @@ def _view(evidence: Evidence, study: Study, budget: str | None, pictures: Path |
         study=study,
         budget=budget,
         table=_levels(evidence, study, budget, entries, groups, name),
-        verdicts=Table(
-            name=f"{name}/verdicts",
-            title=f"Verdicts: {study.title}",
-            source="",
-            stubs=("claim",),
-            columns=tuple(("", head) for head in _VERDICT_HEADS),
-            rows=tuple(
+        verdicts=Table.of(
+            f"{name}/verdicts",
+            f"Verdicts: {study.title}",
+            "",
+            ("claim",),
+            [
                 _verdict_row(study, verdict, need, entries)
                 for verdict, need in zip(found, needed, strict=True)
-            ),
+            ],
         ),
         judged=tuple(found),
         needs=tuple(needed),
@@ -103,27 +96,30 @@ def _view(evidence: Evidence, study: Study, budget: str | None, pictures: Path |
     )
 
 
-def _verdict_row(study: Study, verdict: Verdict, need: Need, entries: Sequence[RunRecord]) -> Row:
+def _verdict_row(study: Study, verdict: Verdict, need: Need, entries: Sequence[RunRecord]) -> Named:
     """A claim and what was measured of it."""
     own = _cells_of(study, verdict.own, entries)
     primary = _cells_of(study, verdict.primary, entries)
-    cells = (
-        _published_gap(study, verdict),
-        *(own[name] for name in ("on", "gap", "corrected", "p", "p (Holm)", "images", "n")),
-        _word(verdict),
-        *(primary[name] for name in ("on", "gap", "p (Holm)", "images")),
-        verdict.primary_word if verdict.primary else "",
-        _seeds_to_tell(need),
-    )
-    return Row((_claim_text(verdict),), cells, "both")
+    return (_claim_text(verdict),), {
+        "published": _published_gap(study, verdict),
+        "measured on": own["on"],
+        "measured ± 95%": own["gap"],
+        **{name: own[name] for name in ("corrected ±", "p", "p (Holm)", "± images", "n")},
+        "verdict": _word(verdict),
+        "primary set": primary["on"],
+        "primary ± 95%": primary["gap"],
+        **{f"primary {name}": primary[name] for name in ("p (Holm)", "± images")},
+        "primary verdict": verdict.primary_word if verdict.primary else "",
+        "seeds to tell": _seeds_to_tell(need),
+    }
 
 
 def _cells_of(
     study: Study, found: Difference | None, entries: Sequence[RunRecord]
-) -> dict[str, Number | str | None]:
+) -> dict[str, Cell]:
     """Where a difference was measured, what it is, and how sure it is."""
     if found is None:
-        texts = ("on", "corrected", "p", "p (Holm)", "images")
+        texts = ("on", "corrected ±", "p", "p (Holm)", "± images")
         return {"gap": None, "n": "0", **dict.fromkeys(texts, "")}
 
     def width(value: float | None) -> str:
@@ -135,10 +131,10 @@ def _cells_of(
     return {
         "on": group_text(found.group),
         "gap": _gap(study, found, entries),
-        "corrected": width(found.corrected_half_width),
+        "corrected ±": width(found.corrected_half_width),
         "p": probability(found.p),
         "p (Holm)": probability(found.corrected_p),
-        "images": width(found.image_error),
+        "± images": width(found.image_error),
         "n": str(len(found.seeds)),
     }
 
@@ -190,7 +186,7 @@ def _gap(study: Study, found: Difference, entries: Sequence[RunRecord]) -> Numbe
     )
 
 
-def claims_by_budget(views: Sequence[StudyView], budgets: Iterable[str]) -> list[Row]:
+def claims_by_budget(views: Sequence[StudyView], budgets: Iterable[str]) -> list[Named]:
     """A row for each claim of a study with what every training length says of it.
 
     Args:
@@ -199,21 +195,27 @@ def claims_by_budget(views: Sequence[StudyView], budgets: Iterable[str]) -> list
     """
     study = views[0].study
     by_budget = {view.budget: view for view in views}
-    rows = []
+    rows: list[Named] = []
     for place, verdict in enumerate(views[0].judged):
-        cells: list[Number | str | None] = [_published_gap(study, verdict)]
+        cells: Record = {"published": _published_gap(study, verdict)}
         for budget in budgets:
             view = by_budget.get(budget)
             judged = None if view is None else view.judged[place]
-            if view is None or judged is None or judged.shown is None:
-                word = "not run" if budget in study.budgets else ""
-                cells += ["", None, "", "", judged.word if judged else word]
-                continue
-            shown = _cells_of(study, judged.shown, view.entries)
+            if judged is None:
+                word, difference = "not run" if budget in study.budgets else "", None
+            else:
+                difference = judged.shown
+                word = judged.word if difference is None else _word(judged)
+            shown = _cells_of(study, difference, view.entries if view else ())
             smaller = ", smaller network" if reduces(study, budget) else ""
-            cells += [shown["on"], shown["gap"], shown["corrected"], f"{shown['n']}{smaller}"]
-            cells.append(_word(judged))
-        rows.append(Row((study.name, _claim_text(verdict)), tuple(cells), "both"))
+            cells |= {
+                (budget, "on"): shown["on"],
+                (budget, "measured ± 95%"): shown["gap"],
+                (budget, "corrected ±"): shown["corrected ±"],
+                (budget, "n"): f"{shown['n']}{smaller}" if difference else "",
+                (budget, "verdict"): word,
+            }
+        rows.append(((study.name, _claim_text(verdict)), cells))
     return rows
 
 
@@ -226,47 +228,37 @@ def _levels(
     name: str,
 ) -> Table:
     """Levels by sets: what is published, then what was measured."""
-    measure = study.measure
     published = _published(study)
-    head = metric_text(measure.metric)
-    columns = [(group_text(group), f"published {head}") for group in published]
-    columns += [(group_text(group), f"measured {head}") for group in groups]
-    if study.reference is not None:
-        heads = [f"minus {study.reference} ± 95%"] * len(groups)
-        columns += zip(map(group_text, groups), heads, strict=True)
-    columns += [("", text) for text in ("seeds", "parameters", "minutes each")]
-    rows = []
+    metric = metric_text(study.measure.metric)
+    rows: list[Named] = []
     for level in study.levels:
         runs = [entry for entry in entries if entry.level == level]
-        cells: list[Number | str | None] = []
-        for by_level in published.values():
+        cells: Record = {}
+        for group, by_level in published.items():
             cell = by_level.get(level)
-            cells.append(None if cell is None else _printed(level, cell))
+            number = None if cell is None else _printed(level, cell)
+            cells[group_text(group), f"published {metric}"] = number
         for group in groups:
-            cells.append(_measured(study, level, runs, group, published))
+            number = _measured(study, level, runs, group, published)
+            cells[group_text(group), f"measured {metric}"] = number
         for group in groups if study.reference is not None else ():
             found = against_reference(study, level, entries, group)
-            cells.append(None if found is None else _gap(study, found, entries))
-        cells += [
-            str(len({run.seed for run in runs})),
-            Number(runs[0].parameters, "parameters", kind="computed") if runs else None,
-            f"{statistics.fmean(run.seconds for run in runs) / 60:.1f}" if runs else "",
-        ]
-        rows.append(Row((level,), tuple(cells), "both"))
-    return ranked(
-        Table(
-            name=name,
-            title=study.title,
-            source=_conditions(study, budget, entries),
-            stubs=(study.factor,),
-            columns=tuple(columns),
-            rows=tuple(rows),
-            notes=_failures(evidence, study, budget) + ((PAIRED,) if study.reference else ()),
-        )
-    )
+            gap = None if found is None else _gap(study, found, entries)
+            cells[group_text(group), f"minus {study.reference} ± 95%"] = gap
+        cells["seeds"] = str(len({run.seed for run in runs}))
+        size = Number(runs[0].parameters, "parameters", kind="computed") if runs else None
+        minutes = [run.seconds / 60 for run in runs]
+        cells["parameters"] = size
+        cells["minutes each"] = f"{statistics.fmean(minutes):.1f}" if runs else ""
+        rows.append(((level,), cells))
+    failures = [] if budget is None else evidence.failures(study, budget)
+    notes = [f"{failure.name} failed: {failure.reason}" for failure in failures]
+    notes += [PAIRED] if study.reference else []
+    source = _conditions(study, budget, entries)
+    return ranked(Table.of(name, study.title, source, (study.factor,), rows, tuple(notes)))
 
 
-def _published(study: Study) -> dict[str, Mapping[str, Cell]]:
+def _published(study: Study) -> dict[str, Mapping[str, PublishedCell]]:
     """The cells of the study's published table by set and scale, then level."""
     if study.table is None:
         return {}
@@ -276,7 +268,7 @@ def _published(study: Study) -> dict[str, Mapping[str, Cell]]:
     }
 
 
-def _printed(level: str, cell: Cell) -> Number:
+def _printed(level: str, cell: PublishedCell) -> Number:
     origin = Provenance(f"Published: {level}", (("source", cell.source),))
     return Number(cell.value, cell.metric, doubtful=cell.doubtful, origin=origin)
 
@@ -286,7 +278,7 @@ def _measured(
     level: str,
     runs: list[RunRecord],
     group: str,
-    published: Mapping[str, Mapping[str, Cell]],
+    published: Mapping[str, Mapping[str, PublishedCell]],
 ) -> Number:
     measure = study.measure
     values = level_values(study, runs, group)[level]
@@ -330,11 +322,6 @@ def _conditions(study: Study, budget: str | None, entries: Sequence[RunRecord]) 
     return "; ".join(parts) + "."
 
 
-def _failures(evidence: Evidence, study: Study, budget: str | None) -> tuple[str, ...]:
-    found = [] if budget is None else evidence.failures(study, budget)
-    return tuple(f"{failure.name} failed: {failure.reason}" for failure in found)
-
-
 def _curves(study: Study, entries: Sequence[RunRecord]) -> Curves:
     points = [
         (run.level, run.seed, step, psnr)
@@ -347,50 +334,47 @@ def _curves(study: Study, entries: Sequence[RunRecord]) -> Curves:
 
 
 def _by_image(study: Study, entries: Sequence[RunRecord], group: str) -> pd.DataFrame:
-    """The metric of every image and level, that of bicubic too, a row for each seed."""
+    """The metric, and all numbers in words, of every image by level and for bicubic, by seed."""
     metric = study.measure.metric
-    return pd.DataFrame(
-        [
-            (image, "bicubic" if method == "bicubic" else run.level, numbers[place])
-            for run in entries
-            for method, cell in run.metrics.get(study.measure.protocol, {}).get(group, {}).items()
-            if metric in cell
-            for place in [measured_metrics(cell).index(metric)]
-            for image, numbers in cell.get("images", {}).items()
-            if place < len(numbers) and numbers[place] is not None
-        ],
-        columns=["image", "level", metric],
-    )
+    rows = [
+        (
+            image,
+            "bicubic" if method == "bicubic" else run.level,
+            numbers.get(metric),
+            numbers_text(numbers),
+        )
+        for run in entries
+        for method, cell in run.metrics.get(study.measure.protocol, {}).get(group, {}).items()
+        for image, listed in cell.get("images", {}).items()
+        for numbers in [dict(zip(measured_metrics(cell), listed, strict=False))]
+    ]
+    return pd.DataFrame(rows, columns=["image", "level", metric, "text"])
 
 
 def _images(study: Study, entries: Sequence[RunRecord], group: str, name: str) -> Table:
     metric = study.measure.metric
     levels = ["bicubic", *study.levels]
     # Not pandas' mean, whose last digit depends on the order of the seeds.
-    means = _by_image(study, entries, group).pivot_table(
-        metric, "image", "level", aggfunc=statistics.fmean
+    measured = _by_image(study, entries, group).dropna(subset=[metric])
+    means = measured.pivot_table(metric, "image", "level", aggfunc=statistics.fmean)
+    return Table.of(
+        f"{name}/images/{group}",
+        f"{group_text(group)}, image by image",
+        f"{metric_text(metric)} under {study.measure.protocol}, mean over seeds.",
+        ("image",),
+        [
+            (
+                (str(image),),
+                {
+                    str(level): None if math.isnan(value) else Number(value, metric, "measured")
+                    for level, value in values.items()
+                },
+            )
+            for image, values in means.reindex(columns=levels).iterrows()
+        ],
+        kind="measured",
+        group=0,
     )
-    rows = [
-        Row(
-            (image,),
-            tuple(_image_number(value, metric) for value in values),
-            "measured",
-            group=image,
-        )
-        for image, *values in means.reindex(columns=levels).itertuples()
-    ]
-    return Table(
-        name=f"{name}/images/{group}",
-        title=f"{group_text(group)}, image by image",
-        source=f"{metric_text(metric)} under {study.measure.protocol}, mean over seeds.",
-        stubs=("image",),
-        columns=tuple(("", level) for level in levels),
-        rows=tuple(rows),
-    )
-
-
-def _image_number(value: float, metric: str) -> Number | None:
-    return None if math.isnan(value) else Number(value, metric, "measured")
 
 
 def _pictures(
@@ -402,38 +386,20 @@ def _pictures(
     first = {entry.level: entry for entry in reversed(entries)}
     shown = [first[level] for level in study.levels if level in first]
     for group in groups:
-        measured = _by_image(study, shown, group)
-        for image in sorted(set(measured["image"])):
-            texts = _numbers_of(study, shown, group, image)
-            crops = [folder / run.name / "images" / group / image for run in shown]
+        for image, numbers in _by_image(study, shown, group).groupby("image"):
+            crops = [folder / run.name / "images" / group / str(image) for run in shown]
             if not all((crop / "sr.png").is_file() for crop in crops):
                 continue
             files = {"LR": crops[0] / "lr.png", "bicubic": crops[0] / "bicubic.png"}
             files |= {run.level: crop / "sr.png" for run, crop in zip(shown, crops, strict=True)}
             files["HR (original)"] = crops[0] / "hr.png"
+            texts = numbers.drop_duplicates("level").set_index("level")["text"]
             panels = [
                 Panel(name, texts.get(name, ""), png) for name, png in _narrowed(files).items()
             ]
             found.append(Comparison(f"{image}, {group_text(group)}", tuple(panels), note))
             break
     return tuple(found[:_COMPARED_SETS])
-
-
-def _numbers_of(
-    study: Study, entries: Sequence[RunRecord], group: str, image: str
-) -> dict[str, str]:
-    """All numbers of an image in words, by level and for bicubic."""
-    texts: dict[str, str] = {}
-    for run in entries:
-        cells = run.metrics.get(study.measure.protocol, {}).get(group, {})
-        for method, cell in cells.items():
-            numbers = zip(
-                measured_metrics(cell), cell.get("images", {}).get(image, []), strict=False
-            )
-            texts.setdefault(
-                "bicubic" if method == "bicubic" else run.level, numbers_text(dict(numbers))
-            )
-    return texts
 
 
 def _narrowed(files: dict[str, Path]) -> dict[str, bytes]:

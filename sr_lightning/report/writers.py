@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from rich import box
@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from sr_lightning.report.document import Number, PaperView, Report, Row, Table
+from sr_lightning.report.document import Number, Report, Row, Table, tally
 from sr_lightning.report.format import delta_text, text
 from sr_lightning.studies.verdicts import RULE
 
@@ -294,23 +294,14 @@ def summary(report: Report) -> RichTable:
     for place, head in enumerate(heads):
         made.add_column(head, justify="right" if place else "left")
     for paper in report.papers:
-        made.add_row(escape(paper.title), *(f"{number:,}" for number in _counts(paper)))
+        claims = [table for table in paper.tables if table.name.endswith("/claims")]
+        tables = [table for table in paper.tables if table not in claims]
+        kinds = tally(tables)
+        counts = (
+            len(tables),
+            *(kinds[kind] for kind in ("published", "measured", "computed")),
+            sum(bool(row.missing) for table in tables for row in table.rows),
+            sum(int(str(row.cells[0])) for table in claims for row in table.rows),
+        )
+        made.add_row(escape(paper.title), *(f"{number:,}" for number in counts))
     return made
-
-
-def _counts(paper: PaperView) -> Sequence[int]:
-    claims = [table for table in paper.tables if table.name.endswith("/claims")]
-    tables = [table for table in paper.tables if table not in claims]
-    rows = [row for table in tables for row in table.rows]
-    kinds = [
-        cell.kind
-        for row in rows
-        for cell in row.cells
-        if isinstance(cell, Number) and cell.value is not None
-    ]
-    return (
-        len(tables),
-        *(kinds.count(kind) for kind in ("published", "measured", "computed")),
-        sum(bool(row.missing) for row in rows),
-        sum(int(str(row.cells[0])) for table in claims for row in table.rows),
-    )

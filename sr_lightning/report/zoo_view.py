@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -9,19 +10,27 @@ from typing import Literal
 from sr_lightning.data.images import natural_key
 from sr_lightning.inference.compare import ComparedPhotograph
 from sr_lightning.metrics.quality import numbers_text
-from sr_lightning.nn.complexity import Complexity, parameter_count
+from sr_lightning.nn.complexity import HR_720P, Complexity, parameter_count
 from sr_lightning.report.document import (
     Comparison,
+    Named,
     Number,
     Panel,
     Plot,
     Point,
     Provenance,
+    Record,
     Row,
     Table,
     ZooView,
 )
-from sr_lightning.report.measurements import Evidence, group_name, origin_of_weights
+from sr_lightning.report.measurements import (
+    Evidence,
+    bicubic_number,
+    group_name,
+    macs_facts,
+    origin_of_weights,
+)
 from sr_lightning.report.published_view import printed, printed_digits
 from sr_lightning.studies.published_cells import Cell
 from sr_lightning.weights.zoo import PROTOCOL, SETS, WeightRecord
@@ -66,24 +75,17 @@ def _scales(record: WeightRecord) -> list[float]:
 
 def _summary(records: Sequence[WeightRecord]) -> Table:
     """One line for each weight file: what it is for, its size, and what it reaches on Set5."""
-    rows = []
+    rows: list[Named] = []
     for record in sorted(records, key=lambda one: one.name):
         origin = origin_of_weights(record, PROTOCOL)
-        cells: list[Number | None] = [Number(record.parameters, "parameters", "computed")]
+        cells: Record = {"parameters": Number(record.parameters, "parameters", "computed")}
         for scale in _USUAL_SCALES:
-            group = group_name("Set5", scale)
-            psnr = record.measured.get(PROTOCOL, {}).get(group, {}).get("psnr")
-            cells.append(None if psnr is None else Number(psnr, "psnr", "measured", origin=origin))
-        rows.append(Row((record.name,), tuple(cells), "both"))
-    heads = ["parameters", *(f"Set5 x{scale} (dB)" for scale in _USUAL_SCALES)]
-    return Table(
-        name="weights/summary",
-        title="Weights in short",
-        source=f"PSNR on luminance under {PROTOCOL}.",
-        stubs=("weights",),
-        columns=tuple(("", head) for head in heads),
-        rows=tuple(rows),
-    )
+            psnr = measured_of(record, "Set5", scale).get("psnr")
+            number = None if psnr is None else Number(psnr, "psnr", "measured", origin=origin)
+            cells[f"Set5 x{scale} (dB)"] = number
+        rows.append(((record.name,), cells))
+    source = f"PSNR on luminance under {PROTOCOL}."
+    return Table.of("weights/summary", "Weights in short", source, ("weights",), rows)
 
 
 # What they reach ---------------------------------------------------------------------------------
@@ -149,16 +151,9 @@ def _row(label: str, scale: float, cells: Iterable[Number | None], published: bo
 
 def _bicubic_row(records: Sequence[WeightRecord], scale: float) -> Row:
     cells: list[Number | None] = [None, None]
-    for group in SETS:
-        found = [r for r in records if "bicubic_psnr" in measured_of(r, group, scale)]
-        for metric in _METRICS:
-            number = None
-            if found:
-                facts = (("protocol", PROTOCOL), ("measured with", found[0].name))
-                origin = Provenance(f"Bicubic: {group} x{scale:g}", facts)
-                value = measured_of(found[0], group, scale).get(f"bicubic_{metric}")
-                number = Number(value, metric, "measured", origin=origin)
-            cells.append(number)
+    for name in SETS:
+        group = group_name(name, scale)
+        cells += [bicubic_number(records, group, metric, PROTOCOL) for metric in _METRICS]
     return _row("bicubic", scale, cells)
 
 
@@ -212,12 +207,8 @@ def measured_of(record: WeightRecord, group: str, scale: float) -> dict[str, flo
 def _macs(cost: Complexity | None, what: str) -> Number | None:
     if cost is None:
         return None
-    facts = (
-        ("output", "1280 x 720"),
-        ("MACs", f"{cost.macs:,}, true count"),
-        ("in tables", f"{cost.macs_out:,}, deconvolutions once per output pixel"),
-    )
-    return Number(cost.macs, "macs", "computed", origin=Provenance(f"Counted: {what}", facts))
+    origin = Provenance(f"Counted: {what}", macs_facts(cost, HR_720P))
+    return Number(cost.macs, "macs", "computed", origin=origin)
 
 
 def _published_rows(
@@ -225,12 +216,10 @@ def _published_rows(
 ) -> Iterator[Row]:
     """The printed row of each network that some weights are to be compared with."""
     rows: dict[str, dict[tuple[str, str], Cell]] = {}
-    for record in records:
-        for group in SETS:
-            for metric in _METRICS:
-                cell = evidence.paper_cell(record, group, scale, metric)
-                if cell is not None:
-                    rows.setdefault(cell.method, {})[group, metric] = cell
+    for record, group, metric in itertools.product(records, SETS, _METRICS):
+        cell = evidence.paper_cell(record, group, scale, metric)
+        if cell is not None:
+            rows.setdefault(cell.method, {})[group, metric] = cell
     for method, cells in rows.items():
         ours = next(iter(cells.values())).experiment or ""
         cost = evidence.cost(ours, scale=scale)
@@ -245,12 +234,11 @@ def _published_rows(
         tables = {cell.table for cell in cells.values()}
         beside = [cell for table in tables for cell in evidence.published.table(table)]
         digits = {metric: printed_digits(beside, metric) for metric in _METRICS}
-        for group in SETS:
-            for metric in _METRICS:
-                cell = cells.get((group, metric))
-                numbers.append(
-                    Number(word="-") if cell is None else printed(cell, _marks(cell, notes), digits)
-                )
+        for place in itertools.product(SETS, _METRICS):
+            cell = cells.get(place)
+            numbers.append(
+                Number(word="-") if cell is None else printed(cell, _marks(cell, notes), digits)
+            )
         yield _row(f"{method}, published, paper's size", scale, numbers, published=True)
 
 
@@ -273,43 +261,39 @@ def _distinct(facts: Iterable[str]) -> str:
 
 
 def _training(records: Sequence[WeightRecord]) -> Table:
-    rows = []
-    for network in _by_size(records):
-        for record in network:
-            size: Number | str = "-"
-            if record.file.is_file():
-                origin = origin_of_weights(record, next(iter(record.measured), PROTOCOL))
-                megabytes = round(record.file.stat().st_size / 1e6, 2)
-                size = Number(megabytes, kind="computed", digits=2, origin=origin)
-            cells = (
-                size,
-                " + ".join(
-                    f"{stage.steps:,}" + f" ({stage.name})" * (stage.name != record.name)
-                    for stage in record.history
-                ),
-                _distinct(f"{stage.batch} x {stage.patch}" for stage in record.history),
-                f"{round(sum(stage.hours for stage in record.history), 2):g}",
-                _distinct(stage.hardware for stage in record.history),
-                record.training_data,
-            )
-            rows.append(Row((record.name,), cells, "both"))
     rights: dict[str, list[str]] = {}
     for record in records:
         rights.setdefault(record.data_licence, []).append(record.name)
-    heads = ("MB", "steps", "batch x LR patch", "hours", "hardware", "training images")
-    return Table(
-        name="weights/training",
-        title="Where the weights come from",
-        source=" ".join(
+    return Table.of(
+        "weights/training",
+        "Where the weights come from",
+        " ".join(
             f"Rights in the training images{'' if len(rights) == 1 else f' of {_list(names)}'}: "
             f"{licence}."
             for licence, names in rights.items()
             if licence
         ),
-        stubs=("weights",),
-        columns=tuple(("", head) for head in heads),
-        rows=tuple(rows),
+        ("weights",),
+        [_trained(record) for network in _by_size(records) for record in network],
     )
+
+
+def _trained(record: WeightRecord) -> Named:
+    size: Number | str = "-"
+    if record.file.is_file():
+        origin = origin_of_weights(record, next(iter(record.measured), PROTOCOL))
+        megabytes = round(record.file.stat().st_size / 1e6, 2)
+        size = Number(megabytes, kind="computed", digits=2, origin=origin)
+    history = record.history
+    steps = (f"{one.steps:,}" + f" ({one.name})" * (one.name != record.name) for one in history)
+    return (record.name,), {
+        "MB": size,
+        "steps": " + ".join(steps),
+        "batch x LR patch": _distinct(f"{stage.batch} x {stage.patch}" for stage in history),
+        "hours": f"{round(sum(stage.hours for stage in history), 2):g}",
+        "hardware": _distinct(stage.hardware for stage in history),
+        "training images": record.training_data,
+    }
 
 
 def _list(names: Sequence[str]) -> str:
@@ -367,20 +351,19 @@ def _pictures(evidence: Evidence, folder: Path) -> Iterator[Comparison]:
     """What ``sr-lightning compare`` left, without weights that are others by now."""
     made = [(path, ComparedPhotograph.read(path)) for path in sorted(folder.glob("*.json"))]
     for path, photograph in sorted(made, key=lambda m: (m[1].scale, natural_key(m[1].title))):
-        panels = []
-        outdated = []
+        panels, lacking = [], []
         for method in photograph.methods:
             file = path.parent / method.file
             record = evidence.weights.get(method.label)
             if method.sha256 and (record is None or record.sha256 != method.sha256):
-                outdated.append(method.label)
+                lacking.append(method.label)
             elif file.is_file():
                 numbers = numbers_text(method.numbers)
                 panels.append(Panel(method.label, numbers, file.read_bytes()))
-        what = f"a part of {photograph.size[1]} x {photograph.size[0]}"
-        what = what if photograph.part else "the whole image"
+        width, height = photograph.size[1], photograph.size[0]
+        what = f"a part of {width} x {height}" if photograph.part else "the whole image"
         note = f"PSNR / SSIM of {what} under {photograph.protocol}."
-        lacking = [*outdated, *_lacking(evidence, photograph)]
+        lacking += _lacking(evidence, photograph)
         if lacking:
             note += f" Not shown, drawn before these weights came: {', '.join(lacking)}."
         title = f"{photograph.title}, x{photograph.scale:g}"

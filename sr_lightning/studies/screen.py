@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console, Group
@@ -23,67 +25,54 @@ __all__ = ["add_queue_options", "end_with", "page", "print_failures", "run_queue
 _STYLES = {"done": "green", "in ledger": "green", "failed": "red", "running": "cyan"}
 
 
-class _Screen:
-    """One display for all jobs of a queue, while it is entered.
+@contextmanager
+def _shown(queue: Queue, what: str) -> Iterator[None]:
+    """Show the jobs of a queue, and `what` they are called, for as long as this lasts."""
+    if sys.stdout.isatty():
+        console, draw = Console(markup=False), partial(_drawn, queue, what)
+        with Live(get_renderable=draw, console=console, refresh_per_second=4):
+            yield
+        return
+    said: dict[str, tuple[str, str]] = {}
 
-    Args:
-        queue: The queue.
-        what: What its jobs are called.
-    """
-
-    def __init__(self, queue: Queue, what: str) -> None:
-        self.queue = queue
-        self.what = what
-        self.live: Live | None = None
-        if sys.stdout.isatty():
-            console = Console(markup=False)
-            self.live = Live(get_renderable=self._draw, console=console, refresh_per_second=4)
-        queue.changed = self._changed
-        self._said: dict[str, tuple[str, str]] = {}
-
-    def __enter__(self) -> _Screen:
-        if self.live is not None:
-            self.live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.live is not None:
-            self.live.stop()
-
-    def _changed(self, job: Job) -> None:
-        if self.live is None and self._said.get(job.name) != (job.state, job.reason):
-            self._said[job.name] = (job.state, job.reason)
+    def tell(job: Job) -> None:
+        if said.get(job.name) != (job.state, job.reason):
+            said[job.name] = (job.state, job.reason)
             reason = f": {job.reason}" if job.reason else ""
             took = f" after {job.seconds:.0f} s" if job.state in {"done", "failed"} else ""
             print(f"{job.name}  {job.state}{took}{reason}", flush=True)
 
-    def _draw(self) -> Group:
-        table = Table(box=None, padding=(0, 1))
-        for head in (self.what, "", "state", "time"):
-            table.add_column(head)
-        for job in self.queue.jobs:
-            if job.state == "running":
-                job.seconds = time.monotonic() - job.begun
-            bar: ProgressBar | str = ""
-            if job.steps:
-                bar = ProgressBar(total=job.steps, completed=job.step, width=24)
-            word = Text(job.state, style=_STYLES.get(job.state, ""))
-            if job.reason:
-                word.append(f"  {job.reason}", style="default")
-            took = f"{job.seconds:.0f} s" if job.seconds else ""
-            table.add_row(job.name, bar, word, took)
-        return Group(table, Text(self._estimate(), style="dim"))
+    queue.changed = tell
+    yield
 
-    def _estimate(self) -> str:
-        jobs = self.queue.jobs
-        done = [job for job in jobs if job.state in {"done", "failed", "in ledger"}]
-        timed = [job.seconds for job in done if job.state != "in ledger"]
-        left = len(jobs) - len(done)
-        line = f"{len(done)} of {len(jobs)} {self.what}s"
-        if timed and left:
-            seconds = sum(timed) / len(timed) * left / self.queue.workers
-            line += f", about {seconds / 60:.0f} minutes left"
-        return line
+
+def _drawn(queue: Queue, what: str) -> Group:
+    table = Table(box=None, padding=(0, 1))
+    for head in (what, "", "state", "time"):
+        table.add_column(head)
+    for job in queue.jobs:
+        if job.state == "running":
+            job.seconds = time.monotonic() - job.begun
+        bar: ProgressBar | str = ""
+        if job.steps:
+            bar = ProgressBar(total=job.steps, completed=job.step, width=24)
+        word = Text(job.state, style=_STYLES.get(job.state, ""))
+        if job.reason:
+            word.append(f"  {job.reason}", style="default")
+        took = f"{job.seconds:.0f} s" if job.seconds else ""
+        table.add_row(job.name, bar, word, took)
+    return Group(table, Text(_estimate(queue, what), style="dim"))
+
+
+def _estimate(queue: Queue, what: str) -> str:
+    done = [job for job in queue.jobs if job.state in {"done", "failed", "in ledger"}]
+    timed = [job.seconds for job in done if job.state != "in ledger"]
+    left = len(queue.jobs) - len(done)
+    line = f"{len(done)} of {len(queue.jobs)} {what}s"
+    if timed and left:
+        seconds = sum(timed) / len(timed) * left / queue.workers
+        line += f", about {seconds / 60:.0f} minutes left"
+    return line
 
 
 def end_with(failed: Iterable[Failure]) -> None:
@@ -140,7 +129,7 @@ def run_queue(queue: Queue, what: str, options: argparse.Namespace, logs: Path) 
         run_on_slurm(queue, logs, logs.name, dict(options.slurm))
         return
     try:
-        with _Screen(queue, what):
+        with _shown(queue, what):
             queue.run()
     except KeyboardInterrupt:
         raise StoppedError(

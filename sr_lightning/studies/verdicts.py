@@ -91,8 +91,6 @@ class Difference:
         deviation: Standard deviation of the paired differences over seeds, or None for fewer than
             two.
         estimate: The fit's, or None where a level has not converged.
-        half_width: Half of the 95% interval, or None where there is none.
-        p: Two-sided p-value, or None.
         corrected_half_width: Half of the interval at the claim's step of Holm's procedure.
         corrected_p: P-value after Holm's procedure.
         image_error: Standard error over images of the mean difference, the seeds' mean being taken
@@ -107,12 +105,20 @@ class Difference:
     mean: float
     deviation: float | None = None
     estimate: Estimate | None = None
-    half_width: float | None = None
-    p: float | None = None
     corrected_half_width: float | None = None
     corrected_p: float | None = None
     image_error: float | None = None
     unconverged: tuple[str, ...] = ()
+
+    @property
+    def half_width(self) -> float | None:
+        """Half of the 95% interval, or None where there is none."""
+        return None if self.estimate is None else self.estimate.half_width(_ALPHA)
+
+    @property
+    def p(self) -> float | None:
+        """Two-sided p-value, or None."""
+        return None if self.estimate is None else self.estimate.p
 
 
 @dataclass(frozen=True)
@@ -175,13 +181,12 @@ def primary_group(
     own = group_at(groups, study.measure.primary, scale)
     if own is not None:
         return own
+
+    def images(group: str) -> int:
+        return max(len(_cells(study, entry, group)[0].get("images", ())) for entry in entries)
+
     fitting = [group for group in groups if group_at([group], _set_of(group), scale)]
-    return max(fitting, key=lambda group: _images(study, entries, group), default=None)
-
-
-def _images(study: Study, entries: Sequence[RunRecord], group: str) -> int:
-    counts = [len(_cells(study, entry, group)[0].get("images", ())) for entry in entries]
-    return max(counts, default=0)
+    return max(fitting, key=images, default=None)
 
 
 def _set_of(group: str) -> str:
@@ -295,8 +300,6 @@ def differences(
             mean=statistics.fmean(gaps) if estimate is None else estimate.mean,
             deviation=statistics.stdev(gaps) if len(gaps) > 1 else None,
             estimate=estimate,
-            half_width=None if estimate is None else estimate.half_width(_ALPHA),
-            p=None if estimate is None else estimate.p,
             image_error=_image_error(study, entries, group, (better, worse), seeds),
             unconverged=tuple(level for level in (better, worse) if level in failing),
         )
