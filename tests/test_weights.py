@@ -229,3 +229,13 @@ def test_a_place_that_cannot_be_written_is_named_and_nothing_is_left(tmp_path):
     with pytest.raises(UserError, match=r"Cannot write .*Not a directory|File exists"):
         save_network(FSRCNN(4), tmp_path / "file" / "x.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("scale", [0, -2, 0.5])
+def test_a_scale_that_is_none_is_refused(tmp_path, scale):
+    network = FSRCNN(2, channels=8, shrunk=4, depth=1)
+    description = {**describe_network(network), "init_args": {**network.config, "scale": scale}}
+    path = tmp_path / "w.safetensors"
+    save_file(dict(network.state_dict()), path, {"network": json.dumps(description)})
+    with pytest.raises(UserError, match=r"w.safetensors wants a FSRCNN .*scales are numbers from"):
+        load_network(path)

@@ -155,6 +155,9 @@ def build_network(description: dict[str, Any], source: Path) -> SRNetwork:
         }
         _refuse_huge(arguments)
         network: SRNetwork = kind(**arguments)
+        if not all(scale >= 1 for scale in network.scales):
+            # No tensor's shape tells it of most networks.
+            raise ValueError(f"scales are numbers from 1 on, not {network.scales}")
     except Exception as error:
         # The arguments are the file's, and can be anything.
         raise UserError(
