@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import re
 import signal
 from pathlib import Path
 
@@ -17,6 +19,11 @@ from sr_lightning.experiments import experiment_file
 # processes that tests start inherit it.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
+
+
+def names_this_machine(text: str) -> bool:
+    """Whether a text has this machine's name, as a word: random names may hold two letters."""
+    return re.search(rf"\b{re.escape(platform.node())}\b", text) is not None
 
 
 @pytest.fixture

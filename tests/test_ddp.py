@@ -102,6 +102,7 @@ def test_one_set_of_files_and_one_wandb_run(pair):
     assert len(list((two / "wandb").glob("offline-run-*"))) == 1
 
 
+@pytest.mark.slow
 def test_test_on_two_ranks_has_every_image_once_with_the_same_numbers(pair, test_folder, tmp_path):
     _, one = pair
     tables = []
