@@ -227,7 +227,7 @@ def test_automatic_choice_is_the_fastest_and_remembered(tmp_path, monkeypatch):
     assert with_engine(network, 2, pixels=128 * 128 * engines._LONG)[1] == "ONNX Runtime"
     assert measured == [{"torch"}, {"torch", "onnxruntime"}]
     # What is not used is let go.
-    assert [engine for engine, _ in engines._started_runs] == ["onnxruntime"]
+    assert [key[0] for key in engines._started_runs] == ["onnxruntime"]
     # Now that it is known, it is taken for smaller images as well.
     assert with_engine(network, 2, pixels=engines._FEW)[1] == "ONNX Runtime"
     assert with_engine(network, 2, pixels=engines._FEW - 1)[1] == "PyTorch"

@@ -302,7 +302,6 @@ def test_busy_port_and_odd_options_are_said(monkeypatch, capsys):
 def test_who_may_come_is_said(monkeypatch, capsys):
     pytest.importorskip("gradio")
     monkeypatch.setattr("uvicorn.Server.run", lambda self, sockets: None)
-    monkeypatch.setattr("signal.signal", lambda *_: None)
     main(["serve", "--port", "0"])
     assert "http://127.0.0.1:" in (alone := capsys.readouterr().out)
     assert "password" not in alone

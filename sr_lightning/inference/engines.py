@@ -304,12 +304,14 @@ _LOADERS: dict[str, Callable[[bytes, bool], _Run]] = {
     "openvino": _openvino,
 }
 # Of the last networks, so that images one by one start no engine each.
-_started_runs: dict[tuple[str, str], _Run] = {}
+_started_runs: dict[tuple[str, Path, int], _Run] = {}
 
 
-def _started_key(network: SRNetwork, scale: float, engine: str, fast: bool) -> tuple[str, str]:
-    path = _cache(network, scale, str(fast), ".onnx")
-    return engine, f"{path} {torch.get_num_threads()}"
+def _started_key(
+    network: SRNetwork, scale: float, engine: str, fast: bool
+) -> tuple[str, Path, int]:
+    """Engine, file of the translated network, threads."""
+    return engine, _cache(network, scale, str(fast), ".onnx"), torch.get_num_threads()
 
 
 def _started(network: SRNetwork, scale: float, engine: str, fast: bool) -> _Run:
@@ -318,12 +320,11 @@ def _started(network: SRNetwork, scale: float, engine: str, fast: bool) -> _Run:
     Raises:
         _UnfitError: it does not do so as the network does.
     """
-    path = _cache(network, scale, str(fast), ".onnx")
     key = _started_key(network, scale, engine, fast)
     if key not in _started_runs:
         while len(_started_runs) >= 4:
             del _started_runs[next(iter(_started_runs))]
-        _started_runs[key] = _checked(network, scale, engine, fast, path)
+        _started_runs[key] = _checked(network, scale, engine, fast, key[1])
     core = _started_runs[key]
 
     def run(image: Tensor) -> Tensor:

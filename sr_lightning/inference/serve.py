@@ -10,7 +10,6 @@ import os
 import re
 import secrets
 import shutil
-import signal
 import socket
 import tempfile
 import time
@@ -217,8 +216,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not alone:
             print(f"Anyone who reaches {options.host} can use this page: it has no password.")
         print(f"http://{f'[{host}]' if ':' in host else host}:{port}  (Ctrl-C ends it)", flush=True)
-        # Otherwise the folder would outlive the process.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
         with contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=[listening])
 
