@@ -100,11 +100,25 @@ class _DrawnTensors(TorchDispatchMode):
             self._count[name] += 1
             text = f"{self._seed} {name} {self._count[name]}"
             digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
-            torch.manual_seed(int.from_bytes(digest, "little") >> 1)
+            _seed(_device(into, kwargs), int.from_bytes(digest, "little") >> 1)
         result = func(*args, **(kwargs or {}))
         # The tensor is kept, or its storage could be given to another one.
         self.drawn.append(result)
         return result
+
+
+def _device(into: Tensor | None, kwargs: dict[str, Any] | None) -> torch.device:
+    """Where numbers are drawn: into a tensor that is there, or into one that comes to be."""
+    return into.device if into is not None else torch.device((kwargs or {}).get("device") or "cpu")
+
+
+def _seed(device: torch.device, seed: int) -> None:
+    # torch.manual_seed seeds every kind of accelerator, and notes the stack for each that is not
+    # started yet: on a CPU more work than the draw itself.
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
 
 
 def _storage(tensor: Tensor) -> int:
